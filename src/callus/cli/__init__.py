@@ -1,0 +1,40 @@
+"""The command line: one file a verb; heavy imports stand inside the verb, so that ``--help`` is instant."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from callus.cli.app import app
+from callus.errors import CallusError, FetchError, TrainingError
+
+__all__ = ["app", "main"]
+
+WRONG_USE = 2
+FAILED = 1
+STOPPED = 130
+
+
+def main() -> NoReturn:
+    """Run a verb; every error that a person can do something about becomes one line and an exit code.
+
+    Exit codes: 0 all well, 1 something failed, 2 wrong use, 130 stopped by Ctrl-C.
+    """
+    try:
+        app()
+    except CallusError as error:
+        # The base class is what files that cannot be written raise; the rest tells of input that does not fit.
+        failed = type(error) in (CallusError, FetchError, TrainingError)
+        _leave(f"callus: {error}", FAILED if failed else WRONG_USE)
+    except KeyboardInterrupt:
+        _leave("callus: stopped; what was finished is kept, nothing half-written stays", STOPPED)
+    except BrokenPipeError:
+        # The reader of our output has gone (callus … | head): not an error of ours.
+        sys.stderr.close()
+        sys.exit(FAILED)
+    sys.exit(0)
+
+
+def _leave(line: str, code: int) -> NoReturn:
+    print(line, file=sys.stderr)  # noqa: T201
+    sys.exit(code)

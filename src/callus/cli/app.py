@@ -1,0 +1,53 @@
+"""The verbs together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import callus
+from callus.cli import data, demo, evaluate, identify, train
+from callus.labels import RESEARCH_ONLY
+
+app = typer.Typer(
+    name="callus",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"Research only: {RESEARCH_ONLY}.",
+)
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"callus {callus.__version__} ({RESEARCH_ONLY})")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Identify bone fractures in radiographs.
+
+    \b
+    Examples:
+      callus demo
+      callus data manifest radiographs/ --out manifest.parquet
+      callus train --data radiographs/ --recipe callus --out runs/mine
+      callus evaluate --model runs/mine --data runs/mine/manifest.parquet --split test --out report
+      callus identify wrist.dcm --model runs/mine --out out
+    """
+
+
+data.register(app)
+train.register(app)
+evaluate.register(app)
+identify.register(app)
+demo.register(app)
