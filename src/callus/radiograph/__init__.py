@@ -1,4 +1,6 @@
-"""From a file or its bytes to the grey picture that a reader would see."""
+"""From a file to a radiograph: grey pixels that mean the same whatever format they came in."""
+
+from __future__ import annotations
 
 from callus.radiograph.reading import Identity, Radiograph, read
 

@@ -1,0 +1,117 @@
+"""How long a radiograph takes from its bytes to the network's input, on one core: one JSON line each.
+
+    python bench/read.py [FOLDER OF DICOM FILES]
+
+For each DICOM file: the bare decoder (the codec called on the coded frame, with a look at its header), the whole
+way (``read`` from disk, then ``prepare`` at 448 x 448) and the difference, each the median of several runs taken in
+turn. Then a 2,304 x 2,880 grey JPEG made here: smooth structure with noise, 2 MB.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from callus.preprocess import InputSpec, prepare
+from callus.radiograph import codecs, dicom, elements, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DICOM_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "dicom"
+RUNS = 15
+ON_TOP_LIMIT_MS, JPEG_LIMIT_MS = 25, 120
+
+
+def main() -> None:
+    """Measure each file of the folder given, then the JPEG."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    cv2.setNumThreads(1)
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DICOM_FOLDER
+    for path in sorted(folder.glob("*.dcm")):
+        measure_dicom(path)
+    measure_jpeg()
+
+
+def measure_dicom(path: Path) -> None:
+    """The bare decoder against the whole way."""
+    tags = elements.parse(path.read_bytes())
+    layout = dicom.stated_layout(tags)
+    element = tags.by_tag[elements.PIXEL_DATA]
+    if element.encapsulated:
+        coded = dicom.coded_frame(tags, 1, 0)
+        bare, whole = alternate(lambda: codecs.coded(coded, layout, tags.syntax), lambda: to_input(path))
+    else:
+        bare, whole = alternate(
+            lambda: codecs.native(element.value, layout, 0, little=tags.little), lambda: to_input(path)
+        )
+    say(
+        file=path.name,
+        syntax=elements.syntax_name(tags.syntax),
+        size=[layout.columns, layout.rows],
+        decoder_ms=bare,
+        total_ms=whole,
+        on_top_ms=round(whole - bare, 1),
+        limit_ms=ON_TOP_LIMIT_MS,
+        within=whole - bare <= ON_TOP_LIMIT_MS,
+    )
+
+
+def measure_jpeg() -> None:
+    """A grey JPEG of a film's size, from disk."""
+    random = np.random.default_rng(0)
+    smooth = cv2.resize(
+        random.normal(128, 50, (24, 20)).astype(np.float32), (2304, 2880), interpolation=cv2.INTER_CUBIC
+    )
+    picture = np.clip(smooth + random.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
+    coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.jpg"
+        path.write_bytes(coded)
+        bare, whole = alternate(
+            lambda: cv2.imdecode(np.frombuffer(coded, np.uint8), cv2.IMREAD_GRAYSCALE), lambda: to_input(path)
+        )
+    say(
+        file="JPEG made here",
+        size=[2304, 2880],
+        megabytes=round(len(coded) / 1e6, 2),
+        opencv_decoder_ms=bare,
+        total_ms=whole,
+        limit_ms=JPEG_LIMIT_MS,
+        within=whole <= JPEG_LIMIT_MS,
+    )
+
+
+def to_input(path: Path) -> None:
+    """The way that identification takes."""
+    prepare(read(path), InputSpec())
+
+
+def alternate(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+    """Median milliseconds of both, run in turn so that a busy machine slows both alike."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for run in range(RUNS + 1):
+        for call, taken in zip((first, second), times, strict=True):
+            begin = time.perf_counter()
+            call()
+            if run:  # the first run warms up
+                taken.append(1000 * (time.perf_counter() - begin))
+    return round(statistics.median(times[0]), 1), round(statistics.median(times[1]), 1)
+
+
+def say(**values: object) -> None:
+    """One JSON line."""
+    print(json.dumps({"bench": "read", **values}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,306 @@
+"""The bundle's format: a folder, or the same zipped as ``.callus``, that says what it is and proves it with hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import zipfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import callus
+from callus.atomic import whole_file, whole_folder
+from callus.bundle.container import Container, container, not_a_name, unsafe
+from callus.bundle.contents import check_contents, check_self_contained
+from callus.bundle.schema import SCHEMA_VERSION, check_info
+from callus.errors import BundleError
+from callus.labels import RESEARCH_ONLY
+from callus.metrics.calibration import Calibration
+from callus.metrics.operating_points import OperatingPoints
+from callus.preprocess import InputSpec
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+INFO: Final = "bundle.json"
+CARD: Final = "MODEL_CARD.md"
+ENDING: Final = ".callus"
+LARGEST_INFO: Final = 8 << 20
+_CHUNK: Final = 1 << 20
+_ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
+"""One date for all, so that the same bundle packs to the same bytes."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What belongs to one engine at one precision: thresholds and calibration hold only for the numbers it gives.
+
+    Attributes:
+        name: "onnx-float32".
+        file: the graph, by its name in the bundle.
+        calibration: from its logit to the probability.
+        operating_points: on that probability.
+        map_threshold: in [0, 1]; where the map is at or above it, a box is drawn.
+        parity: how far its outputs are from the network's that was trained, as measured.
+    """
+
+    name: str
+    file: str
+    calibration: Calibration
+    operating_points: OperatingPoints
+    map_threshold: float
+    parity: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle whose every file has the hash that ``bundle.json`` gives. Make it with :meth:`load`.
+
+    Attributes:
+        where: the bundle's folder or ``.callus`` file.
+        info: ``bundle.json``, checked.
+    """
+
+    where: Path
+    info: Mapping[str, Any]
+    _files: Container
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Open a bundle and verify it.
+
+        Args:
+            path: a bundle's folder, a ``.callus`` file, or a run folder (its ``bundle/`` is taken).
+
+        Raises:
+            BundleError: nothing is there, a hash is wrong, a file is missing or not listed, the version is unknown, or
+                something in it is not safe to read.
+        """
+        where = _find(Path(path))
+        files = container(where)
+        if INFO not in files.sizes:
+            raise BundleError(f"holds no {INFO}", where=where, hint="expected a bundle or a run folder")
+        try:
+            info = _parse(_read(files, INFO, LARGEST_INFO), where)
+            check_info(info, where)
+            _check_names(info["files"], files)
+            for name, digest in info["files"].items():
+                _verify(files, name, digest)
+        except OSError as error:
+            raise BundleError(f"cannot be read: {error.strerror or error}", where=where) from error
+        return cls(where, info, files)
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return str(self.info["name"])
+
+    @property
+    def spec(self) -> InputSpec:
+        """What the network takes."""
+        return InputSpec.from_dict(self.info["input"])
+
+    @property
+    def map_kind(self) -> str:
+        """How the map is made: "gradcam" or "location"."""
+        return str(self.info["outputs"]["map"]["kind"])
+
+    @property
+    def map_stride(self) -> int:
+        """Input pixels that one cell of the map covers, in each direction."""
+        return int(self.info["outputs"]["map"]["stride"])
+
+    @property
+    def card(self) -> str:
+        """The model card's text."""
+        return self.read(CARD).decode("utf-8", errors="replace")
+
+    def engine_info(self, engine: str) -> EngineInfo:
+        """What belongs to one engine.
+
+        Raises:
+            BundleError: the bundle has no such engine.
+        """
+        engines = self.info["engines"]
+        if engine not in engines:
+            raise BundleError(f"has no engine {engine!r}; expected one of {', '.join(engines)}", where=self.where)
+        values = engines[engine]
+        return EngineInfo(
+            engine,
+            values["file"],
+            Calibration.from_dict(values["calibration"]),
+            OperatingPoints.from_dict(values["operating_points"]),
+            float(values["map_threshold"]),
+            values["parity"],
+        )
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes, held against its hash once more, so that what is used is what was verified.
+
+        Raises:
+            BundleError: no such file, or it has changed.
+        """
+        if name not in self.info["files"]:
+            raise BundleError(f"holds no {name}", where=self.where)
+        try:
+            data = _read(self._files, name, self._files.sizes[name])
+        except OSError as error:
+            raise BundleError(f"{name} cannot be read: {error.strerror or error}", where=self.where) from error
+        _compare(hashlib.sha256(data).hexdigest(), self.info["files"][name], name, self.where)
+        return data
+
+
+def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, Path | bytes]) -> Path:
+    """Write a bundle's folder, whole: it appears when everything in it is right.
+
+    Args:
+        folder: where; a bundle that stands there is replaced.
+        info: ``bundle.json`` but for ``schema_version``, ``created``, ``callus``, ``research_only`` and ``files``,
+            which are filled in here (the first four only where they are missing).
+        files: every other file by its name in the bundle, as bytes or as the file to copy; ``MODEL_CARD.md`` and each
+            engine's file must be among them.
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        BundleError: the result would not load.
+        CallusError: the folder cannot be written.
+    """
+    with whole_folder(folder) as temporary:
+        digests = {name: _put(temporary, name, content, folder) for name, content in files.items()}
+        full = {
+            "schema_version": SCHEMA_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "callus": callus.__version__,
+            "research_only": RESEARCH_ONLY,
+            **info,
+            "files": digests,
+        }
+        check_info(full, folder)
+        for values in full["engines"].values():
+            if values["file"].endswith(".onnx"):
+                check_self_contained((temporary / values["file"]).read_bytes(), folder / values["file"])
+        try:
+            text = json.dumps(full, indent=2, allow_nan=False, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise BundleError(f"bundle.json cannot hold what it was given: {error}", where=folder) from error
+        (temporary / INFO).write_text(text + "\n", encoding="utf-8")
+    return folder
+
+
+def pack(folder: Path, out: Path) -> Path:
+    """Zip a bundle's folder as one ``.callus`` file; the same bundle gives the same bytes.
+
+    Raises:
+        BundleError: ``folder`` is not a bundle that loads.
+        CallusError: ``out`` cannot be written.
+    """
+    bundle = Bundle.load(folder)
+    with whole_file(out) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in (INFO, *sorted(bundle.info["files"])):
+            entry = zipfile.ZipInfo(name, _ZIP_DATE)
+            entry.external_attr = 0o100644 << 16
+            with archive.open(entry, "w", force_zip64=True) as packed, (bundle.where / name).open("rb") as source:
+                shutil.copyfileobj(source, packed, _CHUNK)
+    return out
+
+
+def _find(path: Path) -> Path:
+    """The bundle that a path means."""
+    try:
+        if path.is_dir() and not (path / INFO).exists():
+            if (path / "bundle" / INFO).exists():
+                return path / "bundle"
+            raise BundleError(
+                f"holds neither {INFO} nor bundle/{INFO}",
+                where=path,
+                hint="give a bundle, or the folder of a training run that has ended",
+            )
+        if not path.exists():
+            raise BundleError(
+                "there is no such model", where=path, hint="give a bundle's folder, a .callus file or a run folder"
+            )
+    except (OSError, ValueError) as error:
+        raise BundleError(f"cannot be read: {error}", where=str(path)[:200]) from error
+    return path
+
+
+def _parse(data: bytes, where: Path) -> Any:
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{INFO} is not readable JSON: {error}", where=where) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def _check_names(listed: Mapping[str, str], files: Container) -> None:
+    """Every listed file is there, and nothing else is."""
+    for name in listed:
+        if unsafe(name) or name == INFO:
+            raise (
+                not_a_name(name, files.where)
+                if unsafe(name)
+                else BundleError(f"{INFO} lists itself", where=files.where)
+            )
+    present = set(files.sizes) - {INFO}
+    problems = [f"{name} is missing" for name in sorted(set(listed) - present)]
+    problems += [f"{name} is not listed in {INFO}" for name in sorted(present - set(listed))]
+    if problems:
+        raise BundleError("; ".join(problems)[:1000], where=files.where, hint="copy the whole bundle, and nothing else")
+
+
+def _verify(files: Container, name: str, expected: str) -> None:
+    """Hash one file in chunks and look at what it is."""
+    digest, first, last = hashlib.sha256(), b"", b""
+    with files.open(name) as file:
+        while chunk := file.read(_CHUNK):
+            first, last = first or chunk[:8], chunk[-1:]
+            digest.update(chunk)
+    check_contents(name, first, last, files.where)
+    _compare(digest.hexdigest(), expected, name, files.where)
+    if name.endswith(".onnx"):
+        check_self_contained(_read(files, name, files.sizes[name]), files.where / name)
+
+
+def _compare(actual: str, expected: str, name: str, where: Path) -> None:
+    if actual != expected:
+        raise BundleError(
+            f"{name} has SHA-256 {actual[:12]}…, expected {expected[:12]}…: it is damaged or was changed",
+            where=where,
+            hint="get the bundle again",
+        )
+
+
+def _read(files: Container, name: str, most: int) -> bytes:
+    with files.open(name) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise BundleError(f"{name} is longer than {most:,} bytes", where=files.where)
+    return data
+
+
+def _put(folder: Path, name: str, content: Path | bytes, where: Path) -> str:
+    """Write one file into the folder; its SHA-256."""
+    if unsafe(name) or name == INFO:
+        raise not_a_name(name, where) if unsafe(name) else BundleError(f"{INFO} is written by callus", where=where)
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, bytes):
+        target.write_bytes(content)
+    else:
+        shutil.copyfile(content, target)
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        first = file.read(8)
+        file.seek(max(0, target.stat().st_size - 1))
+        check_contents(name, first, file.read(1), where)
+    return digest

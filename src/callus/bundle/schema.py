@@ -1,0 +1,188 @@
+"""What ``bundle.json`` has to say, checked as a whole: all problems are collected and raised once."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from callus.errors import BundleError, CallusError
+from callus.metrics.calibration import Calibration
+from callus.metrics.operating_points import OperatingPoints
+from callus.preprocess import CHANNELS, InputSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SCHEMA_VERSION: Final = 1
+MAP_KINDS: Final = ("gradcam", "location")
+TRAINING_KEYS: Final = (
+    "trunk",
+    "weights",
+    "recipe",
+    "manifest_sha256",
+    "files",
+    "radiographs",
+    "groups",
+    "splits",
+)
+"""What the bundle tells of its training; a value is null where it is not known."""
+LARGEST_INPUT: Final = 8192
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MISSING: Final = object()
+
+
+def check_info(info: Any, where: object) -> None:
+    """Check everything in ``bundle.json``.
+
+    Args:
+        info: the parsed JSON.
+        where: the bundle, for the error.
+
+    Raises:
+        BundleError: an unknown schema version, or any number of other problems, all in one line.
+    """
+    if not isinstance(info, dict):
+        raise BundleError(f"bundle.json holds {type(info).__name__}; expected an object", where=where)
+    version = info.get("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise BundleError(
+            f"bundle.json has schema_version {version!r}; this callus reads {SCHEMA_VERSION}",
+            where=where,
+            hint="a newer callus may read it",
+        )
+    problems = _Problems(info).found()
+    if problems:
+        raise BundleError(f"bundle.json is not as it has to be: {'; '.join(problems)}", where=where)
+
+
+class _Problems:
+    """Collects what is wrong with one ``bundle.json``."""
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        self._info = info
+        self._list: list[str] = []
+
+    def found(self) -> list[str]:
+        for key in ("name", "created", "callus", "research_only", "licence"):
+            self._text(self._info, key, key)
+        self._input()
+        self._outputs()
+        self._files()
+        self._engines()
+        self._training()
+        if not isinstance(self._info.get("figures"), list):
+            self._expected("figures", self._info.get("figures", _MISSING), "a list")
+        return self._list
+
+    def _expected(self, name: str, value: object, expected: str) -> None:
+        actual = "missing" if value is _MISSING else repr(value)[:60]
+        self._list.append(f"{name} is {actual}, expected {expected}")
+
+    def _text(self, values: Mapping[str, Any], key: str, name: str) -> None:
+        value = values.get(key, _MISSING)
+        if not isinstance(value, str) or not value.strip() or "\n" in value:
+            self._expected(name, value, "a line of text")
+
+    def _object(self, values: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any] | None:
+        value = values.get(key, _MISSING)
+        if isinstance(value, dict) and value:
+            return value
+        self._expected(name, value, "an object with entries")
+        return None
+
+    def _number(self, values: Mapping[str, Any], key: str, name: str, low: float, high: float) -> bool:
+        value = values.get(key, _MISSING)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high:
+            return True
+        self._expected(name, value, f"a number from {low:g} to {high:g}")
+        return False
+
+    def _whole(self, values: Mapping[str, Any], key: str, name: str, low: int, high: int) -> bool:
+        value = values.get(key, _MISSING)
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return True
+        self._expected(name, value, f"a whole number from {low} to {high}")
+        return False
+
+    def _made(self, make: Callable[[], object], name: str) -> None:
+        """Let a class of ours judge values that have the right type."""
+        try:
+            make()
+        except CallusError as error:
+            self._list.append(f"{name}: {error.what}")
+
+    def _input(self) -> None:
+        values = self._object(self._info, "input", "input")
+        if values is None:
+            return
+        well = [
+            self._whole(values, "height", "input.height", 32, LARGEST_INPUT),
+            self._whole(values, "width", "input.width", 32, LARGEST_INPUT),
+            self._whole(values, "channels", "input.channels", CHANNELS, CHANNELS),
+            self._number(values, "low", "input.low", -1e6, 1e6),
+            self._number(values, "high", "input.high", -1e6, 1e6),
+        ]
+        if not isinstance(values.get("fit"), str):
+            self._expected("input.fit", values.get("fit", _MISSING), "text")
+        elif all(well):
+            self._made(lambda: InputSpec.from_dict(values), "input")
+
+    def _outputs(self) -> None:
+        outputs = self._object(self._info, "outputs", "outputs")
+        if outputs is None:
+            return
+        for key in ("logit", "features"):
+            if key not in outputs:
+                self._expected(f"outputs.{key}", _MISSING, "what it is")
+        heat = self._object(outputs, "map", "outputs.map")
+        if heat is None:
+            return
+        if heat.get("kind") not in MAP_KINDS:
+            self._expected("outputs.map.kind", heat.get("kind", _MISSING), " or ".join(MAP_KINDS))
+        self._whole(heat, "stride", "outputs.map.stride", 1, 1024)
+
+    def _files(self) -> None:
+        files = self._object(self._info, "files", "files")
+        for name, digest in (files or {}).items():
+            if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+                self._expected(f"files[{name[:60]!r}]", digest, "a SHA-256 in 64 small hexadecimal digits")
+        if files and "MODEL_CARD.md" not in files:
+            self._expected("files['MODEL_CARD.md']", _MISSING, "the model card's SHA-256")
+
+    def _engines(self) -> None:
+        for engine in self._object(self._info, "engines", "engines") or {}:
+            name = f"engines[{engine[:40]!r}]"
+            values = self._object(self._info["engines"], engine, name)
+            if values is not None:
+                self._engine(values, name)
+
+    def _engine(self, values: Mapping[str, Any], name: str) -> None:
+        self._text(values, "file", f"{name}.file")
+        files = self._info.get("files")
+        if isinstance(values.get("file"), str) and isinstance(files, dict) and values["file"] not in files:
+            self._expected(f"{name}.file", values["file"], "one of files")
+        self._number(values, "map_threshold", f"{name}.map_threshold", 0, 1)
+        fitted = self._object(values, "calibration", f"{name}.calibration")
+        if fitted is not None:
+            well = [
+                self._number(fitted, key, f"{name}.calibration.{key}", -math.inf, math.inf)
+                for key in ("slope", "intercept")
+            ]
+            self._text(fitted, "method", f"{name}.calibration.method")
+            if all(well) and isinstance(fitted.get("method"), str):
+                self._made(lambda: Calibration.from_dict(fitted), f"{name}.calibration")
+        points = self._object(values, "operating_points", f"{name}.operating_points")
+        if points is not None:
+            keys = ("high_sensitivity", "high_specificity")
+            well = [self._number(points, key, f"{name}.operating_points.{key}", 0, 1) for key in keys]
+            if all(well):
+                self._made(lambda: OperatingPoints.from_dict(points), f"{name}.operating_points")
+        if not isinstance(values.get("parity"), dict):
+            self._expected(f"{name}.parity", values.get("parity", _MISSING), "an object")
+
+    def _training(self) -> None:
+        training = self._object(self._info, "training", "training")
+        for key in TRAINING_KEYS if training is not None else ():
+            if key not in (training or {}):
+                self._expected(f"training.{key}", _MISSING, "it, or null where it is not known")

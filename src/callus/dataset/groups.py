@@ -1,0 +1,80 @@
+"""Groups: what must never cross a split, as the connected components of everything that joins two files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+
+def components(keys: Mapping[str, pd.Series[str]], count: int) -> npt.NDArray[np.int32]:
+    """Number the components of ``count`` rows that share a key; an empty key joins nothing.
+
+    Args:
+        keys: for each kind of key one series of ``count`` strings; equal strings of one kind join their rows.
+        count: how many rows.
+
+    Returns:
+        (count,) int32, the component of each row, numbered from 0.
+    """
+    rows: list[npt.NDArray[Any]] = []
+    nodes: list[npt.NDArray[Any]] = []
+    first = count  # a row is a node, and so is each different key
+    for values in keys.values():
+        codes, names = pd.factorize(values.where(values != ""), use_na_sentinel=True)
+        known = np.flatnonzero(codes >= 0)
+        rows.append(known)
+        nodes.append(codes[known] + first)
+        first += len(names)
+    row = np.concatenate(rows) if rows else np.empty(0, np.int64)
+    node = np.concatenate(nodes) if nodes else np.empty(0, np.int64)
+    graph = coo_array((np.ones(len(row), np.int8), (row, node)), shape=(first, first))
+    labels: npt.NDArray[np.int32] = connected_components(graph, directed=False)[1][:count]
+    return np.unique(labels, return_inverse=True)[1].astype(np.int32)
+
+
+def name_groups(frame: pd.DataFrame, blocks: pd.Series[str]) -> pd.Series[str]:
+    """Give each row its group: the union of radiograph, study, patient and the source's block.
+
+    The name does not depend on the order of the rows: the patient's, study's or block's where the whole group has one,
+    else the first radiograph's in the alphabet, else the file's.
+
+    Args:
+        frame: has ``radiograph``, ``study``, ``patient`` and ``path``.
+        blocks: a name for what the source knows to belong together; empty where nothing.
+    """
+    keys = {name: frame[name] for name in ("patient", "study", "radiograph")}
+    keys = {"patient": keys["patient"], "block": blocks, "study": keys["study"], "radiograph": keys["radiograph"]}
+    component = pd.Series(components(keys, len(frame)), index=frame.index)
+    name = pd.Series("", index=frame.index, dtype="str")
+    for kind, values in keys.items():
+        known = values.where(values != "")
+        by_group = known.groupby(component)
+        one = by_group.transform("nunique") == 1
+        whole = by_group.transform("first") if kind != "radiograph" else by_group.transform("min")
+        fits = (name == "") & whole.notna() & (one | (kind == "radiograph"))
+        name = name.mask(fits, kind + ":" + whole.fillna(""))
+    smallest = frame["path"].groupby(component).transform("min")
+    return name.mask(name == "", "file:" + smallest).astype("str")
+
+
+def name_radiographs(families: pd.Series[str], sha256: pd.Series[str], readable: pd.Series[bool]) -> pd.Series[str]:
+    """Give each row the radiograph that its file shows, as far as names and bytes tell.
+
+    Files of one family (the stem before ``-rotated``) and files of equal bytes show the same one. It is named by its
+    first family in the alphabet, else by its SHA-256. A file that cannot be read and has no family has none.
+    """
+    bytes_key = sha256.where(readable, "")
+    component = pd.Series(
+        components({"family": families, "sha256": bytes_key}, len(families)), index=families.index
+    )
+    family = families.where(families != "").groupby(component).transform("min")
+    return family.where(family.notna(), bytes_key).astype("str")

@@ -1,0 +1,115 @@
+"""GRAZPEDWRI-DX (Nagy et al., Scientific Data 2022, doi 10.1038/s41597-022-01328-z): wrists of children.
+
+dataset.csv has a line a picture; the boxes are YOLO's, class 3 is the fracture. The pictures may lie in
+images_part1... as published, or in images; the boxes in folder_structure/yolov5/labels, or in labels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from callus.dataset.sources.csv_table import read_csv
+from callus.dataset.sources.drawn import read_yolo_lines
+from callus.dataset.sources.rows import Found, Row, combine_labels, row_from_path
+from callus.errors import DatasetError
+from callus.labels import FRACTURED, NOT_FRACTURED
+
+if TYPE_CHECKING:
+    from callus.dataset.files import Listing
+    from callus.dataset.sources.rows import Options
+
+CLASSES: Final = (
+    "boneanomaly",
+    "bonelesion",
+    "foreignbody",
+    "fracture",
+    "metal",
+    "periostealreaction",
+    "pronatorsign",
+    "softtissue",
+    "text",
+)
+_FRACTURE: Final = CLASSES.index("fracture")
+_COLUMNS: Final = ("filestem", "patient_id", "fracture_visible")
+_PROJECTIONS: Final = {1: "frontal", 2: "lateral", 3: "oblique"}
+
+
+def recognises(listing: Listing) -> bool:
+    """Tell whether there is a dataset.csv with GRAZPEDWRI-DX's columns."""
+    return _csv_name(listing) is not None
+
+
+def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a source's signature
+    """Give one row a picture that dataset.csv lists and that is there.
+
+    Raises:
+        DatasetError: there is no such dataset.csv, it does not fit, or none of its pictures is there.
+    """
+    csv_name = _csv_name(listing)
+    if csv_name is None:
+        raise DatasetError(
+            f"this is not GRAZPEDWRI-DX: no dataset.csv with the columns {', '.join(_COLUMNS)}", where=listing.root
+        )
+    pictures = {_stem(name): name for name in listing.pictures}
+    labels = {_stem(name): name for name in listing.with_ending(".txt")}
+    found = Found([])
+    missing = 0
+    for line in read_csv(listing.root / csv_name, _COLUMNS):
+        name = pictures.get(line["filestem"])
+        if name is None:
+            missing += 1
+            continue
+        found.rows.append(_row(name, line, listing, labels.get(line["filestem"])))
+    if not found.rows:
+        raise DatasetError(f"none of the {missing:,} pictures that dataset.csv lists is there", where=listing.root)
+    if missing:
+        found.remarks.append(f"{missing:,} pictures of dataset.csv are not here: this is a part of GRAZPEDWRI-DX")
+    return found
+
+
+def _csv_name(listing: Listing) -> str | None:
+    for name in listing.named("dataset.csv"):
+        try:
+            with (listing.root / name).open("rb") as file:
+                header = file.readline(4096).decode("utf-8-sig", "replace")
+        except OSError:
+            continue
+        if all(column in header for column in _COLUMNS):
+            return name
+    return None
+
+
+def _row(name: str, line: dict[str, str], listing: Listing, labels: str | None) -> Row:
+    row = row_from_path(name)
+    row.region = "wrist"
+    row.patient = line["patient_id"]
+    study = line.get("study_number", "")
+    row.study = f"{row.patient}/{study}" if study else ""
+    row.view = _PROJECTIONS.get(int(_flag(line, "projection")), "")
+    row.hardware = _flag(line, "metal") == 1
+    row.notes = [
+        text
+        for column, text in (("diagnosis_uncertain", "diagnosis uncertain"), ("cast", "cast"))
+        if _flag(line, column) == 1
+    ]
+    listed = FRACTURED if _flag(line, "fracture_visible") == 1 else NOT_FRACTURED
+    row.label = listed
+    if labels is not None:
+        drawn = read_yolo_lines(listing.root / labels, lambda number: number == _FRACTURE)
+        row.boxes, row.polygons, row.drawn_on = drawn.boxes, drawn.polygons, drawn.drawn_on
+        row.notes += drawn.notes
+        if drawn.boxes:
+            combine_labels(row, listed, FRACTURED, said_by="dataset.csv")
+    return row
+
+
+def _flag(line: dict[str, str], column: str) -> float:
+    """Read a cell that is a number or empty; 0 where it is neither."""
+    try:
+        return float(line.get(column) or 0)
+    except ValueError:
+        return 0.0
+
+
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]

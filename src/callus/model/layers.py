@@ -1,0 +1,92 @@
+"""What every trunk is made of: Keras' convolution and batch norm in torch, and the base of the trunks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, distributed, nn
+
+from callus.model import batch_norm
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class BatchNorm2d(batch_norm.BatchNorm2d):
+    """Batch norm whose moving variance moves as Keras' does: by the biased variance of the batch.
+
+    Torch feeds the unbiased variance (n / (n - 1) times as large) into ``running_var``. That differs where a channel
+    has few values, as at stride 32 of a small picture.
+
+    Args:
+        channels: C of the input (B, C, H, W).
+        eps: added to the variance.
+        momentum: the weight of the new batch, which is 1 - Keras' ``momentum``.
+    """
+
+    def __init__(self, channels: int, *, eps: float, momentum: float) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W); in training mode by the batch, which then moves the statistics."""
+        if not self.training or self.running_var is None or self.momentum is None:
+            return super().forward(x)
+        n = x.numel() // x.shape[1]
+        if distributed.is_available() and distributed.is_initialized():
+            n *= distributed.get_world_size()
+        kept = self.running_var * (1 - self.momentum)
+        y = super().forward(x)
+        with torch.no_grad():
+            self.running_var.sub_(kept).mul_((n - 1) / n).add_(kept)
+        return y
+
+
+def convolution(
+    inputs: int, outputs: int, size: int, *, stride: int = 1, padding: int = 0, bias: bool = False, groups: int = 1
+) -> nn.Conv2d:
+    """Make a square convolution, drawn as Keras draws it: Glorot uniform kernel, zero bias."""
+    layer = nn.Conv2d(inputs, outputs, size, stride=stride, padding=padding, bias=bias, groups=groups)
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Trunk(nn.Module):
+    """A network without its top that gives three feature maps.
+
+    Submodules have the names of Keras' layers, so weights are found by name: the path ``conv2_block1.preact_bn`` is
+    Keras' ``conv2_block1_preact_bn``. ``forward`` takes a picture (B, 3, H, W) in [-1, 1] and returns the maps
+    (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])), the finest first.
+
+    Attributes:
+        name: what ``build_trunk`` knows it by, "resnet152v2" for instance.
+        channels: of the three maps.
+        strides: of the three maps.
+        scale_names: the Keras layers whose outputs the maps are.
+    """
+
+    name: str
+    channels: tuple[int, int, int]
+    strides: tuple[int, int, int] = (8, 16, 32)
+    scale_names: tuple[str, str, str]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the maps at stride 8, 16 and 32 of (B, 3, H, W)."""
+        raise NotImplementedError
+
+    def stages(self) -> Sequence[tuple[str, list[nn.Module]]]:
+        """Return the stages, the deepest first, each with its submodules: all of the trunk, none twice.
+
+        "Unfreeze the last k stages" is ``for _, modules in trunk.stages()[:k]``.
+        """
+        raise NotImplementedError
+
+    def layers(self) -> dict[str, nn.Conv2d | nn.BatchNorm2d]:
+        """Return every layer that has weights by its Keras name."""
+        return {
+            path.replace(".", "_"): module
+            for path, module in self.named_modules()
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        }

@@ -1,0 +1,66 @@
+"""FractureNet: a trunk and a head, from grey radiographs to a logit, a map and pooled features."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from callus.model.head import HierarchicalHead, PooledHead
+from callus.model.trunks import build_trunk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from callus.model.head import Head
+    from callus.model.trunks import Trunk
+
+
+class FractureNet(nn.Module):
+    """Trunk + head.
+
+    The forward pass is what a bundle holds; training calls ``trunk`` and ``head`` apart, so that a frozen trunk's
+    features can come from a cache.
+    """
+
+    def __init__(self, trunk: Trunk, head: Head) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+
+    def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer a batch.
+
+        Args:
+            radiographs: (B, 3, H, W), three equal channels in the range of the recipe's ``input``; H and W multiples
+                of 32.
+
+        Returns:
+            ``logit`` (B,); ``map`` (B, H / stride, W / stride) in [0, 1] with the head's ``map_stride``; ``features``
+            (B, C), the pooled coarsest map of the trunk.
+        """
+        scales = self.trunk(radiographs)
+        logit, where = self.head.answer_with_map(scales)
+        return logit, where, scales[-1].mean((2, 3))
+
+
+def build_network(
+    trunk: str, *, head: str, width: int, dense: Sequence[int], dropout: float, location: bool
+) -> FractureNet:
+    """A network with weights drawn from torch's generator; the trunk's ImageNet weights are loaded apart.
+
+    Args:
+        trunk: a name of ``callus.model.trunks.TRUNKS``.
+        head: "pooled" or "hierarchical".
+        width: channels of the hierarchical head.
+        dense: units of the dense layers.
+        dropout: behind each dense layer.
+        location: whether the hierarchical head has a logit for each place.
+
+    Raises:
+        WeightsError: no such trunk.
+    """
+    body = build_trunk(trunk)
+    if head == "pooled":
+        return FractureNet(body, PooledHead(body.channels, dense, dropout))
+    return FractureNet(body, HierarchicalHead(body.channels, width, dense, dropout, location=location))

@@ -1,0 +1,293 @@
+"""From a frame's coded bytes to its stored values: one decoder for each kind of coding.
+
+Where pydicom would try all the plugins that it finds and take the first that does not raise, each kind has the one
+here that was measured to be right and quick; a decoder that fails is an error, never a reason to ask another one that
+is less particular. The stream says what it is: its size and process are read before a decoder sees it.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from callus.errors import RadiographError
+from callus.radiograph import jpeg, limits, raster
+from callus.radiograph.elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, syntax_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Stored = NDArray[Any]
+
+RLE: Final = "1.2.840.10008.1.2.5"
+NATIVE: Final = frozenset((IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, ""))
+_JPEG: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203))
+READ: Final = NATIVE | _JPEG | {RLE}
+J2K_START: Final = b"\xff\x4f\xff\x51"
+_J2K_TILE, _J2K_END = 0xFF90, 0xFFD9
+_JP2_START: Final = b"\0\0\0\x0cjP  "
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How stored values stand in a frame (DICOM's Image Pixel module).
+
+    Attributes:
+        rows: of the picture.
+        columns: of the picture.
+        samples: 1 grey or palette, 3 colour.
+        allocated: bits that a sample takes.
+        stored: bits of these that mean something.
+        high: the number of the highest of these.
+        signed: two's complement.
+        planar: one colour after the other and not pixel by pixel.
+        photometric: MONOCHROME1, MONOCHROME2, RGB, ...
+        swapped: 8 bit values stand in big-endian words.
+    """
+
+    rows: int
+    columns: int
+    samples: int
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+    planar: bool
+    photometric: str
+    swapped: bool = False
+
+    @property
+    def frame_bits(self) -> int:
+        """Bits that an uncompressed frame takes."""
+        shared = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        return self.rows * self.columns * shared * self.allocated
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A decoded frame.
+
+    Attributes:
+        values: (rows, columns) or (rows, columns, 3), unsigned: the bits as stored.
+        layout: of the values; a decoder may have changed bits and colour.
+        missing: the part, 0 to 1, that the file lacks at its end; None where that is not known but some is missing.
+    """
+
+    values: Stored
+    layout: Layout
+    missing: float | None = 0.0
+
+
+def native(raw: memoryview, layout: Layout, index: int, *, little: bool) -> Frame:
+    """Take one frame of uncompressed pixel data; what is missing at the end becomes zeros.
+
+    Raises:
+        RadiographError: none of the frame is there, or its bits are of a kind that is not read.
+    """
+    if layout.allocated not in (1, 8, 16, 32):
+        raise RadiographError(f"has {layout.allocated} bits allocated; expected 1, 8, 16 or 32")
+    first_bit = index * layout.frame_bits
+    begin, length = first_bit // 8, (first_bit % 8 + layout.frame_bits + 7) // 8
+    part = raw[begin : begin + length]
+    if not len(part):
+        raise RadiographError("is truncated: the file ends before its pixel data", hint="copy the file again")
+    missing = 1 - len(part) / length
+    data: bytes | memoryview = bytes(part) + bytes(length - len(part)) if missing else part
+    if layout.allocated == 1:
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")[first_bit % 8 :]
+        values = bits[: layout.frame_bits]
+    else:
+        values = np.frombuffer(data, np.dtype(f"{'<' if little else '>'}u{layout.allocated // 8}"))
+        if layout.swapped and len(data) % 2 == 0:
+            values = values.view(np.uint16).byteswap().view(np.uint8)
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+    if layout.photometric == "YBR_FULL_422":
+        quads = values.reshape(-1, 4)  # Y1 Y2 Cb Cr
+        values = quads[:, [0, 2, 3, 1, 2, 3]].reshape(-1)
+    return Frame(_shape(values, layout), layout, missing)
+
+
+def coded(data: bytes, layout: Layout, syntax: str) -> Frame:
+    """Decode one compressed frame.
+
+    Args:
+        data: the frame's fragments, joined.
+        layout: as the data set states it.
+        syntax: the transfer syntax; "" where unknown.
+
+    Raises:
+        RadiographError: an unknown syntax, another size than stated, or a decoder that fails; it names the syntax.
+    """
+    name = syntax_name(syntax)
+    if syntax not in READ:
+        raise RadiographError(f"has the transfer syntax {name}, which is not read", hint="export it uncompressed")
+    try:
+        if syntax == RLE:
+            return _rle(data, layout)
+        if data.startswith((J2K_START, _JP2_START)):
+            return _jpeg2000(data, layout)
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data, layout)
+    except RadiographError as error:
+        raise RadiographError(f"{error.what} [{name}]", hint=error.hint) from error.__cause__
+    except Exception as error:  # each decoder raises its own kinds
+        raise RadiographError(
+            f"has pixel data that its decoder refuses: {limits.one_line(error)} [{name}]",
+            hint="the file is damaged; export it again",
+        ) from error
+    raise RadiographError(
+        f"has pixel data that begin with {data[:8].hex()}, which is not {name}", hint="the file is damaged"
+    )
+
+
+def start_of_frame(fragment: memoryview) -> bool:
+    """Whether a fragment begins a new picture."""
+    return bytes(fragment[:4]) == J2K_START or bytes(fragment[:3]) == b"\xff\xd8\xff"
+
+
+def _rle(data: bytes, layout: Layout) -> Frame:
+    from rle.utils import decode_pixel_data  # noqa: PLC0415 - a decoder is loaded when it is first needed
+
+    planes = layout.samples * layout.allocated // 8
+    (count,) = struct.unpack_from("<I", data)
+    offsets = (*struct.unpack_from("<15I", data, 4)[:count], len(data))
+    if count != planes:
+        raise RadiographError(f"has {count} RLE segments; expected {planes}")
+    # A run takes 2 bytes for up to 128, a literal one more byte for as many: beyond that it is filler or hostile.
+    longest = 2 * layout.rows * layout.columns + 1024
+    if any(not 0 <= after - before <= longest for before, after in pairwise(offsets)):
+        raise RadiographError("has RLE segments that lie outside of its pixel data or are far too long")
+    raw = decode_pixel_data(
+        data, version=2, rows=layout.rows, columns=layout.columns, bits_allocated=layout.allocated, byteorder="<"
+    )
+    values = np.frombuffer(raw, np.dtype(f"<u{layout.allocated // 8}"))
+    layout = replace(layout, planar=True, swapped=False)
+    return Frame(_shape(values, layout), layout)
+
+
+def _jpeg(data: bytes, layout: Layout) -> Frame:
+    parsed = jpeg.parse(data)
+    _same_size(parsed.width, parsed.height, parsed.components, layout)
+    if parsed.process == jpeg.JPEG_LS:
+        return _jpeg_ls(data, layout, parsed)
+    if parsed.precision == 8 and parsed.process in (jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE):  # noqa: PLR2004
+        as_stored = layout.photometric == "RGB" and parsed.coded_as_rgb
+        values = raster.jpeg_pixels(parsed, as_stored=as_stored)
+        photometric = layout.photometric
+        if layout.samples == 3:  # noqa: PLR2004
+            photometric = "RGB" if as_stored else "YBR_FULL"
+        layout = _bits(replace(layout, planar=False, photometric=photometric), 8)
+        return Frame(values, layout, 0.0 if parsed.complete else None)
+    if not parsed.complete:
+        raise RadiographError("is truncated: its JPEG stream has no end", hint="copy the file again")
+    return _gdcm(data, layout, parsed)
+
+
+def _jpeg_ls(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
+    import jpeg_ls  # noqa: PLC0415
+
+    if not parsed.complete:
+        raise RadiographError("is truncated: its JPEG-LS stream has no end", hint="copy the file again")
+    raw, info = jpeg_ls.decode_pixel_data(data)
+    layout = _bits(replace(layout, planar=info["interleave_mode"] == 0), parsed.precision)
+    return Frame(_shape(np.frombuffer(raw, _container(parsed.precision)), layout), layout)
+
+
+def _gdcm(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
+    """12 bit and lossless JPEG: GDCM carries a libjpeg for each precision."""
+    import gdcm  # noqa: PLC0415
+
+    types = gdcm.TransferSyntax
+    syntax = types.JPEGLosslessProcess14 if parsed.process == jpeg.LOSSLESS else types.JPEGExtendedProcess2_4
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(data)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((layout.columns, layout.rows, 1))
+    image.SetDataElement(element)
+    kind = "RGB" if layout.samples == 3 else "MONOCHROME2"  # noqa: PLR2004
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(kind)))
+    if layout.samples > 1:
+        image.SetPlanarConfiguration(0)
+    image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    bits = parsed.precision
+    container = 8 * _container(bits).itemsize
+    image.SetPixelFormat(gdcm.PixelFormat(layout.samples, container, bits, bits - 1, 0))
+    text = image.GetBuffer()
+    if text is None:
+        raise RadiographError("has a JPEG stream that is damaged", hint="export it again")
+    # The binding gives the bytes as text; surrogateescape is how it made it.
+    values = np.frombuffer(text.encode("utf-8", "surrogateescape"), _container(bits))
+    layout = _bits(replace(layout, planar=False), bits)
+    return Frame(_shape(values, layout), layout)
+
+
+def _jpeg2000(data: bytes, layout: Layout) -> Frame:
+    from openjpeg.utils import decode_pixel_data  # noqa: PLC0415
+
+    start = data.find(J2K_START)
+    width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
+    (components,) = struct.unpack_from(">H", data, start + 40)
+    _same_size(width - left, height - top, components, layout)
+    precision = (data[start + 42] & 0x7F) + 1
+    raw = decode_pixel_data(data, version=2)
+    changed = "RGB" if layout.photometric in ("YBR_RCT", "YBR_ICT") else layout.photometric
+    layout = _bits(replace(layout, planar=False, photometric=changed), precision)
+    missing = 0.0 if _jpeg2000_complete(data, start) else None
+    return Frame(_shape(np.frombuffer(raw, _container(precision)), layout), layout, missing)
+
+
+def _jpeg2000_complete(data: bytes, start: int) -> bool:
+    """Whether a JPEG 2000 stream goes on to its end marker, tile part by tile part (ITU-T T.800 A.4)."""
+    position = start + 2
+    while position + 12 <= len(data):
+        (marker,) = struct.unpack_from(">H", data, position)
+        if marker == _J2K_TILE:
+            (length,) = struct.unpack_from(">I", data, position + 6)
+            if not length:  # the last tile part, to the end
+                break
+            position += max(length, 12)
+        elif marker == _J2K_END:
+            return True
+        else:
+            position += 2 + int(struct.unpack_from(">H", data, position + 2)[0])
+    # What may follow the end marker: the byte that makes a fragment's length even.
+    return data[position:].rstrip(b"\0\xff").endswith(b"\xff\xd9")
+
+
+def _same_size(width: int, height: int, components: int, layout: Layout) -> None:
+    """A stream of another size than the data set states would be read wrongly, or be a bomb."""
+    limits.check_size(width, height)
+    if (width, height, components) != (layout.columns, layout.rows, layout.samples):
+        raise RadiographError(
+            f"states {layout.columns} x {layout.rows} pixels of {layout.samples} samples, but its pixel data are"
+            f" {width} x {height} of {components}",
+            hint="the file is damaged",
+        )
+
+
+def _container(precision: int) -> np.dtype[Any]:
+    return np.dtype(np.uint8 if precision <= 8 else "<u2" if precision <= 16 else "<u4")  # noqa: PLR2004
+
+
+def _bits(layout: Layout, precision: int) -> Layout:
+    """The layout of what a decoder gave: its samples are as wide as the stream says, with nothing above them."""
+    stored = layout.stored if layout.signed and layout.stored <= precision else precision
+    return replace(layout, allocated=8 * _container(precision).itemsize, stored=stored, high=stored - 1, swapped=False)
+
+
+def _shape(values: Stored, layout: Layout) -> Stored:
+    if layout.samples == 1:
+        return values.reshape(layout.rows, layout.columns)
+    if layout.planar:
+        planes = values.reshape(layout.samples, layout.rows, layout.columns)
+        return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    return values.reshape(layout.rows, layout.columns, layout.samples)

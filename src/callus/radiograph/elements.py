@@ -1,0 +1,345 @@
+"""DICOM's data elements, as views into the file's bytes.
+
+pydicom reads DICOM for everything that callus writes and tests; files from outside are walked here, for three
+reasons. pydicom warns through Python's ``warnings``, which no thread can keep quiet without doing it to all others;
+it inflates a deflated file whatever its size; and it does not say where a file ended early.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
+from pydicom.datadict import dictionary_VR
+from pydicom.uid import UID
+
+from callus.errors import RadiographError
+from callus.radiograph.limits import MAX_FILE_BYTES, one_line
+
+IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+DEFLATED: Final = "1.2.840.10008.1.2.1.99"
+PIXEL_DATA: Final = 0x7FE00010
+_TRANSFER_SYNTAX, _CHARACTER_SET = 0x00020010, 0x00080005
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED: Final = 0xFFFFFFFF
+_LONG: Final = frozenset(
+    name.encode() for name in ["OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"]
+)
+_SHORT: Final = frozenset(
+    name.encode()
+    for name in [
+        "AE",
+        "AS",
+        "AT",
+        "CS",
+        "DA",
+        "DS",
+        "DT",
+        "FL",
+        "FD",
+        "IS",
+        "LO",
+        "LT",
+        "PN",
+        "SH",
+        "SL",
+        "SS",
+        "ST",
+        "TM",
+        "UI",
+        "UL",
+        "US",
+    ]
+)
+_BINARY: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "OW": "H", "US or SS": "H"}
+_MAX_DEPTH: Final = 16
+_MAX_ELEMENTS: Final = 1_000_000
+_TEXT: Final = frozenset(("SH", "LO", "ST", "LT", "PN", "UC", "UT"))
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element: ``value`` is its bytes; ``items`` what a sequence or encapsulated pixel data hold."""
+
+    vr: str
+    value: memoryview
+    items: tuple[Elements | memoryview, ...] = ()
+    encapsulated: bool = False
+
+
+@dataclass
+class Elements:
+    """A data set, or an item of a sequence.
+
+    Attributes:
+        little: its numbers' byte order.
+        by_tag: its elements.
+        cut: the file ended within it.
+    """
+
+    little: bool
+    by_tag: dict[int, Element] = field(default_factory=dict)
+    cut: bool = False
+    syntax: str = ""
+
+    def text(self, tag: int) -> str:
+        """An element as text, by the data set's character set; "" where it is missing."""
+        element = self.by_tag.get(tag)
+        if element is None:
+            return ""
+        names = _plain(self.by_tag[_CHARACTER_SET]).split("\\") if _CHARACTER_SET in self.by_tag else [""]
+        text = _decode_text(bytes(element.value), names) if element.vr in _TEXT else _plain(element)
+        return one_line(text.strip("\0 "), 1024)
+
+    def numbers(self, tag: int) -> list[float]:
+        """An element as numbers, text or binary; empty where it is missing or is none."""
+        element = self.by_tag.get(tag)
+        if element is None:
+            return []
+        code = _BINARY.get(element.vr)
+        try:
+            if code is None:
+                return [float(part) for part in _plain(element).split("\\") if part.strip()]
+            count = len(element.value) // struct.calcsize(code)
+            return list(struct.unpack_from(f"{'<' if self.little else '>'}{count}{code}", element.value))
+        except ValueError:
+            return []
+
+    def number(self, tag: int, default: int) -> int:
+        """The first of an element's numbers, as a whole number."""
+        found = self.numbers(tag)
+        return int(found[0]) if found and abs(found[0]) < 2**53 else default
+
+    def first_item(self, tag: int) -> Elements | None:
+        """The first item of a sequence; None where it is missing or empty."""
+        element = self.by_tag.get(tag)
+        items = element.items if element is not None else ()
+        return items[0] if items and isinstance(items[0], Elements) else None
+
+
+def looks_like_dicom(data: bytes) -> bool:
+    """Whether bytes without the preamble can begin a DICOM data set: group 0002 or 0008, and an element that fits."""
+    if data.startswith(b"DICM\x02\x00"):
+        return True
+    if len(data) < 8 or data[:2] not in (b"\x02\0", b"\x08\0", b"\0\x08"):  # noqa: PLR2004 - an element's header
+        return False
+    little = data[1] == 0
+    element, vr = int.from_bytes(data[2:4], "little" if little else "big"), data[4:6]
+    if element > 0x1200:  # noqa: PLR2004 - beyond what files begin with
+        return False
+    return vr in _SHORT | _LONG or (little and int.from_bytes(data[4:8], "little") <= min(len(data), 1024))
+
+
+def parse(data: bytes) -> Elements:
+    """Walk a file's data set as far as its pixel data; nothing is copied but what is deflated.
+
+    Returns:
+        The data set; its ``syntax`` is the transfer syntax, "" where the file does not tell.
+
+    Raises:
+        RadiographError: it is damaged beyond reading, or hostile.
+    """
+    view = memoryview(data)
+    start = 132 if data[128:132] == b"DICM" else 4 if data.startswith(b"DICM") else 0
+    syntax = ""
+    if data[start : start + 2] == b"\x02\0":
+        meta = Elements(little=True)
+        start = _Walker(view, little=True, explicit=_is_explicit(view, start), meta=True).walk(meta, start, len(view))
+        syntax = meta.text(_TRANSFER_SYNTAX)
+    cut = False
+    if syntax == DEFLATED:
+        view, cut = _inflate(view[start:])
+        start = 0
+    little = bytes(view[start + 1 : start + 2]) == b"\0" if not syntax else syntax != BIG_ENDIAN
+    found = Elements(little=little, syntax=syntax)
+    # The bytes are believed more than the syntax: writers confuse explicit and implicit.
+    _Walker(view, little=little, explicit=_is_explicit(view, start)).walk(found, start, len(view))
+    found.cut |= cut
+    if not syntax and not _encapsulated(found):
+        found.syntax = (EXPLICIT if little else BIG_ENDIAN) if _is_explicit(view, start) else IMPLICIT
+    return found
+
+
+def syntax_name(syntax: str) -> str:
+    """A transfer syntax for people: its name and its UID."""
+    name = UID(syntax).name if re.fullmatch(r"[0-9.]{1,64}", syntax) else ""
+    return f"{name} ({syntax})" if name and name != syntax else syntax or "(none stated)"
+
+
+class _Walker:
+    """One pass over the bytes; counts what it meets, so that hostile nesting ends in an error."""
+
+    def __init__(self, view: memoryview, *, little: bool, explicit: bool, meta: bool = False) -> None:
+        self.view = view
+        self.order = "<" if little else ">"
+        self.little = little
+        self.explicit = explicit
+        self.meta = meta
+        self.met = 0
+
+    def walk(self, into: Elements, position: int, end: int, depth: int = 0) -> int:
+        """Read elements up to the pixel data, the item's end or ``end``; return where it stopped."""
+        while position + 8 <= end and not into.cut:
+            tag = self._tag(position)
+            if tag == _ITEM_END:
+                return position + 8
+            if self.meta and tag >> 16 != 2:  # noqa: PLR2004 - the meta header's group
+                return position
+            vr, length, body = self._header(position, tag)
+            position = self._value(into, (tag, vr), (body, length), end, depth)
+            if tag == PIXEL_DATA and depth == 0:
+                break
+        return position
+
+    def _tag(self, position: int) -> int:
+        group, element = struct.unpack_from(self.order + "HH", self.view, position)
+        return int(group) << 16 | int(element)
+
+    def _header(self, position: int, tag: int) -> tuple[str, int, int]:
+        """Value representation, length, and where the value begins."""
+        self.met += 1
+        if self.met > _MAX_ELEMENTS:
+            raise RadiographError(f"has more than {_MAX_ELEMENTS:,} data elements", hint="the file is hostile")
+        vr = bytes(self.view[position + 4 : position + 6])
+        if self.explicit and vr in _LONG and position + 12 <= len(self.view):
+            (length,) = struct.unpack_from(self.order + "I", self.view, position + 8)
+            return vr.decode(), length, position + 12
+        if self.explicit and (vr in _SHORT or (vr.isalpha() and vr.isupper())):
+            (length,) = struct.unpack_from(self.order + "H", self.view, position + 6)
+            return vr.decode(), length, position + 8
+        (length,) = struct.unpack_from(self.order + "I", self.view, position + 4)
+        return _known_vr(tag), length, position + 8
+
+    def _value(self, into: Elements, what: tuple[int, str], where: tuple[int, int], end: int, depth: int) -> int:
+        (tag, vr), (body, length) = what, where
+        if length == _UNDEFINED:
+            if tag == PIXEL_DATA:
+                return self._fragments(into, vr, body, end)
+            items, position, cut = self._items(vr, body, end, depth + 1, closed=False)
+            into.by_tag[tag] = Element("SQ", self.view[body:position], items)
+            into.cut |= cut
+            return position
+        stop = body + length
+        if stop > end:
+            into.cut = True
+            stop = end
+        items = ()
+        if vr == "SQ" and _is_wanted_sequence(tag):
+            items, _, _ = self._items(vr, body, stop, depth + 1, closed=True)
+        into.by_tag[tag] = Element(vr, self.view[body:stop], items)
+        return stop
+
+    def _items(
+        self, vr: str, position: int, end: int, depth: int, *, closed: bool
+    ) -> tuple[tuple[Elements, ...], int, bool]:
+        """A sequence's items, where it ends, and whether the file ended first."""
+        if depth > _MAX_DEPTH:
+            raise RadiographError(f"nests sequences more than {_MAX_DEPTH} deep", hint="the file is hostile")
+        inner = self
+        if vr == "UN" and self.explicit:  # an unknown sequence is implicit inside (PS3.5 6.2.2)
+            inner = _Walker(self.view, little=True, explicit=False)
+            inner.met = self.met
+        found: list[Elements] = []
+        while position + 8 <= end:
+            tag = inner._tag(position)
+            (length,) = struct.unpack_from(inner.order + "I", self.view, position + 4)
+            position += 8
+            self.met += 1
+            if tag == _SEQUENCE_END:
+                return tuple(found), position, False
+            if tag != _ITEM:
+                raise RadiographError(f"is a damaged DICOM file: {tag:08X} stands where a sequence's item should")
+            item = Elements(inner.little)
+            stop = end if length == _UNDEFINED else min(end, position + length)
+            after = inner.walk(item, position, stop, depth)
+            position = after if length == _UNDEFINED else stop
+            self.met = max(self.met, inner.met)
+            found.append(item)
+            if item.cut:
+                return tuple(found), position, True
+        return tuple(found), position, not closed
+
+    def _fragments(self, into: Elements, vr: str, position: int, end: int) -> int:
+        """Encapsulated pixel data: the offset table and the fragments."""
+        parts: list[memoryview] = []
+        begin, complete = position, False
+        while position + 8 <= end:
+            tag = self._tag(position)
+            (length,) = struct.unpack_from(self.order + "I", self.view, position + 4)
+            position += 8
+            self.met += 1
+            if tag == _SEQUENCE_END:
+                complete = True
+                break
+            if tag != _ITEM or self.met > _MAX_ELEMENTS:
+                raise RadiographError(f"is a damaged DICOM file: {tag:08X} stands between fragments of its pixel data")
+            parts.append(self.view[position : min(end, position + length)])
+            position += length
+        into.cut |= not complete
+        into.by_tag[PIXEL_DATA] = Element(vr, self.view[begin : min(end, position)], tuple(parts), encapsulated=True)
+        return min(end, position)
+
+
+def _encapsulated(found: Elements) -> bool:
+    element = found.by_tag.get(PIXEL_DATA)
+    return element is not None and element.encapsulated
+
+
+def _is_explicit(view: memoryview, start: int) -> bool:
+    return bytes(view[start + 4 : start + 6]) in _SHORT | _LONG
+
+
+def _is_wanted_sequence(tag: int) -> bool:
+    return tag in (0x00283000, 0x00283010)  # modality and VOI LUT
+
+
+def _known_vr(tag: int) -> str:
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return "UN"
+
+
+def _inflate(view: memoryview) -> tuple[memoryview, bool]:
+    """A deflated data set, and whether it ended early; never more than a file may be long."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = inflater.decompress(view, MAX_FILE_BYTES + 1)
+    except zlib.error as error:
+        raise RadiographError(f"is a deflated DICOM file that does not inflate: {error}") from error
+    if len(plain) > MAX_FILE_BYTES:
+        raise RadiographError(
+            f"inflates to more than {MAX_FILE_BYTES:,} bytes", hint="check that the file is not hostile"
+        )
+    return memoryview(plain), not inflater.eof
+
+
+def _plain(element: Element) -> str:
+    return bytes(element.value).decode("latin-1").strip("\0 ")
+
+
+def _decode_text(raw: bytes, names: list[str]) -> str:
+    """Text by its character sets; what they cannot read becomes a replacement character, never an error."""
+    codecs = [_codec(name) for name in names]
+    parts = raw.split(b"\x1b")
+    text = parts[0].decode(codecs[0], "replace")
+    for part in parts[1:]:
+        coded = b"\x1b" + part
+        for escape, codec in CODES_TO_ENCODINGS.items():
+            if coded.startswith(escape):
+                # Python's ISO 2022 codecs want the escape; for the others it is no character.
+                body = coded if codec.startswith("iso2022") else coded[len(escape) :]
+                text += body.decode(codec, "replace")
+                break
+        else:
+            text += part.decode(codecs[0], "replace")
+    return text
+
+
+def _codec(name: str) -> str:
+    wanted = name.strip().upper().replace("ISO-IR", "ISO_IR").replace("ISO IR", "ISO_IR")
+    return python_encoding.get(wanted, "latin-1")

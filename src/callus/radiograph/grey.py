@@ -1,0 +1,125 @@
+"""Colour to grey, transparency to black, and pictures turned upright."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+CHROMA_NOISE: Final = 24 / 255
+"""How far a pixel's channels may differ, as a part of white, and still be grey: JPEG's chroma noise stays below."""
+COLOURED_PART: Final = 0.001
+"""The part of the pixels that has to differ for a picture to be in colour: a few marked pixels do not make it so."""
+_SAMPLES: Final = 500_000
+_ORIENTATION: Final = 274
+_SHORT: Final = 3
+
+
+def from_rgb(rgb: Pixels) -> tuple[Pixels, bool]:
+    """Colour to grey by luma, 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601, the formula inside JPEG).
+
+    Args:
+        rgb: (height, width, 3), uint8 or uint16. Equal channels come through unchanged.
+
+    Returns:
+        The grey pixels, (height, width) of the same dtype, and whether the picture was grey to begin with.
+    """
+    sample = _sample(rgb)
+    spread = sample.max(axis=2).astype(np.int32) - sample.min(axis=2)
+    pixels: Any = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+    return pixels, _few(spread > CHROMA_NOISE * np.iinfo(rgb.dtype).max)
+
+
+def from_ycbcr(ycbcr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
+    """JPEG's own channels to grey: the first is luma already.
+
+    Args:
+        ycbcr: (height, width, 3) uint8, full range.
+
+    Returns:
+        As :func:`from_rgb`.
+    """
+    chroma = _sample(ycbcr)[:, :, 1:].astype(np.int32) - 128
+    # What the chroma adds to blue and to red (ITU-T T.871).
+    spread = np.maximum(np.abs(chroma[:, :, 0]) * 1.772, np.abs(chroma[:, :, 1]) * 1.402)
+    return np.ascontiguousarray(ycbcr[:, :, 0]), _few(spread > CHROMA_NOISE * 255)
+
+
+def over_black(grey: Pixels, alpha: Pixels) -> Pixels:
+    """Lay a partly transparent picture over black; both are (height, width) of one dtype."""
+    white = int(np.iinfo(grey.dtype).max)
+    if int(alpha.min()) == white:
+        return grey
+    wide: NDArray[np.int64] = np.multiply(grey, alpha, dtype=np.int64)
+    laid: Any = ((wide + white // 2) // white).astype(grey.dtype)
+    return laid  # type: ignore[no-any-return]
+
+
+def stretch(values: NDArray[Any]) -> NDArray[np.uint16]:
+    """Values without a known white to uint16: the least becomes black, the greatest white; not-a-number is black.
+
+    Args:
+        values: (height, width) of integers of 32 bits or floats.
+    """
+    finite = np.isfinite(values)
+    if not finite.any():
+        return np.zeros(values.shape, dtype=np.uint16)
+    low, high = float(values[finite].min()), float(values[finite].max())
+    if not high > low:
+        return np.zeros(values.shape, dtype=np.uint16)
+    # Halved first: the difference of two large floats may not fit.
+    part = (np.where(finite, values, low).astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2)
+    return np.rint(part * 65535).astype(np.uint16)
+
+
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn a picture as EXIF's orientation (1 to 8) says; anything else leaves it as it is."""
+    turns: dict[int, Any] = {
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.T,
+        6: pixels.T[:, ::-1],
+        7: pixels[::-1, ::-1].T,
+        8: pixels.T[::-1],
+    }
+    turned: Any = np.ascontiguousarray(turns.get(orientation, pixels))
+    return turned  # type: ignore[no-any-return]
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Find the orientation in an EXIF block; 1, upright, where it is missing or damaged.
+
+    Args:
+        exif: a TIFF header and its first directory, with or without "Exif" and two zero bytes before.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}4xI", exif)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for index in range(count):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * index)
+            if tag == _ORIENTATION and kind == _SHORT:
+                return int(value)
+    except struct.error:
+        pass
+    return 1
+
+
+def _sample(pixels: Pixels) -> Pixels:
+    step = max(1, int((pixels.shape[0] * pixels.shape[1] / _SAMPLES) ** 0.5))
+    return pixels[::step, ::step]
+
+
+def _few(coloured: NDArray[np.bool_]) -> bool:
+    return bool(np.count_nonzero(coloured) <= COLOURED_PART * coloured.size)

@@ -1,0 +1,101 @@
+"""The one way from a file to a :class:`Radiograph`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from callus.errors import RadiographError
+from callus.radiograph import dicom, limits, raster
+from callus.radiograph.picture import Identity, Radiograph
+
+if TYPE_CHECKING:
+    from callus.radiograph.picture import Decoded, Format
+
+__all__ = ["Identity", "Radiograph", "read"]
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def read(source: str | os.PathLike[str] | bytes, *, frame: int | None = None, strict: bool = False) -> Radiograph:
+    """Read a radiograph from a PNG, JPEG, TIFF, WebP or DICOM file; its content says which, not its name.
+
+    Safe to call from several threads at once.
+
+    Args:
+        source: the file's path, or its bytes.
+        frame: which frame of a file that holds several, counted from 0; None takes the only one.
+        strict: refuse a file that ends early, which is otherwise read as far as it goes, with a note.
+
+    Returns:
+        The radiograph: upright, grey, 0 is black.
+
+    Raises:
+        RadiographError: one line that says which file, what is wrong with it and what to do.
+    """
+    path = None if isinstance(source, bytes | bytearray | memoryview) else _name(source)
+    where = "the given bytes" if path is None else path
+    try:
+        data = limits.load(source)
+        kind, decoded = _decode(data, frame, strict=strict)
+    except RadiographError as error:
+        raise RadiographError(error.what, where=where, hint=error.hint) from error.__cause__
+    except MemoryError as error:
+        raise RadiographError("does not fit into memory", where=where, hint="reduce it") from error
+    except Exception as error:  # hostile bytes can make a decoder raise anything at all
+        raise RadiographError(
+            f"cannot be read: {limits.one_line(error) or type(error).__name__}",
+            where=where,
+            hint="the file is damaged; export it again",
+        ) from error
+    pixels: Any = np.ascontiguousarray(decoded.pixels)
+    return Radiograph(
+        pixels=pixels,
+        path=path,
+        format=kind,
+        sha256=hashlib.sha256(data).hexdigest(),
+        grey=decoded.grey,
+        spacing_mm=decoded.spacing_mm,
+        identity=decoded.identity,
+        notes=decoded.notes,
+    )
+
+
+def detect(data: bytes) -> Format | None:
+    """Tell a file's format by its first bytes; None where it is none that is read."""
+    if data[128:132] == b"DICM":  # before TIFF: a whole-slide DICOM may carry a TIFF header in its preamble
+        return "DICOM"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(_TIFF_STARTS):
+        return "TIFF"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    return "DICOM" if dicom.looks_like_dicom(data) else None
+
+
+def _decode(data: bytes, frame: int | None, *, strict: bool) -> tuple[Format, Decoded]:
+    kind = detect(data)
+    if kind is None:
+        raise RadiographError(
+            f"is not an image: it begins with {limits.one_line(repr(data[:12]))}",
+            hint="expected PNG, JPEG, TIFF, WebP or DICOM content, whatever the file's ending",
+        )
+    decoded = dicom.decode(data, frame) if kind == "DICOM" else raster.decode(data, kind, frame)
+    if strict:
+        for note in decoded.notes:
+            if note.startswith("truncated"):
+                raise RadiographError(f"is {note}", hint="copy the file again, or read it without strict")
+    return kind, decoded
+
+
+def _name(source: str | os.PathLike[str]) -> str:
+    try:
+        return os.fspath(source)
+    except TypeError as error:
+        raise RadiographError(f"cannot read {type(source).__name__}; expected a path or bytes") from error

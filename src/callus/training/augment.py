@@ -1,0 +1,90 @@
+"""How training pictures are varied: one affine map for the picture and its fractures, then the grey values.
+
+Everything is drawn from a generator that the caller seeds with the picture and the view, so that a view is the same
+whoever computes it: another process, a resumed run, a trunk cache that is filled the next day.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from callus.training.recipe import Augmentation
+
+_BORDER = {"black": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
+
+
+def view_generator(seed: int, sha256: str, view: int) -> np.random.Generator:
+    """The generator that a picture's view is drawn from.
+
+    Args:
+        seed: the recipe's.
+        sha256: of the picture's file, hex.
+        view: which view; any whole number from 0.
+    """
+    return np.random.default_rng([seed, view, int(sha256[:16], 16)])
+
+
+def draw_affine(
+    choice: Augmentation, height: int, width: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Draw a map of the network's input onto itself.
+
+    Returns:
+        float64 (2, 3): (x, y, 1) of the plain input to (x, y) of the varied one; pixel centres at whole numbers.
+    """
+    angle = math.radians(generator.uniform(-choice.rotation, choice.rotation))
+    shear = math.radians(generator.uniform(-choice.shear, choice.shear))
+    zoom_x, zoom_y = generator.uniform(1 - choice.zoom, 1 + choice.zoom, size=2)
+    if choice.keep_aspect:
+        zoom_y = zoom_x
+    shift = generator.uniform(-choice.shift, choice.shift, size=2) * (width, height)
+    mirror = -1.0 if choice.flip and generator.random() < 0.5 else 1.0  # noqa: PLR2004 - every second time
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    lean = np.array([[1.0, -math.sin(shear)], [0.0, math.cos(shear)]])
+    linear = turn @ lean @ np.diag([zoom_x * mirror, zoom_y])
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    offset = centre + shift - linear @ centre
+    return np.hstack([linear, offset[:, np.newaxis]])
+
+
+def warp(
+    pixels: NDArray[np.uint8] | NDArray[np.uint16], affine: NDArray[np.float64], choice: Augmentation
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Move a picture (height, width) by ``affine``; the dtype stays."""
+    height, width = pixels.shape
+    moved = cv2.warpAffine(pixels, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=_BORDER[choice.fill])
+    return np.asarray(moved, dtype=pixels.dtype)
+
+
+def vary_grey(unit: NDArray[np.float32], choice: Augmentation, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Vary grey values.
+
+    Args:
+        unit: float32 (height, width) in [0, 1].
+        choice: how much.
+        generator: what to draw from.
+
+    Returns:
+        float32 (height, width) in [0, 1].
+    """
+    # Drawn whether used or not, so that one strength does not change what another draws.
+    gamma, contrast, brightness, noise, inversion = generator.uniform(-1, 1, size=5)
+    if choice.gamma:
+        unit = unit ** np.float32((1 + choice.gamma) ** gamma)
+    if choice.contrast or choice.brightness:
+        unit = (unit - np.float32(0.5)) * np.float32(1 + choice.contrast * contrast)
+        unit = unit + np.float32(0.5 + choice.brightness * brightness)
+    if choice.noise:
+        grain = generator.standard_normal(unit.shape, dtype=np.float32)
+        unit = unit + grain * np.float32(choice.noise * abs(noise))
+    unit = np.clip(unit, 0, 1)
+    if (inversion + 1) / 2 < choice.inversion:
+        unit = np.float32(1) - unit
+    return unit

@@ -1,0 +1,270 @@
+"""A recipe: every choice of a training, in one TOML file, each with its reason beside it.
+
+An unknown key or a value of the wrong kind is an error, so that a typo never trains for an hour.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import types
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from callus.errors import CallusError, RecipeError
+from callus.preprocess import InputSpec
+
+
+@dataclass(frozen=True)
+class TrunkChoice:
+    """Which ImageNet trunk, and where its weights come from."""
+
+    name: Literal["resnet50v2", "resnet101v2", "resnet152v2", "mobilenet_v2"] = "resnet152v2"
+    weights: str = "imagenet"  # "imagenet" (fetched once from Keras' address), "none", or a file in Keras' layout
+
+
+@dataclass(frozen=True)
+class HeadChoice:
+    """What stands on the trunk."""
+
+    kind: Literal["pooled", "hierarchical"] = "hierarchical"  # "pooled": average pool and dense layers, nothing else
+    width: int = 64  # channels of the fused maps and of the residual blocks; "pooled" has none
+    dense: tuple[int, ...] = (256, 128)  # units of the dense layers
+    dropout: float = 0.5  # behind each dense layer
+    location: bool = True  # a logit for each place, supervised by masks or boxes where there are any
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training pictures are varied. Geometry is uniform in plus or minus the value."""
+
+    rotation: float = 0.0  # degrees
+    shift: float = 0.0  # share of the input's height and width
+    shear: float = 0.0  # degrees
+    zoom: float = 0.0  # 0.1: each axis between 0.9 and 1.1 times
+    keep_aspect: bool = True  # zoom both axes alike; false draws one factor for each, as Keras' generator does
+    flip: bool = False  # mirror left and right, every second time
+    fill: Literal["black", "nearest"] = "black"  # what stands where the turned picture does not reach
+    contrast: float = 0.0  # factor between 1 - c and 1 + c about mid grey
+    brightness: float = 0.0  # added, as a share of the grey range
+    gamma: float = 0.0  # exponent between 1 / (1 + g) and 1 + g
+    noise: float = 0.0  # largest standard deviation of added noise, as a share of the grey range
+    inversion: float = 0.0  # how often black and white change places
+
+
+@dataclass(frozen=True)
+class FrozenPhase:
+    """The first phase: only the head learns; the trunk is what ImageNet made it."""
+
+    epochs: int = 8  # 0 leaves this phase out
+    rate: float = 1e-3  # the highest learning rate
+    cache_views: int = 4  # K views of each picture whose trunk features are computed once; 0: fresh in every epoch
+
+
+@dataclass(frozen=True)
+class TuningPhase:
+    """The second phase: the trunk's last stages learn too, from fresh views."""
+
+    epochs: int = 0  # 0 leaves this phase out
+    rate: float = 3e-4  # of the head
+    trunk_rate: float = 3e-5  # of the unfrozen stages
+    stages: int = 1  # how many of the trunk's last stages are unfrozen
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How the weights are moved."""
+
+    batch: int = 32  # pictures a step, over all processes together
+    weight_decay: float = 0.0  # decoupled (AdamW); 0 is plain Adam
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"  # cosine falls to 0 over each phase
+    warmup: float = 0.05  # share of a phase in which cosine climbs from 0
+    plateau_epochs: int = 3  # plateau: halve the rate after so many epochs without better validation accuracy
+    balance: Literal["none", "sample"] = "none"  # "sample": an epoch is every fractured picture and as many others
+    others: float = 1.0  # with "sample": how many unfractured pictures for each fractured one in an epoch
+    ema: float = 0.0  # decay of the averaged weights that are validated and kept; 0 keeps the weights themselves
+    label_smoothing: float = 0.0  # the label is moved so far towards 1/2
+    location_weight: float = 1.0  # weight of the location loss beside the image's
+    location_positive: float = 10.0  # weight of a cell on a fracture beside one that is not
+    patience: int = 0  # stop a phase after so many epochs without better validation AUROC; 0 never stops early
+    keep: Literal["best", "last"] = "best"  # which epoch's weights go into the bundle; best by validation AUROC
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How a manifest without a split is split, by group."""
+
+    test: float = 0.2  # share of the files
+    validation: float = 0.1  # share of the files
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole recipe. See ``recipes/*.toml`` for the ones that ship."""
+
+    about: str = ""  # one line for people
+    seed: int = 0  # of everything that is drawn
+    input: InputSpec = field(default_factory=InputSpec)
+    trunk: TrunkChoice = field(default_factory=TrunkChoice)
+    head: HeadChoice = field(default_factory=HeadChoice)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    frozen: FrozenPhase = field(default_factory=FrozenPhase)
+    tuning: TuningPhase = field(default_factory=TuningPhase)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    splitting: Splitting = field(default_factory=Splitting)
+
+    def to_toml(self) -> str:
+        """The recipe as TOML that :func:`parse` reads back to an equal recipe."""
+        values = dataclasses.asdict(self)
+        lines = [f"{key} = {_toml(value)}" for key, value in values.items() if not isinstance(value, dict)]
+        for section, entries in values.items():
+            if isinstance(entries, dict):
+                lines += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in entries.items())]
+        return "\n".join(lines) + "\n"
+
+
+def load(name: str | Path) -> Recipe:
+    """Read a recipe by its file, or by its name among those that ship ("callus", "seed", "demo").
+
+    Raises:
+        RecipeError: no such recipe, no TOML, an unknown key, or a value out of its range.
+    """
+    path = Path(name)
+    if not path.is_file():
+        path = shipped_folder() / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in shipped_folder().glob("*.toml")))
+        raise RecipeError("no such recipe", where=name, hint=f"name a TOML file, or one of: {known}")
+    return parse(path.read_text(encoding="utf-8"), where=path)
+
+
+def parse(text: str, *, where: object = "recipe") -> Recipe:
+    """Read a recipe from TOML; every problem in it is named at once.
+
+    Raises:
+        RecipeError: no TOML, an unknown key, or a value out of its range.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"is not TOML: {error}", where=where) from error
+    problems: list[str] = []
+    recipe = _build(Recipe, values, "", problems)
+    if not problems:
+        problems = _out_of_range(recipe)
+    if problems:
+        raise RecipeError("; ".join(problems), where=where)
+    return recipe
+
+
+def override(recipe: Recipe, changes: dict[str, object]) -> Recipe:
+    """A recipe with some values changed, named as ``section.key`` (or ``seed``).
+
+    Raises:
+        RecipeError: an unknown name, or a value out of its range.
+    """
+    values = dataclasses.asdict(recipe)
+    for name, value in changes.items():
+        section, _, key = name.rpartition(".")
+        place = values.get(section) if section else values
+        if not isinstance(place, dict) or key not in place:
+            raise RecipeError(f"a recipe has no {name}", hint="see the recipe's file for the names")
+        place[key] = value
+    problems: list[str] = []
+    changed = _build(Recipe, values, "", problems)
+    problems = problems or _out_of_range(changed)
+    if problems:
+        raise RecipeError("; ".join(problems))
+    return changed
+
+
+def shipped_folder() -> Path:
+    """Where the recipes that ship lie: in the installed package, or in the checkout that it is installed from."""
+    installed = Path(str(resources.files("callus"))) / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "recipes"
+
+
+def _build(kind: type[Any], values: dict[str, Any], prefix: str, problems: list[str]) -> Any:
+    """Make the dataclass ``kind`` of ``values``; what does not fit goes to ``problems``."""
+    hints = get_type_hints(kind)
+    names = [entry.name for entry in dataclasses.fields(kind)]
+    accepted: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in names:
+            problems.append(f"unknown key {name} (expected one of {', '.join(names)})")
+        elif dataclasses.is_dataclass(hints[key]):
+            if isinstance(value, dict):
+                accepted[key] = _build(hints[key], value, f"{name}.", problems)
+            else:
+                problems.append(f"{name} is {value!r}; expected a section [{name}]")
+        else:
+            checked = _checked(hints[key], value)
+            if checked is None:
+                problems.append(f"{name} is {value!r}; expected {_describe(hints[key])}")
+            else:
+                accepted[key] = checked
+    try:
+        return kind(**accepted)
+    except CallusError as error:  # InputSpec checks itself
+        problems.append(f"{prefix.rstrip('.')}: {error}")
+        return kind()
+
+
+def _checked(hint: Any, value: Any) -> Any:
+    """The value as the hint has it, or None where it does not fit."""
+    if get_origin(hint) is Literal:
+        return value if value in get_args(hint) else None
+    if get_origin(hint) is tuple:
+        whole = isinstance(value, (list, tuple)) and all(type(item) is int for item in value)
+        return tuple(value) if whole else None
+    if get_origin(hint) in (Union, types.UnionType):  # pragma: no cover - no field has one
+        return value
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    return value if type(value) is hint else None
+
+
+def _describe(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return " or ".join(json.dumps(choice) for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return "a list of whole numbers"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
+
+
+def _out_of_range(recipe: Recipe) -> list[str]:
+    """What has the right kind and still makes no sense."""
+    rules = [
+        (recipe.head.width >= 1, "head.width has to be at least 1"),
+        (all(units >= 1 for units in recipe.head.dense), "head.dense takes units of at least 1"),
+        (0 <= recipe.head.dropout < 1, "head.dropout has to lie in [0, 1)"),
+        (0 <= recipe.augmentation.zoom < 1, "augmentation.zoom has to lie in [0, 1)"),
+        (recipe.frozen.epochs >= 0 and recipe.tuning.epochs >= 0, "epochs cannot be negative"),
+        (recipe.frozen.epochs + recipe.tuning.epochs >= 1, "frozen.epochs and tuning.epochs are both 0"),
+        (recipe.frozen.cache_views >= 0, "frozen.cache_views cannot be negative"),
+        (recipe.tuning.stages >= 1, "tuning.stages has to be at least 1"),
+        (recipe.optimisation.batch >= 1, "optimisation.batch has to be at least 1"),
+        (0 <= recipe.optimisation.ema < 1, "optimisation.ema has to lie in [0, 1)"),
+        (recipe.optimisation.others > 0, "optimisation.others has to be above 0"),
+        (0 <= recipe.optimisation.warmup < 1, "optimisation.warmup has to lie in [0, 1)"),
+        (0 <= recipe.optimisation.label_smoothing < 1, "optimisation.label_smoothing has to lie in [0, 1)"),
+        (
+            0 < recipe.splitting.validation and 0 <= recipe.splitting.test,
+            "splitting.validation has to be above 0 and splitting.test not below it",
+        ),
+        (recipe.splitting.validation + recipe.splitting.test < 1, "splitting leaves nothing to train on"),
+        (
+            recipe.input.height % 32 == 0 and recipe.input.width % 32 == 0,
+            "input.height and input.width have to be multiples of 32, the trunks' coarsest stride",
+        ),
+    ]
+    return [text for holds, text in rules if not holds]
+
+
+def _toml(value: Any) -> str:
+    """A scalar or a list as TOML; JSON writes these kinds the same way."""
+    return json.dumps(list(value) if isinstance(value, tuple) else value)

@@ -1,0 +1,94 @@
+"""A tiny network that really runs: what is bright in the picture is its fracture.
+
+Not a test. Loaded by path (``runpy.run_path``), because the tests are no package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIDE, STRIDE = 64, 8
+
+
+def tiny_graph(side: int = SIDE, stride: int = STRIDE, gain: float = 20.0) -> onnx.ModelProto:
+    """map = each cell's mean brightness in [0, 1]; logit = gain * (the largest cell - 0.5); features = channel means."""
+    cell = np.zeros((1, 3, stride, stride), dtype=np.float32)
+    cell[:] = 1.0 / (3 * stride * stride) / 2  # inputs in [-1, 1] to [-0.5, 0.5]
+    half = np.array([0.5], dtype=np.float32)
+    nodes = [
+        helper.make_node("Conv", ["radiograph", "cell", "half"], ["cells"], strides=[stride, stride]),
+        helper.make_node("Squeeze", ["cells", "one"], ["map"]),
+        helper.make_node("GlobalMaxPool", ["cells"], ["largest"]),
+        helper.make_node("Reshape", ["largest", "flat"], ["peak"]),
+        helper.make_node("Sub", ["peak", "half"], ["centred"]),
+        helper.make_node("Mul", ["centred", "gain"], ["logit"]),
+        helper.make_node("GlobalAveragePool", ["radiograph"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["features"]),
+    ]
+    weights = {
+        "cell": cell,
+        "half": half,
+        "one": np.array([1], dtype=np.int64),
+        "flat": np.array([-1], dtype=np.int64),
+        "gain": np.array([gain], dtype=np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("radiograph", TensorProto.FLOAT, ["batch", 3, side, side])],
+        [
+            helper.make_tensor_value_info("logit", TensorProto.FLOAT, ["batch"]),
+            helper.make_tensor_value_info("map", TensorProto.FLOAT, ["batch", side // stride, side // stride]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 3]),
+        ],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return model
+
+
+def tiny_info(**changes: Any) -> dict[str, Any]:
+    """``bundle.json`` for :func:`tiny_graph`, but for what ``write_bundle`` fills in."""
+    engine = {
+        "file": "model.onnx",
+        "calibration": {"method": "platt", "slope": 1.0, "intercept": 0.0},
+        "operating_points": {"high_sensitivity": 0.3, "high_specificity": 0.7},
+        "map_threshold": 0.5,
+        "parity": {},
+    }
+    training = dict.fromkeys(
+        ("trunk", "weights", "recipe", "manifest_sha256", "files", "radiographs", "groups", "splits")
+    )
+    info = {
+        "name": "tiny",
+        "input": {"height": SIDE, "width": SIDE, "channels": 3, "fit": "letterbox", "low": -1.0, "high": 1.0},
+        "outputs": {
+            "logit": "of a fracture",
+            "map": {"kind": "location", "stride": STRIDE},
+            "features": {"channels": 3},
+        },
+        "engines": {"onnx-float32": engine},
+        "training": training,
+        "figures": [],
+        "licence": "Apache-2.0",
+    }
+    return info | changes
+
+
+def write_tiny_bundle(folder: Path, **changes: Any) -> Path:
+    """Write a bundle that runs; ``changes`` replace entries of ``bundle.json``."""
+    from callus.bundle import write_bundle  # noqa: PLC0415 - the graph alone needs no callus
+
+    files: dict[str, Path | bytes] = {
+        "model.onnx": tiny_graph().SerializeToString(),
+        "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
+    }
+    return write_bundle(folder, tiny_info(**changes), files)
