@@ -33,9 +33,9 @@ T = TypeVar("T")
 SMALLEST_SIDE: Final = 128
 """Pixels of the shorter side below which a fracture line is hardly left; FracAtlas' and BoneData's smallest has 224."""
 MOST_WHITE: Final = 0.02
-"""Share of pixels at full white. In 400 radiographs drawn from FracAtlas and BoneData the largest share was 0.001."""
+"""Share of the exposed field at full white. In 400 radiographs drawn from FracAtlas and BoneData the largest share was 0.001."""
 MOST_BLACK: Final = 0.6
-"""Share of black pixels inside the exposed field; in the same 400 at most 0.18 of the whole picture was black."""
+"""Share of the exposed field at black; in the same 400 at most 0.18 of the whole picture was black."""
 LARGEST_ASPECT: Final = 4.0
 """Longer side to shorter; in the same 400 at most 2.7."""
 FLAT: Final = 0.02
@@ -241,20 +241,21 @@ def _grey_value_cautions(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> list
     low, high = np.percentile(pixels, (1, 99))
     if high - low < FLAT * white:
         return ["flat: the grey values hardly differ, there is nothing to see"]
+    exposed = _exposed(pixels, white)
     found = []
-    share = np.count_nonzero(pixels == white) / pixels.size
-    if share > MOST_WHITE:
-        found.append(f"clipped: {share:.0%} of the pixels are full white, detail in the bone may be lost")
-    exposed = _exposed(pixels)
-    share = 1 - np.count_nonzero(exposed) / exposed.size
-    if share > MOST_BLACK:
-        found.append(f"clipped: {share:.0%} of the exposed field is full black, detail may be lost")
+    for value, name, most in ((white, "white", MOST_WHITE), (0, "black", MOST_BLACK)):
+        share = np.count_nonzero(exposed == value) / max(1, exposed.size)
+        if share > most:
+            found.append(f"clipped: {share:.0%} of the exposed field is full {name}, detail may be lost")
     return found
 
 
-def _exposed(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[Any]:
-    """The picture without the black frame that collimation leaves."""
-    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+def _exposed(pixels: NDArray[np.uint8] | NDArray[np.uint16], white: int) -> NDArray[Any]:
+    """The picture without the black or white frame that collimation leaves."""
+    inside = (pixels > 0) & (pixels < white)
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        return pixels
     return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 

@@ -37,6 +37,16 @@ def keras_may_warn() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def keras_keeps_float64() -> Iterator[None]:
+    """Outside TensorFlow, Keras' type promotion turns float64 to float32, which its batch norm asks for in between."""
+    from keras.src.backend.common import dtypes  # noqa: PLC0415 - after its backend is set
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
+        yield
+
+
 @pytest.fixture(scope="session")
 def keras(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """Keras on torch, with nothing read from or written to the user's home."""
@@ -81,18 +91,21 @@ class Twins:
     def build_theirs(self, size: tuple[int, int] | None) -> None:
         """Build Keras' network. Channels stand first, where torch wants them: channels last is six times as slow."""
         config = self.keras.config
-        before = config.floatx(), config.image_data_format()
+        before = config.floatx(), config.dtype_policy(), config.image_data_format()
         config.set_floatx(self.floatx)
+        config.set_dtype_policy(self.floatx)
         config.set_image_data_format("channels_first")
         try:
             application = getattr(self.keras.applications, APPLICATIONS[self.name])
             shape = (3, *(size or (None, None)))
             self.whole = application(include_top=False, weights=None, input_shape=shape)
+            assert {str(weight.dtype) for weight in self.whole.weights} == {self.floatx}
             maps = [self.whole.get_layer(name).output for name in self.ours.scale_names]
             self.theirs = self.keras.Model(self.whole.inputs, maps)
         finally:
             config.set_floatx(before[0])
-            config.set_image_data_format(before[1])
+            config.set_dtype_policy(before[1])
+            config.set_image_data_format(before[2])
 
     def draw_weights(self, seed: int) -> None:
         """Give Keras' network weights of which none is 0 or 1 and which keep the activations within bounds."""
@@ -121,7 +134,7 @@ class Twins:
 
     def run_theirs(self, x: torch.Tensor, *, training: bool = False) -> list[torch.Tensor]:
         """Return Keras' maps (B, C, h, w) of (B, 3, H, W)."""
-        with torch.no_grad(), keras_may_warn():
+        with torch.no_grad(), keras_may_warn(), keras_keeps_float64():
             return [y.detach().cpu() for y in self.theirs(x, training=training)]
 
     def run_ours(self, x: torch.Tensor, *, training: bool = False) -> tuple[torch.Tensor, ...]:
@@ -170,3 +183,34 @@ def relative_differences(ours: Any, theirs: Any) -> list[float]:
 def differences() -> Callable[..., list[float]]:
     """``differences(ours, theirs)``: max|ours - theirs| / max|theirs| of each map."""
     return relative_differences
+
+
+@pytest.fixture(scope="session")
+def make_real_twins(keras: ModuleType) -> Callable[[Path], Twins]:
+    """``make_real_twins(file)``: MobileNetV2 at 224 x 224 with a file that both have read themselves."""
+
+    def make(file: Path) -> Twins:
+        twins = Twins(keras, "mobilenet_v2", "float32", (224, 224))
+        with keras_may_warn():
+            twins.whole.load_weights(file)
+        load_weights(twins.ours, file)
+        return twins
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def moved_statistics() -> Callable[[Twins], float]:
+    """``moved_statistics(twins)``: the largest difference between the batch norms' moving statistics."""
+
+    def largest_difference(twins: Twins) -> float:
+        differences = []
+        layers = twins.ours.layers()
+        for layer in twins.whole.layers:
+            if hasattr(layer, "moving_mean"):
+                ours = layers[layer.name]
+                differences.append((ours.running_mean - layer.moving_mean.value).detach().abs().max())
+                differences.append((ours.running_var - layer.moving_variance.value).detach().abs().max())
+        return float(max(differences))
+
+    return largest_difference

@@ -24,7 +24,7 @@ def evaluate(
     pictures: Annotated[int, typer.Option(min=0, help="At most how many pictures the page shows.")] = 48,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
 ) -> None:
-    """Run a model over a split and write its figures, its predictions and a page of pictures.
+    r"""Run a model over a split and write its figures, its predictions and a page of pictures.
 
     OUT gets report.html (open it in a browser), metrics.json and predictions.parquet, one row a file.
 
@@ -50,30 +50,25 @@ def evaluate(
 
 def table(metrics: dict[str, Any]) -> list[str]:
     """The figures, one line a threshold, and the levels."""
-    data = metrics["data"]
-    lines = [
-        f"{metrics['model']['name']}, split {data['split']}: {data['judged']} labelled files, "
-        f"{data['radiographs']} radiographs, {data['groups']} groups; "
-        f"{data['fractured']} fractured, {data['not_fractured']} not",
-        "",
-        f"AUROC {_figure(metrics['figures']['at_0.5']['auroc'])}",
-        "",
-        f"{'threshold':<18}{'value':>9}{'accuracy':>10}{'sensitivity':>13}{'specificity':>13}"
-        f"{'TP':>7}{'FN':>7}{'FP':>7}{'TN':>7}",
-    ]
-    for name, figure in metrics["figures"].items():
-        counts = figure["confusion"]
-        lines.append(
-            f"{name.replace('_', ' '):<18}{_figure(figure['threshold']):>9}{_figure(figure['accuracy']):>10}"
-            f"{_figure(figure['sensitivity']):>13}{_figure(figure['specificity']):>13}"
-            f"{counts['tp']:>7}{counts['fn']:>7}{counts['fp']:>7}{counts['tn']:>7}"
-        )
-    lines += ["", f"{'level':<18}" + "".join(f"{name:>16}" for name in reversed(LABEL_NAMES.values()))]
-    for level, counts in metrics["levels"].items():
-        lines.append(
-            f"{LEVEL_TEXT[level]:<18}" + "".join(f"{counts[name]:>16}" for name in reversed(LABEL_NAMES.values()))
-        )  # type: ignore[index]
+    data, figures = metrics["data"], metrics["figures"]
+    head = f"{metrics['model']['name']}, split {data['split']}: {data['judged']} labelled files"
+    counts = f"{data['radiographs']} radiographs, {data['groups']} groups; {data['fractured']} fractured"
+    columns = ("value", "accuracy", "sensitivity", "specificity", "TP", "FN", "FP", "TN")
+    lines = [f"{head}, {counts}", "", f"AUROC {_figure(figures['at_0.5']['auroc'])}", "", _row("threshold", columns)]
+    for name, figure in figures.items():
+        shares = (_figure(figure[key]) for key in ("threshold", "accuracy", "sensitivity", "specificity"))
+        cells = (str(figure["confusion"][key]) for key in ("tp", "fn", "fp", "tn"))
+        lines.append(_row(name.replace("_", " "), (*shares, *cells)))
+    names = list(reversed(LABEL_NAMES.values()))
+    lines += ["", f"{'level':<18}" + "".join(f"{name:>16}" for name in names)]
+    for level, text in LEVEL_TEXT.items():
+        lines.append(f"{text:<18}" + "".join(f"{metrics['levels'][level][name]:>16}" for name in names))
     return [*lines, "", f"For {RESEARCH_ONLY}."]
+
+
+def _row(name: str, cells: tuple[str, ...]) -> str:
+    widths = (8, 10, 13, 13, 6, 6, 6, 6)
+    return f"{name:<18}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _figure(value: float | None) -> str:

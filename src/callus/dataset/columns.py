@@ -30,7 +30,7 @@ COLUMNS: Final = (
     "note",  # what is to be known about the file; begins with UNREADABLE where it cannot be read
 )
 UNREADABLE: Final = "unreadable: "
-_NUMBERS: Final = {"label": "Int8", "width": "Int32", "height": "Int32"}
+_NUMBERS: Final[dict[str, Any]] = {"label": "Int8", "width": "Int32", "height": "Int32"}
 _SHAPES: Final = ("boxes", "polygons")
 _TRUTH: Final = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": None}
 _SHOWN: Final = 3

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PICTURE_ENDINGS: Final = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .tif .tiff .webp .dcm .dicom .bmp .gif .jp2 .j2k .jpx .jxl .avif .heic .pgm .ppm".split()
+    ".png .jpg .jpeg .jpe .jfif .tif .tiff .webp .dcm .dicom .bmp .gif .jp2 .j2k .jpx .jxl .avif .heic .pgm "  # noqa: SIM905
+    ".ppm".split()
 )
 """Of these the ones that callus cannot read are rows that say so: a picture is never skipped in silence."""
 OTHER_ENDINGS: Final = frozenset(
-    ".csv .tsv .json .jsonl .txt .xml .yaml .yml .toml .ini .cfg .md .rst .html .htm .css .js .py .ipynb .pdf .doc "
+    ".csv .tsv .json .jsonl .txt .xml .yaml .yml .toml .ini .cfg .md .rst .html .htm .css .js .py .ipynb .pdf .doc "  # noqa: SIM905
     ".docx .xls .xlsx .ppt .pptx .zip .gz .tgz .tar .7z .rar .xz .bz2 .parquet .feather .npy .npz .pkl .pt .pth .h5 "
     ".hdf5 .onnx .safetensors .db .sqlite .log .bak .tmp .part .lock .sh .bat .exe .mat .names .data .cache .gsheet "
     ".lnk .url .license .licence .sum .md5 .sha1 .sha256 .callus".split()
@@ -99,7 +100,9 @@ class Listing:
         for keep in (len(parts) - 1, len(parts) - 2, 0):  # the longest end of the path that fits decides
             if len(found) <= 1 or keep < 0:
                 break
-            ends = [path for path in found if keep and PurePosixPath(path).parts[-keep - 1 : -1] == parts[-keep - 1 : -1]]
+            ends = [
+                path for path in found if keep and PurePosixPath(path).parts[-keep - 1 : -1] == parts[-keep - 1 : -1]
+            ]
             found = ends or found
         if len(found) > 1 and near:
             found = [path for path in found if path.startswith(f"{near}/")] or found
@@ -190,10 +193,9 @@ def is_picture(path: Path) -> bool:
     except OSError:
         return False
     return (
-        start.startswith(_MAGIC)
+        start.startswith((*_MAGIC, *_DICOM_STARTS))
         or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
         or start[_DICOM_PREAMBLE:] == b"DICM"
-        or start.startswith(_DICOM_STARTS)
     )
 
 

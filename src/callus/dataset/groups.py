@@ -44,26 +44,26 @@ def components(keys: Mapping[str, pd.Series[str]], count: int) -> npt.NDArray[np
 def name_groups(frame: pd.DataFrame, blocks: pd.Series[str]) -> pd.Series[str]:
     """Give each row its group: the union of radiograph, study, patient and the source's block.
 
-    The name does not depend on the order of the rows: the patient's, study's or block's where the whole group has one,
-    else the first radiograph's in the alphabet, else the file's.
+    A group is named by the first in the alphabet of its patients, else of its blocks, its studies, its radiographs or
+    its files: the name does not depend on the order of the rows.
 
     Args:
         frame: has ``radiograph``, ``study``, ``patient`` and ``path``.
         blocks: a name for what the source knows to belong together; empty where nothing.
     """
-    keys = {name: frame[name] for name in ("patient", "study", "radiograph")}
-    keys = {"patient": keys["patient"], "block": blocks, "study": keys["study"], "radiograph": keys["radiograph"]}
+    keys = {
+        "patient": frame["patient"],
+        "block": blocks.set_axis(frame.index),
+        "study": frame["study"],
+        "radiograph": frame["radiograph"],
+    }
     component = pd.Series(components(keys, len(frame)), index=frame.index)
+    keys["file"] = frame["path"]
     name = pd.Series("", index=frame.index, dtype="str")
     for kind, values in keys.items():
-        known = values.where(values != "")
-        by_group = known.groupby(component)
-        one = by_group.transform("nunique") == 1
-        whole = by_group.transform("first") if kind != "radiograph" else by_group.transform("min")
-        fits = (name == "") & whole.notna() & (one | (kind == "radiograph"))
-        name = name.mask(fits, kind + ":" + whole.fillna(""))
-    smallest = frame["path"].groupby(component).transform("min")
-    return name.mask(name == "", "file:" + smallest).astype("str")
+        first = values.where(values != "").groupby(component).transform("min")
+        name = name.mask((name == "") & first.notna(), kind + ":" + first.fillna(""))
+    return name.astype("str")
 
 
 def name_radiographs(families: pd.Series[str], sha256: pd.Series[str], readable: pd.Series[bool]) -> pd.Series[str]:
@@ -73,8 +73,6 @@ def name_radiographs(families: pd.Series[str], sha256: pd.Series[str], readable:
     first family in the alphabet, else by its SHA-256. A file that cannot be read and has no family has none.
     """
     bytes_key = sha256.where(readable, "")
-    component = pd.Series(
-        components({"family": families, "sha256": bytes_key}, len(families)), index=families.index
-    )
+    component = pd.Series(components({"family": families, "sha256": bytes_key}, len(families)), index=families.index)
     family = families.where(families != "").groupby(component).transform("min")
     return family.where(family.notna(), bytes_key).astype("str")

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from callus.cache import cache_folder
 from callus.errors import WeightsError
 from callus.model.trunks import TRUNKS, Trunk, build_trunk
 from callus.progress import progress
@@ -124,7 +125,7 @@ def fetch(trunk_name: str, cache: Path | None = None, *, address: str = KERAS_AD
         raise WeightsError(f"there are no ImageNet weights of a trunk {trunk_name!r}", hint=f"it is {_one_of(TRUNKS)}")
     published = PUBLISHED[trunk_name]
     url = f"{address}/{published.folder}/{published.file}"
-    folder = cache or Path(os.environ.get("CALLUS_CACHE") or pooch.os_cache("callus")) / "weights"
+    folder = (cache or cache_folder()) / "weights"
     pooch.get_logger().setLevel(logging.WARNING)  # what it does is shown by the progress bar
     try:
         with ExitStack() as open_bars:

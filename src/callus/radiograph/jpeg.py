@@ -63,6 +63,9 @@ def parse(data: bytes) -> Jpeg:
     first_scan, end = 0, len(data)
     kept = [data[:2]]
     for marker, start, stop in _segments(data):
+        if stop > len(data):  # a header that is cut off: what came before it is the picture
+            end = start
+            break
         segment = data[start + 4 : stop]
         if marker == END:
             complete, end = True, stop
@@ -99,7 +102,6 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == END:
             yield marker, start, position
             return
-        if position + 2 > len(data):
-            return
+        # Where even the length is cut off, the segment ends beyond the data in any case.
         position += max(2, int.from_bytes(data[position : position + 2], "big"))
         yield marker, start, position

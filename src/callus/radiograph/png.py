@@ -88,7 +88,7 @@ def _chunks(data: bytes) -> tuple[dict[bytes, list[bytes]], bool]:
             return found, False
         length, name = struct.unpack_from(">I4s", data, position)
         body, end = position + 8, position + 8 + length
-        if name == b"IEND":
+        if name == b"IEND" and end + 4 <= len(data):
             return found, True
         if name in (*_PICTURE_CHUNKS, b"IDAT", b"acTL", b"eXIf"):
             content = data[body:end]

@@ -139,10 +139,9 @@ def run(identifier: Identifier, frame: pd.DataFrame, rows: pd.DataFrame, split: 
         first = next(iter(errors.items()), ("", "there are none"))
         raise DatasetError(f"none of the {len(rows)} files of split {split!r} can be read; {first[0]}: {first[1]}")
     predictions = _predictions(rows, findings, errors)
-    leaks, warnings = find_leaks(frame, rows, model)
     curves = model / "curves.png"
     return Evaluation(
-        _metrics(identifier, predictions, split, digest(frame), leaks, warnings),
+        _metrics(identifier, predictions, split, digest(frame), find_leaks(frame, rows, model)),
         predictions,
         findings,
         curves if curves.is_file() else None,
@@ -181,10 +180,10 @@ def _metrics(
     predictions: pd.DataFrame,
     split: str,
     manifest_sha256: str,
-    leaks: dict[str, Any],
-    warnings: list[str],
+    found: tuple[dict[str, Any], list[str]],
 ) -> dict[str, Any]:
-    """What ``metrics.json`` holds."""
+    """What ``metrics.json`` holds; ``found`` is what :func:`find_leaks` gave."""
+    leaks, warnings = found
     rows = judged(predictions)
     label = rows["label"].to_numpy(dtype=int)
     probability = rows["probability"].to_numpy(dtype=float)

@@ -95,9 +95,9 @@ def histogram_figure(label: NDArray[np.int64], probability: NDArray[np.float64],
                 fontsize=8,
             )
         axes.set(xlabel="probability of a fracture", ylabel="files", xlim=(-0.02, 1.02))
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=2, frameon=False, fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.11), ncols=2, frameon=False, fontsize=9)
 
-    return _svg(draw, "Probabilities by class", (6.4, 3.4))
+    return _svg(draw, "Probabilities by class", (4.4, 4.2))
 
 
 def _svg(draw: Callable[[Any], None], title: str, size: tuple[float, float]) -> str:

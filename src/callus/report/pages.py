@@ -91,10 +91,8 @@ def summary(numbers: dict[str, Any]) -> str:
     """What was tested and what came out, in plain words."""
     data, figure = numbers["data"], numbers["figures"]["at_0.5"]
     counts = figure["confusion"]
-    parts = [
-        f"{numbers['model']['name']} answered {data['judged']:,} labelled files of {_split_text(data['split'])} "
-        f"({data['radiographs']:,} radiographs in {data['groups']:,} groups)."
-    ]
+    answered = f"{numbers['model']['name']} answered {data['judged']:,} labelled files of {_split_text(data['split'])}"
+    parts = [f"{answered} ({data['radiographs']:,} radiographs in {data['groups']:,} groups)."]
     if data["fractured"]:
         parts.append(f"Of {data['fractured']:,} fractured ones it found {counts['tp']:,} and missed {counts['fn']:,}.")
     if data["not_fractured"]:
@@ -129,6 +127,9 @@ def choose_pictures(predictions: pd.DataFrame, count: int) -> list[dict[str, Any
     Args:
         predictions: of an evaluation.
         count: at most how many.
+
+    Returns:
+        path, label (None where unknown) and probability of each.
     """
     rows = predictions[predictions["probability"].notna()].sort_values(["probability", "path"])
     probability = rows["probability"].to_numpy(dtype=float)
@@ -142,7 +143,14 @@ def choose_pictures(predictions: pd.DataFrame, count: int) -> list[dict[str, Any
     room = min(count - len(wrong), len(others))
     spread = others[np.unique(np.linspace(0, len(others) - 1, room).round().astype(int))] if room > 0 else others[:0]
     chosen = rows.iloc[[*wrong, *spread[::-1]]]
-    return [{**row, "label": None if pd.isna(row["label"]) else int(row["label"])} for row in chosen.to_dict("records")]
+    return [
+        {
+            "path": str(path),
+            "label": None if pd.isna(label) else int(label),
+            "probability": float(probability),
+        }
+        for path, label, probability in zip(chosen["path"], chosen["label"], chosen["probability"], strict=True)
+    ]
 
 
 def title_of(label: int | None, probability: float) -> str:
@@ -214,9 +222,8 @@ def _frame(picture: NDArray[np.uint8], corner: tuple[int, int], opposite: tuple[
 
 def jpeg_uri(picture: NDArray[np.uint8]) -> str:
     """A picture, uint8 (h, w) or RGB (h, w, 3), as a data URI."""
-    _, encoded = cv2.imencode(
-        ".jpg", picture[..., ::-1] if picture.ndim > 2 else picture, [cv2.IMWRITE_JPEG_QUALITY, 80]
-    )  # noqa: PLR2004
+    stored = picture if picture.shape[2:] == () else picture[..., ::-1]  # OpenCV takes BGR
+    _, encoded = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 80])
     return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
 
 

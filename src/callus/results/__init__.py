@@ -1,8 +1,3 @@
-"""What is made of findings: pictures and tables."""
+"""What is made of findings: ``overlay`` draws pictures, ``tables`` writes JSON and CSV."""
 
 from __future__ import annotations
-
-from callus.results.overlay import overlay
-from callus.results.tables import COLUMNS, as_row, write_csv, write_json
-
-__all__ = ["COLUMNS", "as_row", "overlay", "write_csv", "write_json"]

@@ -62,7 +62,7 @@ def overlay(radiograph: Radiograph, finding: Finding, *, full: bool = False) -> 
     longer = max(height, width)
     scale = 1.0 if full else float(np.clip(longer, SHORTEST, LONGEST)) / longer
     shape = (max(1, round(height * scale)), max(1, round(width * scale)))
-    picture = Image.fromarray(_blend(_display(radiograph, shape), _smooth(finding.heat(shape), finding.map.shape)))
+    picture = Image.fromarray(_blend(_display(radiograph, shape), _smooth_heat(finding, shape)))
     line = max(2, round(max(shape) / 420))
     draw = ImageDraw.Draw(picture)
     for box in finding.boxes:
@@ -86,7 +86,7 @@ def colours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
 def opacity(heat: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much of the colour covers the radiograph: float32, the heat's shape, in [0, MOST_OPAQUE]."""
     share = np.clip((heat - CLEAR_BELOW) / (1 - CLEAR_BELOW), 0, 1)
-    return np.asarray(MOST_OPAQUE * np.sqrt(share), dtype=np.float32)
+    return np.asarray(MOST_OPAQUE * share * (2 - share), dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
@@ -109,10 +109,14 @@ def _display(radiograph: Radiograph, shape: tuple[int, int]) -> NDArray[np.float
     return np.asarray(np.clip((grey - low) * (255 / max(high - low, 1.0)), 0, 255))
 
 
-def _smooth(heat: NDArray[np.float32], cells: tuple[int, ...]) -> NDArray[np.float32]:
-    """Round off the edges that linear interpolation leaves at the cells' centres: by a third of a cell."""
-    sigma = max(heat.shape) / max(cells) / 3
-    return np.asarray(cv2.GaussianBlur(heat, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
+def _smooth_heat(finding: Finding, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The heat map at ``shape``, without the creases that linear interpolation leaves at the cells' centres."""
+    # Blurred by a third of a cell where a cell has about eight pixels, then enlarged: a large blur is slow.
+    cell = min(shape[0], shape[1]) / min(finding.map.shape)
+    reduced = (max(1, round(shape[0] * min(1, 8 / cell))), max(1, round(shape[1] * min(1, 8 / cell))))
+    sigma = min(cell, 8) / 3
+    heat = cv2.GaussianBlur(finding.heat(reduced), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    return np.clip(cv2.resize(heat, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def _blend(grey: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -191,7 +195,7 @@ class _Page:
 
     def image(self) -> Image.Image:
         header = round(4.6 * self._unit)
-        footer = round((5.0 + 1.5 * len(self._cautions)) * self._unit)
+        footer = round((5.2 + 1.5 * len(self._cautions)) * self._unit)
         page = Image.new("RGB", (self._width, header + self._picture.height + footer), PAGE)
         page.paste(self._picture, ((self._width - self._picture.width) // 2, header))
         draw = ImageDraw.Draw(page)
@@ -229,7 +233,7 @@ class _Page:
         small = self._fonts.plain(0.85)
         self._colour_bar(page, draw, round(unit), round(top + unit))
         self._box_legend(draw, top + 1.4 * unit)
-        y = top + 3.2 * unit
+        y = top + 3.4 * unit
         for caution in self._cautions:
             draw.text(
                 (unit, y),

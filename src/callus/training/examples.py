@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from callus.preprocess import CHANNELS, fit_affine, fit_pixels
+from callus.preprocess import CHANNELS, fit_affine, fit_pixels, prepare
 from callus.radiograph import read
 from callus.training.augment import draw_affine, vary_grey, view_generator, warp
 
@@ -76,14 +76,13 @@ class Examples:
             RadiographError: the file cannot be read any more.
         """
         spec, choice = self.recipe.input, self.recipe.augmentation
-        pixels = fit_pixels(read(self.paths[index]), spec)
-        scale = np.float32(1 / np.iinfo(pixels.dtype).max)
+        radiograph = read(self.paths[index])
         if view == PLAIN:
-            unit = pixels.astype(np.float32) * scale
-        else:
-            generator = view_generator(self.recipe.seed, self.sha256[index], view)
-            pixels = warp(pixels, draw_affine(choice, spec.height, spec.width, generator), choice)
-            unit = vary_grey(pixels.astype(np.float32) * scale, choice, generator)
+            return prepare(radiograph, spec).array[0]
+        pixels = fit_pixels(radiograph, spec)
+        generator = view_generator(self.recipe.seed, self.sha256[index], view)
+        pixels = warp(pixels, draw_affine(choice, spec.height, spec.width, generator), choice)
+        unit = vary_grey(pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max), choice, generator)
         return unit * np.float32(spec.high - spec.low) + np.float32(spec.low)
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:

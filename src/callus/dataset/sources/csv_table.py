@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_csv(path: Path, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
-    """Read a table with a header, separated by comma, semicolon or tab.
+def read_csv(path: Path, columns: tuple[str, ...] = (), header: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    """Read a table separated by comma, semicolon or tab.
 
     Args:
         path: the file.
         columns: what must be there.
+        header: the columns' names where the file has no header of its own.
 
     Returns:
         One dict a line, cells stripped; short lines are filled with empty cells.
@@ -27,13 +28,14 @@ def read_csv(path: Path, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
         DatasetError: it cannot be read, has no lines, lacks a column, or a line has more cells than the header.
     """
     text = read_text(path)
-    header = text.split("\n", 1)[0]
-    separator = max(",;\t", key=header.count)
+    separator = max(",;\t", key=text.split("\n", 1)[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         lines = [line for line in reader if any(cell.strip() for cell in line)]
     except csv.Error as error:
         raise DatasetError(f"is not a table: line {reader.line_num}: {error}", where=path) from error
+    if header:
+        lines.insert(0, list(header))
     if len(lines) < 2:  # noqa: PLR2004 - a header and one line
         raise DatasetError("has no lines below its header", where=path, hint="give a table with one line a file")
     names = [name.strip() for name in lines[0]]

@@ -95,7 +95,9 @@ def _add_annotations(
         picture, category = images.get(annotation["image_id"]), categories.get(annotation["category_id"])
         if picture is None or category is None:
             kind, value = ("image", "image_id") if picture is None else ("category", "category_id")
-            problems.append(f"annotation {annotation.get('id')} has the {kind} {annotation[value]!r}, which is not listed")
+            problems.append(
+                f"annotation {annotation.get('id')} has the {kind} {annotation[value]!r}, which is not listed"
+            )
             continue
         picture.classes.add(category)
         if names.box_label(category) != FRACTURED:

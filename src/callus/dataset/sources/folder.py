@@ -40,8 +40,8 @@ def rows(listing: Listing, options: Options) -> Found:
         raise DatasetError(
             f"pictures lie in folders that name no class: {shown}{more}",
             where=listing.root,
-            hint=f"understood are {UNDERSTOOD}; or say --positive NAME and --negative NAME, give a table with --labels, "
-            "or take them without labels by --source unlabelled",
+            hint=f"understood are {UNDERSTOOD}; or say --positive NAME and --negative NAME, give a table with "
+            "--labels, or take them without labels by --source unlabelled",
         )
     found = Found([])
     for name, label in labels.items():
@@ -63,7 +63,9 @@ def folder_labels(pictures: tuple[str, ...], names: ClassNames) -> dict[str, int
     """
     for weak in (False, True):
         labels = {
-            name: next((label for folder in parents(name) if (label := names.label(folder, weak=weak)) is not None), None)
+            name: next(
+                (label for folder in parents(name) if (label := names.label(folder, weak=weak)) is not None), None
+            )
             for name in pictures
         }
         if any(label is not None for label in labels.values()):

@@ -45,7 +45,9 @@ def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a sourc
         raise DatasetError(
             f"this is not FracAtlas: no dataset.csv with the columns {', '.join(_COLUMNS)}", where=listing.root
         )
-    table = {line["image_id"].rpartition(".")[0] or line["image_id"]: line for line in read_csv(listing.root / csv_name)}
+    table = {
+        line["image_id"].rpartition(".")[0] or line["image_id"]: line for line in read_csv(listing.root / csv_name)
+    }
     folders = folder_labels(listing.pictures, ClassNames())
     found = Found([])
     for name in listing.pictures:

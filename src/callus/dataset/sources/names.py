@@ -9,15 +9,15 @@ from callus.labels import FRACTURED, NOT_FRACTURED, REGIONS
 
 # Words that say nothing about the class: "fractured bones", "normal x-rays", "train_images".
 _FILLER: Final = frozenset(
-    "a and bone bones case cases class data dataset folder image images img imgs patient patients photo picture pictures "
-    "radiograph radiographs ray rays sample samples scan scans set x xray xrays xr of the is has in".split()
+    "a and bone bones case cases class data dataset folder image images img imgs patient patients photo picture "  # noqa: SIM905
+    "pictures radiograph radiographs ray rays sample samples scan scans set x xray xrays xr of the is has in".split()
 )
 _POSITIVE: Final = frozenset(
-    "fractured fracture fractures fx frac positive pos broken break breaks abnormal abnormality withfracture "
+    "fractured fracture fractures fx frac positive pos broken break breaks abnormal abnormality withfracture "  # noqa: SIM905
     "withfractures".split()
 )
 _NEGATIVE: Final = frozenset(
-    "notfractured nonfractured unfractured nofracture nofractures nonfracture nonfractures notfracture "
+    "notfractured nonfractured unfractured nofracture nofractures nonfracture nonfractures notfracture "  # noqa: SIM905
     "withoutfracture withoutfractures fracturefree normal healthy intact negative neg notbroken nonbroken unbroken "
     "nobreak nofx".split()
 )
@@ -26,7 +26,7 @@ _WEAK: Final = {
     "1": FRACTURED, "yes": FRACTURED, "true": FRACTURED, "y": FRACTURED, "t": FRACTURED,
     "0": NOT_FRACTURED, "no": NOT_FRACTURED, "false": NOT_FRACTURED, "n": NOT_FRACTURED, "f": NOT_FRACTURED,
 }  # fmt: skip
-_NEGATION: Final = frozenset("no not non without negative healthy normal un".split())
+_NEGATION: Final = frozenset("no not non without negative healthy normal un".split())  # noqa: SIM905
 _SPLITS: Final = {
     "train": "train", "training": "train", "trn": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",

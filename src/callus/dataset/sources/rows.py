@@ -113,15 +113,17 @@ def join_copies(rows: list[Row]) -> None:
             row.block = row.block or f"{place}/{original.casefold()}".lstrip("/")
 
 
-def combine_labels(row: Row, folder: int | None, drawn: int | None) -> None:
-    """Set the label where a class folder and drawn boxes may both tell: a drawn fracture wins, then the folder."""
-    if folder is None or drawn is None:
-        row.label = drawn if folder is None else folder
+def combine_labels(row: Row, said: int | None, drawn: int | None, *, said_by: str = "the folder") -> None:
+    """Set the label where a folder (or table) and drawn boxes may both tell.
+
+    A drawn fracture wins; where none is drawn on what is called fractured, the folder is believed: boxes get forgotten.
+    """
+    row.label = drawn if said is None else said
+    if None in (said, drawn) or said == drawn:
         return
-    row.label = FRACTURED if FRACTURED in (folder, drawn) else folder
-    if folder != drawn:
-        reason = "a fracture is drawn" if drawn == FRACTURED else "none is drawn, the folder is believed"
-        row.notes.append(f"the folder says {LABEL_NAMES[folder]}, but {reason}")
+    row.label = FRACTURED
+    taken = "but a fracture is drawn (taken)" if drawn == FRACTURED else "(taken), but no fracture is drawn"
+    row.notes.append(f"{said_by} says {LABEL_NAMES[int(said or 0)]} {taken}")
 
 
 def _without_split(path: PurePosixPath) -> str:

@@ -1,0 +1,135 @@
+"""What a training takes in: the manifest's usable rows, split by group, and what was left out and why."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callus import dataset
+from callus.dataset.manifest import few
+from callus.dataset.split import assign_fold, check_groups, existing_split, split
+from callus.errors import CallusError, TrainingError
+from callus.progress import track
+from callus.radiograph import read
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from callus.training.recipe import Recipe
+
+MOST_UNUSABLE = 0.05
+"""Training stops where more than this share of the files cannot be used: something is wrong with the data set."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A manifest that is ready to train on.
+
+    Attributes:
+        frame: all rows; ``split`` is train, val, test, or empty for what was left out.
+        lines: what to tell the user, a line each.
+    """
+
+    frame: pd.DataFrame
+    lines: list[str]
+
+
+def take_in(data: Path | pd.DataFrame, recipe: Recipe, *, fold: tuple[int, int] | None, threads: int) -> Intake:
+    """Read, check and split a data set.
+
+    Args:
+        data: a folder, a manifest's file, or a manifest.
+        recipe: gives the shares of the splits and the seed.
+        fold: (k, n): test on fold k of n (from 1), validate on the next, train on the rest; None for one split.
+        threads: that check files.
+
+    Raises:
+        DatasetError: the data set is not what it has to be, or a group stands in two splits.
+        TrainingError: more than 5 % of the files cannot be used.
+    """
+    if isinstance(data, Path):
+        frame = dataset.load(data)
+        if data.is_file():
+            frame = _check_files(frame, threads)
+    else:
+        frame = data.copy()
+    lines = _left_out(frame)
+    dataset.check_trainable(frame)
+    if fold is not None:
+        frame = assign_fold(frame, k=fold[1], test_fold=fold[0] - 1, seed=recipe.seed)
+    elif existing_split(frame):
+        frame = _keep_split(frame, recipe)
+    else:
+        frame = split(frame, test=recipe.splitting.test, val=recipe.splitting.validation, seed=recipe.seed)
+    check_groups(frame)
+    rows = dataset.usable(frame)
+    for name in ("train", "val"):
+        part = rows[rows["split"] == name]
+        if part["label"].nunique() < 2:  # noqa: PLR2004 - the two classes
+            raise TrainingError(
+                f"the split {name} has {len(part)} files of {part['label'].nunique()} class(es); both are needed",
+                hint="split anew with callus data split, or add radiographs",
+            )
+    lines += [
+        f"{name:<10} {len(part):>6} files, {part['radiograph'].nunique():>5} radiographs, "
+        f"{part['group'].nunique():>5} groups, {int((part['label'] == 1).sum()):>5} fractured"
+        for name in ("train", "val", "test")
+        if len(part := rows[rows["split"] == name])
+    ]
+    return Intake(frame, lines)
+
+
+def _keep_split(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """The split that the data set came with; validation is cut from training where it has none."""
+    check_groups(frame)
+    if (frame["split"] == "val").any():
+        return frame
+    kept = frame.copy()
+    training = frame["split"] == "train"
+    parts = split(frame[training], test=0.0, val=recipe.splitting.validation, seed=recipe.seed)
+    kept.loc[training, "split"] = parts["split"]
+    return kept
+
+
+def _check_files(frame: pd.DataFrame, threads: int) -> pd.DataFrame:
+    """Mark rows of a manifest whose file is missing, cannot be read, or is another than when it was listed."""
+
+    def look(job: tuple[str, str]) -> str:
+        path, sha256 = job
+        try:
+            seen = read(path).sha256
+        except CallusError as error:
+            return f"unreadable: {error.what}"
+        return "" if not sha256 or seen == sha256 else "unreadable: the file has changed since the manifest was made"
+
+    readable = dataset.readable(frame)
+    jobs = list(zip(frame.loc[readable, "path"], frame.loc[readable, "sha256"], strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+        notes = list(track(pool.map(look, jobs), "checking files", len(jobs)))
+    frame = frame.copy()
+    index = frame.index[readable]
+    for row, note in zip(index, notes, strict=True):
+        if note:
+            frame.loc[row, "note"] = note
+    return frame
+
+
+def _left_out(frame: pd.DataFrame) -> list[str]:
+    """Tell what is left out; raise where it is too much."""
+    unreadable = frame[~dataset.readable(frame)]
+    if len(unreadable) > MOST_UNUSABLE * len(frame):
+        shown = few([f"{Path(path).name} ({note})" for path, note in zip(unreadable["path"], unreadable["note"], strict=True)])
+        raise TrainingError(
+            f"{len(unreadable)} of {len(frame)} files cannot be used, more than 5 %: {shown}",
+            hint="mend or remove them",
+        )
+    lines = [f"left out: {path}: {note}" for path, note in zip(unreadable["path"], unreadable["note"], strict=True)]
+    unlabelled = int((dataset.readable(frame) & frame["label"].isna()).sum())
+    if unlabelled:
+        lines.append(f"left out: {unlabelled} files without a label")
+    noted = frame[dataset.readable(frame) & (frame["note"] != "")]
+    if len(noted):
+        lines.append(f"used as they are, see the manifest's notes: {len(noted)} files, {noted['note'].iloc[0]} ...")
+    return lines

@@ -1,0 +1,279 @@
+"""The training loop, top to bottom: phases, epochs, steps.
+
+First the head learns on the frozen trunk, from cached features where the recipe says so; then the trunk's last stages
+learn too. Everything that is drawn follows from the recipe's seed, the epoch and the step, so a resumed run ends with
+the weights of one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from callus.metrics.scores import auroc
+from callus.progress import progress
+from callus.training import weights
+from callus.training.schedule import epoch_order, rate_factor, step_seed, steps_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lightning_fabric import Fabric
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from callus.model.head import Answer
+    from callus.model.network import FractureNet
+    from callus.training.batches import Source
+    from callus.training.examples import Batch
+    from callus.training.recipe import Optimisation, Recipe
+    from callus.training.run_folder import RunFolder, State
+
+ADAM_EPSILON = 1e-7
+"""Keras' default, which the original's notebook trained with; torch's is 1e-8."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the training with its own learning rates.
+
+    Attributes:
+        name: "frozen" or "tuning".
+        epochs: how many at most.
+        stages: of the trunk that learn.
+        rate: highest learning rate of the head.
+        trunk_rate: highest learning rate of the unfrozen stages.
+        training: where training batches come from.
+        validation: where validation batches come from.
+    """
+
+    name: str
+    epochs: int
+    stages: int
+    rate: float
+    trunk_rate: float
+    training: Source
+    validation: Source
+
+
+class Whole(nn.Module):
+    """Trunk and head as one module from pictures to an :class:`Answer`, for the phase that trains both."""
+
+    def __init__(self, network: FractureNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> Answer:
+        """(B, 3, H, W) → the answer."""
+        answer: Answer = self.network.head(*self.network.head.collect(self.network.trunk(pictures)))
+        return answer
+
+
+def fit(
+    fabric: Fabric,
+    network: FractureNet,
+    phases: list[Phase],
+    recipe: Recipe,
+    run: RunFolder,
+    say: Callable[[str], None],
+) -> State:
+    """Train to the end, from wherever the run folder says that it stopped.
+
+    The network ends with the weights that the recipe keeps (best or last).
+    """
+    state, saved = run.read_state()
+    # What earlier phases changed has to be in the network before later ones go on from it.
+    weights.put(network, {name[8:]: value for name, value in saved.items() if name.startswith("network.")})
+    while state.phase < len(phases) and not state.finished:
+        phase = phases[state.phase]
+        if state.phase_epoch == 0 and state.phase > 0 and run.best.exists():
+            weights.put(network, run.read_best())
+        fit_phase(fabric, network, phase, recipe, run, state, saved, say)
+        saved = {}
+        state.phase, state.phase_epoch = state.phase + 1, 0
+        state.since_better, state.plateau = 0, 1.0
+    if not state.finished:
+        state.finished = True
+        if fabric.is_global_zero:
+            run.write_state(state, {f"network.{name}": value for name, value in weights.moving(network).items()})
+            run.draw_curves(state.history, now=True)
+    fabric.barrier()
+    weights.put(network, run.read_best())
+    return state
+
+
+def fit_phase(
+    fabric: Fabric,
+    network: FractureNet,
+    phase: Phase,
+    recipe: Recipe,
+    run: RunFolder,
+    state: State,
+    saved: dict[str, Tensor],
+    say: Callable[[str], None],
+) -> None:
+    """Train one phase, epoch by epoch; each ends with validation and a state that a stopped run goes on from."""
+    choice = recipe.optimisation
+    weights.freeze(network, phase.stages)
+    groups = [{"params": list(network.head.parameters()), "rate": phase.rate}]
+    if phase.stages:
+        tuned = [value for value in network.trunk.parameters() if value.requires_grad]
+        groups.append({"params": tuned, "rate": phase.trunk_rate})
+    optimiser = torch.optim.AdamW(groups, lr=phase.rate, eps=ADAM_EPSILON, weight_decay=choice.weight_decay)
+    weights.restore_optimiser(optimiser, saved)
+    average = weights.Average(network, choice.ema)
+    if "average.steps" in saved:
+        average.steps = int(saved["average.steps"])
+        average.values = {name[8:]: v for name, v in saved.items() if name.startswith("average.") and name[8:] != "steps"}
+    module, wrapped = fabric.setup(Whole(network) if phase.stages else network.head, optimiser)
+
+    label = phase.training.examples.label
+    per_epoch = steps_of(label, choice)
+    while state.phase_epoch < phase.epochs and not _stops(state, choice, phase):
+        started = time.monotonic()
+        order = epoch_order(label, choice, recipe.seed, state.epoch)
+        weights.set_modes(network, training=True)
+        totals = np.zeros(3)  # loss, right answers, pictures
+        with progress(f"{phase.name}, epoch {state.phase_epoch + 1} of {phase.epochs}", len(order)) as advance:
+            batches = phase.training.batches(order, state.epoch, rank=fabric.global_rank, world=fabric.world_size)
+            for step, batch in enumerate(batches):
+                torch.manual_seed(step_seed(recipe.seed, state.epoch, step) + fabric.global_rank)
+                factor = rate_factor(
+                    choice, state.plateau, state.phase_epoch * per_epoch + step, phase.epochs * per_epoch
+                )
+                for group in optimiser.param_groups:
+                    group["lr"] = group["rate"] * factor
+                batch = _to(batch, fabric)  # noqa: PLW2901
+                answer = module(*batch.inputs)
+                loss = loss_of(answer, batch, choice)
+                wrapped.zero_grad()
+                fabric.backward(loss * batch.share)
+                wrapped.step()
+                average.update(network)
+                count = len(batch.label)
+                right = ((answer.logit.detach() > 0) == (batch.label > 0.5)).sum().item()  # noqa: PLR2004
+                totals += (float(loss.detach()) * count, right, count)
+                advance(choice.batch, f"loss {totals[0] / totals[2]:.3f}")
+        totals = fabric.all_reduce(torch.from_numpy(totals), reduce_op="sum").cpu().numpy()
+        trained = time.monotonic()
+        own = weights.snapshot(network)
+        if choice.ema:
+            weights.put(network, average.values)
+        row = {
+            "epoch": state.epoch + 1,
+            "phase": phase.name,
+            "training_loss": totals[0] / totals[2],
+            "training_accuracy": totals[1] / totals[2],
+            **validate(fabric, network, phase, choice),
+            "rate": phase.rate * factor,
+            "seconds": round(trained - started, 2),
+        }
+        _finish_epoch(fabric, network, row, run, state, choice)
+        weights.put(network, own)
+        if fabric.is_global_zero:
+            say(_line(row, phase))
+            run.write_state(state, _tensors(network, optimiser, average))
+            run.draw_curves(state.history)
+        fabric.barrier()
+
+
+def loss_of(answer: Answer, batch: Batch, choice: Optimisation) -> Tensor:
+    """Binary cross-entropy of the image, plus that of the places where the place is known; a mean over pictures."""
+    target = batch.label * (1 - choice.label_smoothing) + choice.label_smoothing / 2
+    loss = functional.binary_cross_entropy_with_logits(answer.logit.float(), target)
+    if answer.location is None:
+        return loss
+    cells = functional.binary_cross_entropy_with_logits(
+        answer.location.float(),
+        batch.mask,
+        reduction="none",
+        pos_weight=torch.tensor(choice.location_positive, device=batch.mask.device),
+    )
+    located = (cells.mean((1, 2, 3)) * batch.located).mean()
+    return loss + choice.location_weight * located
+
+
+def predict(fabric: Fabric, network: FractureNet, source: Source, batch: int) -> NDArray[np.float64]:
+    """The logits of all of a source's pictures, not varied: float64 (n,). Each process does its share."""
+    weights.set_modes(network, training=False)
+    logits = torch.zeros(len(source.examples), dtype=torch.float64)
+    order = np.arange(len(source.examples))
+    with torch.inference_mode():
+        mine = (order[start : start + batch][fabric.global_rank :: fabric.world_size] for start in range(0, len(order), batch))
+        for chosen, inputs in source.plain([part for part in mine if len(part)]):
+            collected = inputs if source.cached else network.head.collect(network.trunk(inputs[0].to(fabric.device)))
+            answer = network.head(*(value.to(fabric.device).float() for value in collected))
+            logits[chosen] = answer.logit.double().cpu()
+    return fabric.all_reduce(logits, reduce_op="sum").cpu().numpy()  # type: ignore[no-any-return]
+
+
+def validate(fabric: Fabric, network: FractureNet, phase: Phase, choice: Optimisation) -> dict[str, Any]:
+    """Loss, accuracy at 0.5 and AUROC on the validation split."""
+    logit = predict(fabric, network, phase.validation, choice.batch)
+    label = phase.validation.examples.label
+    loss = np.logaddexp(0, np.where(label == 1, -logit, logit)).mean()
+    return {
+        "validation_loss": float(loss),
+        "validation_accuracy": float(((logit > 0) == (label == 1)).mean()),
+        "validation_auroc": auroc(label, logit),
+    }
+
+
+def _finish_epoch(
+    fabric: Fabric, network: FractureNet, row: dict[str, Any], run: RunFolder, state: State, choice: Optimisation
+) -> None:
+    """Book an epoch: history, best weights, plateau. The network holds the weights that were validated."""
+    state.epoch += 1
+    state.phase_epoch += 1
+    state.history.append(row)
+    score = row["validation_auroc"] if row["validation_auroc"] is not None else -row["validation_loss"]
+    better = score > state.best or state.best_epoch == 0
+    if better:
+        state.best, state.best_epoch = score, state.epoch
+    if fabric.is_global_zero and (better or choice.keep == "last"):
+        run.write_best(weights.moving(network), state.epoch)
+    state.since_better += 1
+    if row["validation_accuracy"] > state.best_accuracy:
+        state.best_accuracy, state.since_better = row["validation_accuracy"], 0
+    elif choice.schedule == "plateau" and state.since_better >= choice.plateau_epochs:
+        state.plateau, state.since_better = state.plateau / 2, 0
+
+
+def _stops(state: State, choice: Optimisation, phase: Phase) -> bool:
+    """Early stopping: no better validation AUROC in the last ``patience`` epochs, all of this phase."""
+    return bool(choice.patience) and min(state.epoch - state.best_epoch, state.phase_epoch) >= choice.patience
+
+
+def _tensors(
+    network: FractureNet, optimiser: torch.optim.Optimizer, average: weights.Average
+) -> dict[str, Tensor]:
+    """Everything that a stopped run goes on from."""
+    return {
+        **{f"network.{name}": value for name, value in weights.moving(network).items()},
+        **{f"average.{name}": value for name, value in average.values.items()},
+        "average.steps": torch.tensor(average.steps),
+        **weights.optimiser_tensors(optimiser),
+    }
+
+
+def _to(batch: Batch, fabric: Fabric) -> Batch:
+    """The batch on the device that computes, in float32."""
+    from callus.training.examples import Batch  # noqa: PLC0415
+
+    inputs, label, mask, located = fabric.to_device((batch.inputs, batch.label, batch.mask, batch.located))
+    return Batch(tuple(value.float() for value in inputs), label, mask, located, batch.share)
+
+
+def _line(row: dict[str, Any], phase: Phase) -> str:
+    auc = "-" if row["validation_auroc"] is None else f"{row['validation_auroc']:.3f}"
+    return (
+        f"epoch {row['epoch']:>3} ({phase.name}): training loss {row['training_loss']:.3f}, accuracy "
+        f"{row['training_accuracy']:.3f}; validation loss {row['validation_loss']:.3f}, accuracy "
+        f"{row['validation_accuracy']:.3f}, AUROC {auc}; {row['seconds']:.1f} s"
+    )

@@ -1,0 +1,268 @@
+"""One training from data to bundle: what ``callus train`` does."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning_fabric import Fabric
+
+from callus import dataset
+from callus.atomic import whole_file
+from callus.cache import cache_folder
+from callus.dataset.manifest import digest, read_manifest, write_manifest
+from callus.errors import TrainingError
+from callus.model import imagenet
+from callus.model.network import FractureNet, build_network
+from callus.training import recipe as recipes
+from callus.training import trunk_cache
+from callus.training.batches import CachedFeatures, Pictures, fill_cache
+from callus.training.examples import PLAIN, Examples
+from callus.training.export import export_bundle
+from callus.training.intake import take_in
+from callus.training.loop import Phase, fit
+from callus.training.memory import keep_freed_memory
+from callus.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pandas as pd
+
+    from callus.training.recipe import Recipe
+
+GIGABYTE = 1_000_000_000
+_CACHE_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a training runs, which does not change what it comes to (but for rounding).
+
+    Attributes:
+        devices: processes (CPU) or GPUs on each machine.
+        nodes: machines.
+        accelerator: "auto", "cpu" or "cuda".
+        precision: of lightning.fabric: "32-true", "bf16-mixed", "16-mixed".
+        cache: where trunk features are kept; None for ``$CALLUS_CACHE`` or the system's place for caches.
+        cache_limit: how many bytes of trunk features may lie on the disk.
+        threads: that read pictures.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    cache: Path | None = None
+    cache_limit: int = 20 * GIGABYTE
+    threads: int = 0
+
+
+def train(
+    data: Path | pd.DataFrame,
+    recipe: str | Path | Recipe,
+    out: Path,
+    *,
+    trunk: str | None = None,
+    weights: str | None = None,
+    overrides: Mapping[str, object] | None = None,
+    fold: tuple[int, int] | None = None,
+    resume: bool = False,
+    options: Options | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Train a network and write its bundle.
+
+    Args:
+        data: a folder of radiographs, a manifest's file, or a manifest.
+        recipe: a recipe's name, its file, or the recipe.
+        out: the run folder to make.
+        trunk: instead of the recipe's.
+        weights: instead of the recipe's: "imagenet", "none", or a file in Keras' layout.
+        overrides: other values of the recipe, by ``section.key``.
+        fold: (k, n) tests on fold k of n instead of one split.
+        resume: go on with the run that ``out`` holds; its own recipe and manifest are used.
+        options: how it runs.
+        say: takes lines for people; None says nothing.
+
+    Returns:
+        ``out``, which ends with ``bundle/``.
+
+    Raises:
+        RecipeError, DatasetError, WeightsError, TrainingError: as their names say.
+    """
+    keep_freed_memory()
+    options = options or Options()
+    threads = options.threads or len(os.sched_getaffinity(0))
+    run = RunFolder(Path(out))
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.nodes,
+        precision=options.precision,  # type: ignore[arg-type]
+        strategy="ddp" if options.devices * options.nodes > 1 else "auto",
+    )
+    fabric.launch()
+
+    def tell(line: str) -> None:
+        if say is not None and fabric.is_global_zero:
+            say(line)
+
+    if fabric.is_global_zero and not (resume and run.manifest.exists()):
+        chosen = _resolved(recipe, trunk, weights, overrides or {})
+        weights_file = imagenet.resolve(chosen.trunk.name, chosen.trunk.weights)
+        run.begin({"fold": fold, **{key: str(value) for key, value in vars(options).items()}})
+        taken = take_in(data, chosen, fold=fold, threads=threads)
+        for line in taken.lines:
+            tell(line)
+        chosen = _fitted(chosen, taken.frame, weights_file)
+        with whole_file(run.recipe, "w") as file:
+            file.write(chosen.to_toml())
+        write_manifest(taken.frame, run.manifest)
+    fabric.barrier()
+    chosen = recipes.load(run.recipe)
+    frame = read_manifest(run.manifest)
+    if run.bundle.exists():
+        tell(f"{run.path} is finished; its bundle is {run.bundle}")
+        return run.path
+
+    network = _network(chosen).to(fabric.device, memory_format=torch.channels_last)
+    rows = dataset.usable(frame)
+    training = Examples(rows[rows["split"] == "train"], chosen)
+    validation = Examples(rows[rows["split"] == "val"], chosen)
+    phases, cache = _phases(fabric, network, chosen, training, validation, options, threads, tell)
+    fit(fabric, network, phases, chosen, run, tell)
+    if cache is not None:
+        cache.close()
+    if fabric.is_global_zero:
+        plain = Pictures(validation, chosen.optimisation.batch, threads)
+        bundle = export_bundle(network, plain, chosen, _origin(chosen, frame), run.bundle, run.path.name or "run")
+        figures = bundle.info["figures"][0]
+        auc = "not defined" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
+        tell(f"validation AUROC {auc} ({figures['n']} files, measured with the bundle's engine)")
+        tell(f"bundle: {run.bundle}")
+    fabric.barrier()
+    return run.path
+
+
+def _resolved(
+    recipe: str | Path | Recipe, trunk: str | None, weights: str | None, overrides: Mapping[str, object]
+) -> Recipe:
+    chosen = recipe if isinstance(recipe, recipes.Recipe) else recipes.load(recipe)
+    changes = dict(overrides)
+    if trunk is not None:
+        changes["trunk.name"] = trunk
+    if weights is not None:
+        changes["trunk.weights"] = weights
+    return recipes.override(chosen, changes)
+
+
+def _fitted(chosen: Recipe, frame: pd.DataFrame, weights_file: Path | None) -> Recipe:
+    """The recipe as this data set lets it be: no location where nothing tells where fractures are."""
+    rows = dataset.usable(frame)
+    fractured = rows[(rows["split"] == "train") & (rows["label"] == 1)]
+    located = (fractured["boxes"].str.len() > 0) | (fractured["polygons"].str.len() > 0)
+    if chosen.head.location and (chosen.head.kind == "pooled" or not located.any()):
+        chosen = replace(chosen, head=replace(chosen.head, location=False))
+    where = "none" if weights_file is None else str(weights_file.resolve())
+    return replace(chosen, trunk=replace(chosen.trunk, weights=where))
+
+
+def _network(chosen: Recipe) -> FractureNet:
+    """The network as it begins: the trunk from its weights file, the rest drawn from the recipe's seed."""
+    torch.manual_seed(chosen.seed)
+    network = build_network(
+        chosen.trunk.name,
+        head=chosen.head.kind,
+        width=chosen.head.width,
+        dense=chosen.head.dense,
+        dropout=chosen.head.dropout,
+        location=chosen.head.location,
+    )
+    if chosen.trunk.weights != "none":
+        path = Path(chosen.trunk.weights)
+        if not path.is_file():
+            raise TrainingError("the trunk's weights are not there any more", where=path, hint="put them back")
+        imagenet.load_weights(network.trunk, path)
+    return network
+
+
+def _phases(
+    fabric: Fabric,
+    network: FractureNet,
+    chosen: Recipe,
+    training: Examples,
+    validation: Examples,
+    options: Options,
+    threads: int,
+    tell: Callable[[str], None],
+) -> tuple[list[Phase], trunk_cache.TrunkCache | None]:
+    """The recipe's phases, with the trunk cache filled where the frozen phase wants one."""
+    batch = chosen.optimisation.batch
+    fresh = Pictures(training, batch, threads), Pictures(validation, batch, threads)
+    phases, cache = [], None
+    if chosen.frozen.epochs and chosen.frozen.cache_views:
+        cache, views = _open_cache(fabric, network, chosen, training, validation, options, tell)
+        wanted = [(training, range(views)), (validation, [PLAIN])]
+        fill_cache(fabric, network, cache, wanted, _CACHE_BATCH, threads)
+        sources = tuple(CachedFeatures(part, cache, views, batch, threads) for part in (training, validation))
+        phases.append(Phase("frozen", chosen.frozen.epochs, 0, chosen.frozen.rate, 0.0, *sources))
+    elif chosen.frozen.epochs:
+        phases.append(Phase("frozen", chosen.frozen.epochs, 0, chosen.frozen.rate, 0.0, *fresh))
+    if chosen.tuning.epochs:
+        tuning = chosen.tuning
+        phases.append(Phase("tuning", tuning.epochs, tuning.stages, tuning.rate, tuning.trunk_rate, *fresh))
+    return phases, cache
+
+
+def _open_cache(
+    fabric: Fabric,
+    network: FractureNet,
+    chosen: Recipe,
+    training: Examples,
+    validation: Examples,
+    options: Options,
+    tell: Callable[[str], None],
+) -> tuple[trunk_cache.TrunkCache, int]:
+    """The trunk cache of this recipe, and how many views of each picture the limit lets it hold."""
+    root = (options.cache or cache_folder()) / "features"
+    network.trunk.eval()
+    with torch.inference_mode():
+        blank = torch.zeros(1, 3, chosen.input.height, chosen.input.width, device=fabric.device)
+        shapes = [tuple(part.shape[1:]) for part in network.head.collect(network.trunk(blank))]
+    key = trunk_cache.cache_key(network.trunk, chosen)
+    cache = trunk_cache.TrunkCache(root, key, shapes)
+    views = trunk_cache.affordable_views(
+        chosen.frozen.cache_views, len(training), len(validation), cache.record_bytes, options.cache_limit
+    )
+    need = (views * len(training) + len(validation)) * cache.record_bytes
+    fewer = "" if views == chosen.frozen.cache_views else f" ({chosen.frozen.cache_views} do not fit in --cache-limit)"
+    tell(f"trunk features: {views} views of each picture{fewer}, {need / GIGABYTE:.2f} GB in {cache.folder}")
+    if fabric.is_global_zero:
+        trunk_cache.clear_others(root, key, need, options.cache_limit)
+    fabric.barrier()
+    return cache, views
+
+
+def _origin(chosen: Recipe, frame: pd.DataFrame) -> dict[str, Any]:
+    """What the bundle says of its training."""
+    rows = dataset.usable(frame)
+    rows = rows[rows["split"] == "train"]
+    weights = chosen.trunk.weights
+    if weights != "none":
+        path = Path(weights)
+        weights = f"ImageNet, {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    return {
+        "trunk": chosen.trunk.name,
+        "weights": weights,
+        "recipe": chosen.to_toml(),
+        "manifest_sha256": digest(frame),
+        "files": len(rows),
+        "radiographs": int(rows["radiograph"].nunique()),
+        "groups": int(rows["group"].nunique()),
+        "splits": {name: int(count) for name, count in dataset.usable(frame)["split"].value_counts().items() if name},
+    }

@@ -1,0 +1,94 @@
+"""The weights that move: which parameters a phase trains, their average, and their place in files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from callus.model.network import FractureNet
+
+
+def freeze(network: FractureNet, stages: int) -> None:
+    """Let the head and the trunk's last ``stages`` stages learn, and nothing else."""
+    network.trunk.requires_grad_(requires_grad=False)
+    for _, modules in network.trunk.stages()[:stages]:
+        for module in modules:
+            module.requires_grad_(requires_grad=True)
+
+
+def set_modes(network: FractureNet, *, training: bool) -> None:
+    """Put the head into training or evaluation mode; the trunk stays in evaluation mode.
+
+    The trunk's batch norm keeps its ImageNet statistics: batches of a few radiographs are a poor estimate of new
+    ones, and weights whose batch norm is folded away would break in training mode.
+    """
+    network.trunk.eval()
+    network.head.train(training)
+
+
+def moving(network: FractureNet) -> dict[str, Tensor]:
+    """What training changes: parameters that learn, and the head's batch norm statistics; the tensors themselves."""
+    changed = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    changed |= {f"head.{name}": value for name, value in network.head.named_buffers()}
+    return changed
+
+
+def snapshot(network: FractureNet) -> dict[str, Tensor]:
+    """A copy of :func:`moving`."""
+    return {name: value.detach().clone() for name, value in moving(network).items()}
+
+
+@torch.no_grad()
+def put(network: FractureNet, values: Mapping[str, Tensor]) -> None:
+    """Write saved values into the network; names that a later phase has and an earlier has not stay as they are."""
+    places: dict[str, Tensor] = dict(network.named_parameters()) | dict(network.named_buffers())
+    for name, value in values.items():
+        places[name].copy_(value)
+
+
+class Average:
+    """An exponential moving average of what training changes (Polyak and Juditsky 1992)."""
+
+    def __init__(self, network: FractureNet, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self.values = snapshot(network)
+
+    @torch.no_grad()
+    def update(self, network: FractureNet) -> None:
+        """Take one step's weights in. The first steps weigh more, or the random beginning would linger."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for name, value in moving(network).items():
+            kept = self.values[name]
+            if kept.is_floating_point():
+                kept.lerp_(value.detach(), 1 - decay)
+            else:
+                kept.copy_(value)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as named tensors, for a file without pickle."""
+    state = optimiser.state_dict()["state"]
+    return {
+        f"optimiser.{index}.{key}": torch.as_tensor(value)
+        for index, entries in state.items()
+        for key, value in entries.items()
+    }
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what :func:`optimiser_tensors` gave."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            state.setdefault(int(index), {})[key] = value
+    if state:
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -1,0 +1,88 @@
+"""Trunks by name, their random weights, and their export."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from callus.errors import WeightsError
+from callus.model.layers import BatchNorm2d
+from callus.model.trunks import TRUNKS, build_trunk
+
+
+def test_the_names() -> None:
+    with torch.device("meta"):
+        assert [build_trunk(name).name for name in TRUNKS] == list(TRUNKS)
+
+
+def test_an_unknown_name_is_told_the_known_ones() -> None:
+    with pytest.raises(WeightsError, match=r"no trunk 'resnet18'; take one of resnet50v2, .*mobilenet_v2"):
+        build_trunk("resnet18")
+
+
+def test_random_weights_are_glorot_uniform_and_seeded() -> None:
+    trunks = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        trunks.append(build_trunk("mobilenet_v2"))
+
+    kernels = [trunk.layers()["block_16_project"].weight for trunk in trunks]
+    assert torch.equal(kernels[0], kernels[1])
+    assert not torch.equal(kernels[0], kernels[2])
+    limit = (6 / (960 + 320)) ** 0.5
+    assert 0.99 * limit < kernels[0].abs().max() <= limit
+    assert kernels[0].std() == pytest.approx(limit / 3**0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_glorot_limits_are_keras(keras, seed) -> None:
+    with torch.device("cpu"):
+        depthwise = build_trunk("mobilenet_v2").layers()["block_15_depthwise"].weight
+    theirs = keras.initializers.GlorotUniform(seed=seed)((3, 3, 960, 1))
+
+    assert depthwise.std().item() == pytest.approx(theirs.std().item(), rel=0.03)
+
+
+def test_the_moving_variance_is_that_of_the_batch() -> None:
+    norm = BatchNorm2d(2, eps=1e-3, momentum=0.25)
+    x = torch.tensor([[[[1.0]], [[-4.0]]], [[[3.0]], [[4.0]]]])  # (2, 2, 1, 1): variances 1 and 16
+
+    norm(x)
+
+    assert norm.running_mean.tolist() == [0.5, 0.0]
+    assert norm.running_var.tolist() == pytest.approx([0.75 + 0.25 * 1, 0.75 + 0.25 * 16])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50v2"])
+def test_the_exported_graph_gives_the_same_maps_for_any_batch(name, tmp_path) -> None:
+    torch.manual_seed(0)
+    trunk = build_trunk(name).train()
+    with torch.no_grad():
+        trunk(torch.rand(4, 3, 64, 96))  # so that batch norms have statistics
+    trunk.eval()
+    file = tmp_path / "trunk.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's exporter warns of its own parts
+        torch.onnx.export(
+            trunk,
+            (torch.rand(2, 3, 64, 96),),
+            file,
+            input_names=["radiograph"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamo=True,
+            verbose=False,
+        )
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    for batch in (1, 5):
+        x = torch.rand(batch, 3, 64, 96) * 2 - 1
+        with torch.no_grad():
+            expected = trunk(x)
+        for ours, exported in zip(expected, session.run(None, {"radiograph": x.numpy()}), strict=True):
+            assert np.abs(exported - ours.numpy()).max() < 1e-4 * ours.abs().max()

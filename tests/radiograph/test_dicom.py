@@ -1,0 +1,443 @@
+"""DICOM files: transfer syntaxes, frames, colour, headers that are missing, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID
+
+from callus.errors import RadiographError
+from callus.radiograph import read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydicom.dataset import Dataset
+
+PREFIX = "1.2.840.10008.1.2"
+
+
+@pytest.fixture(scope="module")
+def stored(picture: np.ndarray) -> np.ndarray:
+    """12 bits in 16."""
+    return (picture.astype(np.uint16) * 16) ^ np.arange(70, dtype=np.uint16) % 16
+
+
+def _coded(make_dataset: Any, pixels: np.ndarray, syntax: str, frames: list[bytes], **tags: Any) -> Dataset:
+    data = make_dataset(pixels, **tags)
+    data.file_meta.TransferSyntaxUID = UID(syntax)
+    data.PixelData = encapsulate(frames)
+    data["PixelData"].is_undefined_length = True
+    return data
+
+
+def _by_gdcm(pixels: np.ndarray, bits: int, name: str, path: Path, make_dicom: Any) -> bytes:
+    """Code a picture with GDCM, which writes the JPEG kinds that pydicom does not."""
+    import gdcm
+
+    path.write_bytes(make_dicom(pixels, bits=bits))
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
+    codec = gdcm.JPEGCodec()
+    if "Lossless" not in name:
+        codec.SetLossless(False)
+        codec.SetQuality(98)
+        change.SetUserCodec(codec)
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer = gdcm.ImageWriter()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("syntax", [f"{PREFIX}", f"{PREFIX}.1", f"{PREFIX}.1.99", f"{PREFIX}.2"])
+def test_uncompressed(syntax: str, stored: np.ndarray, picture: np.ndarray, make_dicom: Any) -> None:
+    window = {"WindowCenter": "2048", "WindowWidth": "4096"}
+    radiograph = read(make_dicom(stored, bits=12, syntax=syntax, **window))
+    assert np.array_equal(radiograph.pixels, np.rint(stored / 4095 * 65535))
+    assert radiograph.format == "DICOM"
+    assert radiograph.notes == ()
+    assert np.array_equal(read(make_dicom(picture, syntax=syntax, WindowCenter=128, WindowWidth=256)).pixels, picture)
+
+
+def test_big_endian_bytes_in_words(make_dataset: Any, as_bytes: Any, picture: np.ndarray) -> None:
+    data = make_dataset(picture, syntax=f"{PREFIX}.2", WindowCenter=128, WindowWidth=256)
+    data.PixelData = picture.tobytes()
+    data["PixelData"].VR = "OW"
+    written = as_bytes(data)
+    # pydicom writes OW as it stands: the pairs are swapped here, as a big-endian writer of words has them.
+    swapped = picture.view(np.uint16).byteswap().tobytes()
+    assert np.array_equal(read(written.replace(picture.tobytes(), swapped)).pixels, picture)
+
+
+@pytest.mark.parametrize("number", ["5", "4.80", "4.90", "4.201", "4.202"])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_lossless_syntaxes_are_exact(
+    number: str, bits: int, picture: np.ndarray, make_dataset: Any, as_bytes: Any
+) -> None:
+    pixels = picture if bits == 8 else (picture.astype(np.uint16) << (bits - 8)) | 3
+    data = make_dataset(pixels, bits=bits)
+    expected = read(as_bytes(data)).pixels
+    if number.startswith("4.2"):
+        from openjpeg.utils import encode_pixel_data
+
+        stream = _htj2k(encode_pixel_data, pixels, bits)
+        if stream is None:
+            pytest.skip("the OpenJPEG here writes no HTJ2K")
+        data = _coded(make_dataset, pixels, f"{PREFIX}.{number}", [stream], bits=bits)
+    else:
+        data.compress(f"{PREFIX}.{number}", generate_instance_uid=False)
+    radiograph = read(as_bytes(data))
+    assert np.array_equal(radiograph.pixels, expected)
+    assert radiograph.notes == ()
+
+
+def _htj2k(encode: Any, pixels: np.ndarray, bits: int) -> bytes | None:
+    return None
+
+
+@pytest.mark.parametrize("number", ["4.80", "4.90"])
+def test_signed_values_survive_lossless_syntaxes(number: str, make_dataset: Any, as_bytes: Any) -> None:
+    pixels = (np.arange(80 * 60).reshape(80, 60) % 4096 - 2048).astype(np.int16)
+    data = make_dataset(pixels, bits=12)
+    expected = read(as_bytes(data)).pixels
+    data.compress(f"{PREFIX}.{number}", generate_instance_uid=False)
+    assert np.array_equal(read(as_bytes(data)).pixels, expected)
+
+
+def test_jpeg_ls_near_lossless(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    data = make_dataset(stored, bits=12, WindowCenter=2048, WindowWidth=4096)
+    data.compress(f"{PREFIX}.4.81", jls_error=3, generate_instance_uid=False)
+    ours = read(as_bytes(data)).pixels / 65535 * 4095
+    assert 0 < np.abs(ours - stored).max() <= 3.5
+
+
+def test_jpeg_2000_lossy(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    data = make_dataset(stored, bits=12, WindowCenter=2048, WindowWidth=4096)
+    data.compress(f"{PREFIX}.4.91", j2k_psnr=[60], generate_instance_uid=False)
+    ours = read(as_bytes(data)).pixels / 65535 * 4095
+    assert 0 < np.abs(ours - stored).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("name", "bits", "error"),
+    [
+        ("JPEGBaselineProcess1", 8, 3),
+        ("JPEGExtendedProcess2_4", 12, 20),
+        ("JPEGLosslessProcess14", 8, 0),
+        ("JPEGLosslessProcess14_1", 8, 0),
+        ("JPEGLosslessProcess14_1", 12, 0),
+        ("JPEGLosslessProcess14_1", 16, 0),
+    ],
+)
+def test_jpeg(
+    name: str, bits: int, error: int, picture: np.ndarray, stored: np.ndarray, make_dicom: Any, tmp_path: Path
+) -> None:
+    pixels = {8: picture, 12: stored, 16: stored << 4 | 5}[bits]
+    window = {"WindowCenter": str(2 ** (bits - 1)), "WindowWidth": str(2**bits)}
+
+    def windowed(values: Any, **tags: Any) -> bytes:
+        return bytes(make_dicom(values, **tags, **window))
+
+    radiograph = read(_by_gdcm(pixels, bits, name, tmp_path / "x.dcm", windowed))
+    white = 255 if bits == 8 else 65535
+    ours = radiograph.pixels / white * (2**bits - 1)
+    assert np.abs(ours - pixels).max() <= error + 0.5
+    assert radiograph.pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+
+
+def test_eight_bit_jpeg_extended(picture: np.ndarray, save: Any, make_dataset: Any, as_bytes: Any) -> None:
+    data = _coded(
+        make_dataset, picture, f"{PREFIX}.4.51", [save(picture, "JPEG", quality=97)], WindowCenter=128, WindowWidth=256
+    )
+    assert np.abs(read(as_bytes(data)).pixels.astype(int) - picture).max() <= 4
+
+
+def test_a_wrong_syntax_is_seen_through(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    """The stream says what it is; a converter that copied the wrong UID does no harm."""
+    data = make_dataset(stored, bits=12)
+    expected = read(as_bytes(data)).pixels
+    data.compress(f"{PREFIX}.4.80", generate_instance_uid=False)
+    data.file_meta.TransferSyntaxUID = UID(f"{PREFIX}.4.90")
+    assert np.array_equal(read(as_bytes(data)).pixels, expected)
+
+
+def test_every_syntax_gives_the_same_picture(dicom_folder: Path) -> None:
+    for picture, lossy in (("RG2", ()), ("RG3", ("J2KI",))):
+        files = sorted(dicom_folder.glob(f"{picture}_*.dcm"))
+        exact = [path for path in files if path.stem[4:] not in lossy]
+        first = read(exact[0])
+        assert first.notes == ()
+        for path in files:
+            radiograph = read(path)
+            assert radiograph.notes == (), path
+            difference = np.abs(radiograph.pixels.astype(int) - first.pixels)
+            if path in exact:
+                assert not difference.any(), path
+            else:
+                assert difference.mean() < 0.005 * 65535
+
+
+def test_an_unknown_syntax_is_named(make_dataset: Any, as_bytes: Any, picture: np.ndarray) -> None:
+    video = _coded(make_dataset, picture, f"{PREFIX}.4.102", [b"\0" * 100])
+    with pytest.raises(
+        RadiographError, match=r"MPEG-4 AVC/H.264 High Profile.* \(1.2.840.10008.1.2.4.102\), which is not"
+    ):
+        read(as_bytes(video))
+    private = _coded(make_dataset, picture, "1.2.3.4.5", [b"\0" * 100])
+    with pytest.raises(RadiographError, match=r"transfer syntax 1\.2\.3\.4\.5, which is not read"):
+        read(as_bytes(private))
+
+
+@pytest.mark.parametrize("number", ["5", "4.80", "4.90"])
+def test_a_corrupt_fragment_is_an_error_that_names_the_syntax(
+    number: str, stored: np.ndarray, make_dataset: Any, as_bytes: Any
+) -> None:
+    data = make_dataset(stored, bits=12)
+    data.compress(f"{PREFIX}.{number}", generate_instance_uid=False)
+    whole = as_bytes(data)
+    start = whole.index(b"\xfe\xff\x00\xe0", whole.index(b"\xe0\x7f\x10\x00") + 20) + 8
+    for junk in (b"\0" * 64, b"\xff" * 64):
+        with pytest.raises(RadiographError, match=rf"1\.2\.840\.10008\.1\.2\.{number}"):
+            read(whole[:start] + junk + whole[start + 64 :])
+
+
+def test_a_stream_of_another_size_is_refused(picture: np.ndarray, make_dataset: Any, as_bytes: Any, save: Any) -> None:
+    data = _coded(make_dataset, picture, f"{PREFIX}.4.50", [save(picture[:-1], "JPEG")])
+    with pytest.raises(
+        RadiographError, match="states 70 x 90 pixels of 1 samples, but its pixel data are 70 x 89 of 1"
+    ):
+        read(as_bytes(data))
+    data = make_dataset(picture[:-1])
+    data.compress(f"{PREFIX}.4.90", generate_instance_uid=False)
+    data.Rows = 90
+    with pytest.raises(RadiographError, match="70 x 89"):
+        read(as_bytes(data))
+
+
+def test_rle_bombs(make_dataset: Any, as_bytes: Any, picture: np.ndarray) -> None:
+    header = struct.pack("<16I", 1, 64, *[0] * 14)
+    for body, message in ((b"\x81\0" * 500_000, "far too long"), (b"\x81\0" * 3000, "RLE"), (b"\x81\0", "RLE")):
+        with pytest.raises(RadiographError, match=message):
+            read(as_bytes(_coded(make_dataset, picture, f"{PREFIX}.5", [header + body])))
+
+
+def test_frames(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    window = {"WindowCenter": 2048, "WindowWidth": 4096, "NumberOfFrames": 2}
+    data = make_dataset(np.stack([stored, 4095 - stored]), bits=12, **window)
+    with pytest.raises(RadiographError, match=r"holds 2 frames; expected one radiograph; name one: frame=0 to frame=1"):
+        read(as_bytes(data))
+    first, second = read(as_bytes(data), frame=0).pixels, read(as_bytes(data), frame=1).pixels
+    assert np.array_equal(first, np.rint(stored / 4095 * 65535))
+    assert np.array_equal(second, np.rint((4095 - stored) / 4095 * 65535))
+    with pytest.raises(RadiographError, match="has no frame 2"):
+        read(as_bytes(data), frame=2)
+    data.compress(f"{PREFIX}.4.90", generate_instance_uid=False)
+    assert np.array_equal(read(as_bytes(data), frame=1).pixels, second)
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_frames_in_several_fragments(
+    table: bool, picture: np.ndarray, save: Any, make_dataset: Any, as_bytes: Any
+) -> None:
+    frames = [save(part, "JPEG", quality=95) for part in (picture, 255 - picture)]
+    data = _coded(make_dataset, np.stack([picture, picture]), f"{PREFIX}.4.50", frames, NumberOfFrames=2)
+    data.WindowCenter, data.WindowWidth = 128, 256
+    data.PixelData = encapsulate(frames, fragments_per_frame=3, has_bot=table)
+    assert np.abs(read(as_bytes(data), frame=1).pixels - (255.0 - picture)).max() <= 6
+
+
+@pytest.mark.parametrize("syntax", [PREFIX, f"{PREFIX}.1", f"{PREFIX}.2"])
+def test_without_preamble_or_header(syntax: str, stored: np.ndarray, make_dicom: Any) -> None:
+    whole = make_dicom(stored, bits=12, syntax=syntax)
+    expected = read(whole).pixels
+    length = struct.unpack_from("<I", whole, 140)[0]
+    for part in (whole[132:], whole[144 + length :], whole[128:]):
+        radiograph = read(part)
+        assert radiograph.format == "DICOM"
+        assert np.array_equal(radiograph.pixels, expected)
+
+
+@pytest.mark.parametrize("number", ["4.80", "4.90"])
+def test_coded_pixels_without_a_header(number: str, stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    data = make_dataset(stored, bits=12)
+    expected = read(as_bytes(data)).pixels
+    data.compress(f"{PREFIX}.{number}", generate_instance_uid=False)
+    whole = as_bytes(data)
+    assert np.array_equal(read(whole[144 + struct.unpack_from("<I", whole, 140)[0] :]).pixels, expected)
+
+
+def test_colour(make_dicom: Any, make_dataset: Any, as_bytes: Any, save: Any) -> None:
+    rgb = np.zeros((16, 24, 3), np.uint8)
+    rgb[..., 0] = 200
+    radiograph = read(make_dicom(rgb))
+    assert not radiograph.grey
+    assert np.unique(radiograph.pixels).tolist() == [60]
+    planes = make_dataset(rgb, PlanarConfiguration=1)
+    planes.PixelData = rgb.transpose(2, 0, 1).tobytes()
+    assert np.array_equal(read(as_bytes(planes)).pixels, radiograph.pixels)
+    full = np.asarray(Image.fromarray(rgb).convert("YCbCr"))
+    assert np.unique(read(make_dicom(full, PhotometricInterpretation="YBR_FULL")).pixels).tolist() == [60]
+    coded = _coded(make_dataset, rgb, f"{PREFIX}.4.50", [save(rgb, "JPEG")], PhotometricInterpretation="YBR_FULL_422")
+    assert np.abs(read(as_bytes(coded)).pixels.astype(int) - 60).max() <= 2
+    for number in ("5", "4.80", "4.90"):
+        data = make_dataset(rgb)
+        data.compress(f"{PREFIX}.{number}", generate_instance_uid=False)
+        assert np.unique(read(as_bytes(data)).pixels).tolist() == [60], number
+
+
+def test_shared_chroma(make_dataset: Any, as_bytes: Any) -> None:
+    data = make_dataset(np.zeros((2, 4, 3), np.uint8), PhotometricInterpretation="YBR_FULL_422")
+    data.PixelData = bytes([10, 20, 128, 128, 30, 40, 128, 128] * 2)
+    radiograph = read(as_bytes(data))
+    assert radiograph.pixels.tolist() == [[10, 20, 30, 40]] * 2
+    assert radiograph.grey
+
+
+def test_a_palette(make_dicom: Any) -> None:
+    table = np.array([0, 10000, 65535], "<u2").tobytes()
+    tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    for colour in ("Red", "Green", "Blue"):
+        tags[f"{colour}PaletteColorLookupTableDescriptor"] = [3, 0, 16]
+        tags[f"{colour}PaletteColorLookupTableData"] = table
+    radiograph = read(make_dicom(np.array([[0, 1, 2, 9]], np.uint8), **tags))
+    assert radiograph.pixels.tolist() == [[0, 10000, 65535, 65535]]
+    assert radiograph.grey
+    del tags["BluePaletteColorLookupTableData"]
+    with pytest.raises(RadiographError, match="palette that is too short"):
+        read(make_dicom(np.array([[0, 1, 2, 9]], np.uint8), **tags))
+
+
+def test_what_is_no_radiograph(make_dicom: Any, make_dataset: Any, as_bytes: Any, picture: np.ndarray) -> None:
+    for modality in ("CT", "MR", "US", "PT", "SR", "ECG"):
+        with pytest.raises(RadiographError, match=f"its modality is {modality}; expected CR, DX or another radiograph"):
+            read(make_dicom(picture, Modality=modality))
+    with pytest.raises(RadiographError, match="its modality is CT"):
+        read(make_dicom(picture, Modality="", SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1"))
+    for modality in ("CR", "DX", "RG", "OT", ""):
+        assert read(make_dicom(picture, Modality=modality)).shape == picture.shape
+    bare = make_dataset(picture)
+    del bare.PixelData
+    with pytest.raises(RadiographError, match="has no pixel data"):
+        read(as_bytes(bare))
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"Rows": 0}, "has no pixels"),
+        ({"Rows": None}, "has no pixels"),
+        ({"SamplesPerPixel": 2}, "2 samples"),
+        ({"BitsStored": 17}, "17 bits in 8"),
+        ({"BitsAllocated": 64, "BitsStored": 64}, "64 bits"),
+        ({"BitsAllocated": 12, "BitsStored": 12}, "expected 1, 8, 16 or 32"),
+    ],
+)
+def test_headers_that_make_no_sense(tags: dict[str, Any], message: str, picture: np.ndarray, make_dicom: Any) -> None:
+    with pytest.raises(RadiographError, match=message):
+        read(make_dicom(picture, **tags))
+
+
+def test_uncompressed_pixels_that_end_early(stored: np.ndarray, make_dicom: Any) -> None:
+    whole = make_dicom(stored, bits=12, PhotometricInterpretation="MONOCHROME1", WindowCenter=2048, WindowWidth=4096)
+    radiograph = read(whole[: -20 * 70 * 2])
+    assert radiograph.notes == ("truncated: the last 20 of 90 rows are missing, in whole or in part",)
+    assert np.array_equal(radiograph.pixels[:70], read(whole).pixels[:70])
+    assert not radiograph.pixels[70:].any()
+    with pytest.raises(RadiographError, match="is truncated"):
+        read(whole[:-1000], strict=True)
+    with pytest.raises(RadiographError, match="ends before its pixel data"):
+        read(whole[:300])
+
+
+def test_identity_and_spacing(picture: np.ndarray, make_dicom: Any) -> None:
+    data = make_dicom(
+        picture,
+        SpecificCharacterSet=["", "ISO 2022 IR 87"],
+        PatientName="Yamada^Tarou=山田^太郎=やまだ^たろう",
+        PatientID="4711",
+        IssuerOfPatientID="ward",
+        StudyInstanceUID="1.2.3",
+        SeriesInstanceUID="1.2.3.1",
+        AccessionNumber="A 1",
+        BodyPartExamined="WRIST",
+        ViewPosition="PA",
+        ImageLaterality="L",
+        PatientOrientation=["R", "F"],
+        ImagerPixelSpacing=["0.15", "0.16"],
+    )
+    radiograph = read(data)
+    identity = radiograph.identity
+    assert identity is not None
+    assert identity.patient_name == "Yamada^Tarou=山田^太郎=やまだ^たろう"
+    assert (identity.patient_id, identity.issuer_of_patient_id, identity.accession_number) == ("4711", "ward", "A 1")
+    assert (identity.study_uid, identity.series_uid, identity.sop_instance_uid) == ("1.2.3", "1.2.3.1", "1.2.3.4")
+    assert (identity.body_part, identity.view_position, identity.image_laterality) == ("WRIST", "PA", "L")
+    assert identity.patient_orientation == "R\\F"
+    assert identity.institution == ""
+    assert radiograph.spacing_mm == (0.15, 0.16)
+    both = read(make_dicom(picture, ImagerPixelSpacing=["0.15", "0.16"], PixelSpacing=["0.1", "0.1"]))
+    assert both.spacing_mm == (0.1, 0.1)
+    assert read(make_dicom(picture, PixelSpacing=["0", "0"])).spacing_mm is None
+
+
+@pytest.mark.parametrize(
+    ("names", "raw", "text"),
+    [
+        ("ISO_IR 100", "Müller".encode("latin-1"), "Müller"),
+        ("ISO-IR 100", "Müller".encode("latin-1"), "Müller"),
+        ("ISO_IR 192", "Дональд".encode(), "Дональд"),
+        ("GB18030", "王^小东".encode("gb18030"), "王^小东"),
+        ("ISO_IR 13", "ﾔﾏﾀﾞ".encode("shift_jis"), "ﾔﾏﾀﾞ"),
+        ("\\ISO 2022 IR 149", b"Hong\x1b$)C" + "홍".encode("euc_kr"), "Hong홍"),
+        ("nonsense", b"plain", "plain"),
+        ("ISO_IR 192", b"broken \xff\xfe", "broken \ufffd\ufffd"),
+        ("ISO_IR 100", b"two\r\nlines", "two lines"),
+    ],
+)
+def test_character_sets(names: str, raw: bytes, text: str, picture: np.ndarray, make_dicom: Any) -> None:
+    padded = raw + b" " * (len(raw) % 2)
+    data = make_dicom(picture, SpecificCharacterSet="ISO_IR 6", PatientName="@" * len(padded))
+    charset = names.encode() + b" " * (len(names) % 2)
+    data = data.replace(b"CS\x08\0ISO_IR 6", b"CS" + struct.pack("<H", len(charset)) + charset)
+    identity = read(data.replace(b"@" * len(padded), padded)).identity
+    assert identity is not None
+    assert identity.patient_name == text
+
+
+def test_sequences_of_every_kind_are_passed_over(picture: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    inner, outer = Dataset(), Dataset()
+    inner.CodeValue = "T-1"
+    outer.ConceptNameCodeSequence = Sequence([inner])
+    for undefined in (True, False):
+        for syntax in (PREFIX, f"{PREFIX}.1", f"{PREFIX}.2"):
+            data = make_dataset(picture, syntax=syntax, WindowCenter=128, WindowWidth=256)
+            data.ViewCodeSequence = Sequence([outer, outer])
+            data["ViewCodeSequence"].is_undefined_length = undefined
+            for item in data.ViewCodeSequence:
+                item.is_undefined_length_sequence_item = undefined
+            assert np.array_equal(read(as_bytes(data)).pixels, picture)
+
+
+def test_hostile_nesting(picture: np.ndarray, make_dicom: Any) -> None:
+    whole = make_dicom(picture)
+    opening = b"\x08\0\x11\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\xff\xff\xff\xff"
+    start = 144 + struct.unpack_from("<I", whole, 140)[0]
+    with pytest.raises(RadiographError, match="nests sequences more than 16 deep"):
+        read(whole[:start] + opening * 5000)
+    assert io.BytesIO(whole).getvalue()  # the file itself is well

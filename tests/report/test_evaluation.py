@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import json
+import runpy
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn import metrics
+
+from callus.dataset.manifest import COLUMNS, digest, write_manifest
+from callus.errors import CallusError, DatasetError
+from callus.report import evaluate
+from callus.report.evaluation import bundle_digest, classification_report
+from callus.report.pages import choose_pictures, title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that calls what has a bright spot fractured."""
+    return Path(TINY["write_tiny_bundle"](tmp_path_factory.mktemp("model") / "tiny"))
+
+
+def picture(path: Path, peak: float) -> None:
+    pixels = np.full((160, 140), 20, np.uint8)
+    pixels[40:80, 40:80] = round(255 * peak)
+    Image.fromarray(pixels).save(path)
+
+
+def manifest(folder: Path, rows: Iterable[tuple[str, int | None, float, str, str]]) -> pd.DataFrame:
+    """Rows of (name, label, brightness of the spot, group, split)."""
+    made = []
+    for name, label, peak, group, split in rows:
+        picture(folder / name, peak)
+        made.append(
+            dict.fromkeys(COLUMNS, "")
+            | {"path": str(folder / name), "sha256": name, "width": 140, "height": 160, "label": label}
+            | {"radiograph": f"r-{name}", "group": group, "split": split, "hardware": None}
+            | {"boxes": [], "polygons": []}
+        )
+    types = {"width": "Int32", "height": "Int32", "label": "Int8", "hardware": "boolean"}
+    return pd.DataFrame(made).astype(types)
+
+
+@pytest.fixture
+def frame(tmp_path: Path) -> pd.DataFrame:
+    """Four test files, one of each kind of call, and two others."""
+    rows = [
+        ("a.png", 1, 0.95, "g1", "test"),
+        ("b.png", 1, 0.2, "g2", "test"),
+        ("c.png", 0, 0.9, "g3", "test"),
+        ("d.png", 0, 0.1, "g3", "test"),
+        ("e.png", 1, 0.9, "g4", "train"),
+        ("f.png", 0, 0.1, "g5", "val"),
+    ]
+    return manifest(tmp_path, rows)
+
+
+class Page(HTMLParser):
+    """What a page asks others for, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.words = ""
+        self.pictures = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.pictures += tag == "img"
+        self.fetched += [v for k in ("src", "href") if (v := values.get(k)) and not v.startswith(("data:", "#"))]
+        if tag == "script":
+            self.fetched.append("script")
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+
+def test_figures_predictions_and_page(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    result = evaluate(bundle, frame, "test", out)
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "predictions.parquet", "report.html"]
+    assert json.loads((out / "metrics.json").read_text()) == result
+    at_half = result["figures"]["at_0.5"]
+    assert at_half["confusion"] == {"tn": 1, "fp": 1, "fn": 1, "tp": 1}
+    assert (at_half["accuracy"], at_half["sensitivity"], at_half["specificity"]) == (0.5, 0.5, 0.5)
+    assert at_half["auroc"] == 0.75
+    assert result["figures"]["high_specificity"]["threshold"] == 0.7
+    data = result["data"]
+    assert (data["files"], data["judged"], data["radiographs"], data["groups"]) == (4, 4, 4, 3)
+    assert data["manifest_sha256"] == digest(frame)
+    assert result["research_only"] == "research and education, not a medical device"
+    assert result["intervals"] is None
+    assert result["leaks"] == {"groups_across_splits": 0, "files_trained_on": None, "groups_trained_on": None}
+    assert result["warnings"] == result["failures"] == []
+
+    predictions = pd.read_parquet(out / "predictions.parquet")
+    assert predictions["path"].tolist() == frame["path"].tolist()[:4]
+    assert predictions["level"].tolist() == ["fracture", "none", "fracture", "none"]
+    assert predictions["group"].tolist() == ["g1", "g2", "g3", "g3"]
+    assert (predictions["error"] == "").all()
+    expected = 1 / (1 + np.exp(-predictions["logit"].to_numpy(dtype=float)))  # the tiny bundle's calibration is plain
+    np.testing.assert_allclose(predictions["probability"].to_numpy(dtype=float), expected)
+
+    page = Page((out / "report.html").read_text())
+    assert page.fetched == []
+    assert page.pictures == 4
+    assert "actual: fractured / predicted: not fractured (0.00)" in page.words
+    assert "Of 2 fractured ones it found 1 and missed 1." in page.words
+    assert "not a medical device" in page.words
+    # Wrong calls come first.
+    assert page.words.rindex("wrong · ") < page.words.index("right · ")
+
+
+def test_all_splits_and_unknown_ones(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    result = evaluate(bundle, frame, "all", tmp_path / "all", pictures=0)
+    assert result["data"]["files"] == 6
+    assert any('"train"' in warning for warning in result["warnings"])
+    with pytest.raises(DatasetError, match="'tset'; expected one of test, train, val, all"):
+        evaluate(bundle, frame, "tset", tmp_path / "none")
+    with pytest.raises(DatasetError, match="not split"):
+        evaluate(bundle, frame.assign(split=""), "test", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_files_that_fail_stop_nothing(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    Path(frame["path"][1]).write_text("no picture")
+    frame.loc[2, "note"] = "unreadable: it was broken before"
+    result = evaluate(bundle, frame, "test", tmp_path / "report")
+    assert result["data"]["failed"] == 2
+    assert result["data"]["judged"] == 2
+    assert [Path(one["path"]).name for one in result["failures"]] == ["b.png", "c.png"]
+    assert result["failures"][1]["error"] == "unreadable: it was broken before"
+    predictions = pd.read_parquet(tmp_path / "report" / "predictions.parquet")
+    assert predictions["probability"].isna().tolist() == [False, True, True, False]
+    assert "b.png" in (tmp_path / "report" / "report.html").read_text()
+
+
+def test_nothing_readable_is_an_error_and_leaves_nothing(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    for path in frame["path"]:
+        Path(path).unlink()
+    with pytest.raises(DatasetError, match="none of the 4 files of split 'test' can be read"):
+        evaluate(bundle, frame, "test", tmp_path / "report")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_class_or_no_label_gives_what_can_be_said(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    fractured = frame[frame["label"] == 1]
+    result = evaluate(bundle, fractured, "test", tmp_path / "one")
+    assert result["figures"]["at_0.5"]["auroc"] is None
+    assert result["figures"]["at_0.5"]["specificity"] is None
+    assert result["figures"]["at_0.5"]["sensitivity"] == 0.5
+    assert result["warnings"] == ['no file is labelled "not fractured": specificity and AUROC are undefined']
+    page = (tmp_path / "one" / "report.html").read_text()
+    assert "specificity and AUROC are undefined" in Page(page).words
+
+    unknown = frame.assign(label=pd.array([None] * len(frame), dtype="Int8"))
+    result = evaluate(bundle, unknown, "test", tmp_path / "none")
+    assert result["figures"]["at_0.5"]["accuracy"] is None
+    assert result["data"]["unlabelled"] == 4
+    assert "no figures" in result["warnings"][0]
+    assert pd.read_parquet(tmp_path / "none" / "predictions.parquet")["probability"].notna().all()
+    assert "actual: unknown / predicted: fractured" in Page((tmp_path / "none" / "report.html").read_text()).words
+
+
+def test_groups_across_splits_are_told(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame.loc[4, "group"] = "g1"
+    result = evaluate(bundle, frame, "test", tmp_path / "report")
+    assert result["leaks"]["groups_across_splits"] == 1
+    assert "g1" in result["warnings"][0]
+
+
+def test_a_run_folder_tells_what_it_was_trained_on(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    TINY["write_tiny_bundle"](run / "bundle")
+    trained = frame.assign(split=["train", "test", "test", "test", "train", "val"])
+    write_manifest(trained, run / "manifest.parquet")
+    Image.new("L", (40, 20), 200).save(run / "curves.png")
+    result = evaluate(run, frame, "test", tmp_path / "report")
+    assert result["leaks"]["files_trained_on"] == 1
+    assert result["warnings"] == ["1 of these 4 files were trained on: the figures are too good"]
+    assert Page((tmp_path / "report" / "report.html").read_text()).pictures == 5
+    clean = evaluate(run, frame, "val", tmp_path / "val")
+    assert clean["leaks"]["files_trained_on"] == clean["leaks"]["groups_trained_on"] == 0
+
+
+def test_a_former_report_is_replaced_and_nothing_else(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    evaluate(bundle, frame, "test", out, pictures=1)
+    first = (out / "metrics.json").read_bytes()
+    evaluate(bundle, frame, "test", out, pictures=1)
+    assert (out / "metrics.json").read_bytes() == first
+    (out / "thesis.txt").write_text("years of work")
+    with pytest.raises(CallusError, match=r"thesis\.txt"):
+        evaluate(bundle, frame, "test", out)
+    assert (out / "thesis.txt").exists()
+    single = tmp_path / "single"
+    single.write_text("")
+    with pytest.raises(CallusError, match="is a file"):
+        evaluate(bundle, frame, "test", single)
+
+
+def test_a_report_that_cannot_be_finished_leaves_the_former_one(
+    bundle: Path, frame: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report"
+    evaluate(bundle, frame, "test", out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_: Any, **__: Any) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("callus.report.pages.report_page", full)
+    with pytest.raises(CallusError, match="No space left"):
+        evaluate(bundle, frame, "val", out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".part")]
+
+
+def test_names_of_files_are_escaped_in_the_page(bundle: Path, tmp_path: Path) -> None:
+    frame = manifest(tmp_path, [("<script>x.png", 1, 0.9, "g", "test"), ("b.png", 0, 0.1, "h", "test")])
+    evaluate(bundle, frame, "test", tmp_path / "report")
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert page.fetched == []
+    assert "<script>x.png" in page.words
+
+
+def test_the_classification_report_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 200)
+    probability = np.clip(0.3 * label + rng.random(200) * 0.7, 0, 1)
+    ours = classification_report(label, probability)
+    names = ["not fractured", "fractured"]
+    theirs = metrics.classification_report(label, probability >= 0.5, target_names=names, output_dict=True)
+    pairs = dict(zip(ours, [*names, "macro avg", "weighted avg"], strict=True))
+    for name, other in pairs.items():
+        expected = theirs[other]
+        np.testing.assert_allclose(
+            [ours[name][key] for key in ("precision", "recall", "f1", "support")],
+            [expected[key] for key in ("precision", "recall", "f1-score", "support")],
+        )
+    assert classification_report([1, 1], [0.9, 0.8])["not fractured"]["precision"] is None
+
+
+def test_pictures_are_chosen_wrong_first_and_the_same_every_time() -> None:
+    rng = np.random.default_rng(1)
+    label, probability = rng.integers(0, 2, 300), rng.random(300)
+    predictions = pd.DataFrame(
+        {"path": [f"{i:03}.png" for i in range(300)], "label": label, "probability": probability, "level": "none"}
+    )
+    chosen = choose_pictures(predictions, 48)
+    again = choose_pictures(predictions.sample(frac=1, random_state=3), 48)
+    assert chosen == again
+    assert len(chosen) == 48
+    wrong = [(one["probability"] >= 0.5) != one["label"] for one in chosen]
+    assert wrong == [True] * 36 + [False] * 12
+    sure = [abs(one["probability"] - 0.5) for one in chosen[:36]]
+    assert sure == sorted(sure, reverse=True)
+    assert len({one["path"] for one in chosen}) == 48
+    assert len(choose_pictures(predictions.head(5), 48)) == 5
+    assert choose_pictures(predictions, 0) == []
+
+
+def test_titles() -> None:
+    assert title_of(1, 0.931) == "actual: fractured / predicted: fractured (0.93)"
+    assert title_of(0, 0.5) == "actual: not fractured / predicted: fractured (0.50)"
+    assert title_of(None, 0.2) == "actual: unknown / predicted: not fractured (0.20)"
+
+
+def test_the_bundles_hash_tells_bundles_apart(bundle: Path, tmp_path: Path) -> None:
+    from callus.identify import Identifier  # noqa: PLC0415
+
+    other = TINY["write_tiny_bundle"](tmp_path / "other", name="other")
+    assert bundle_digest(Identifier(bundle)) == bundle_digest(Identifier(bundle))
+    assert bundle_digest(Identifier(bundle)) != bundle_digest(Identifier(other))
