@@ -95,7 +95,7 @@ def test_a_bundle_that_would_not_load_is_not_written(bundle: Path) -> None:
     before = (bundle / "bundle.json").read_bytes()
     with pytest.raises(BundleError, match=r"name is '', expected a line of text"):
         tiny["write_tiny_bundle"](bundle, name="")
-    with pytest.raises(BundleError, match="figures is missing|cannot hold"):
+    with pytest.raises(BundleError, match="cannot hold what it was given"):
         tiny["write_tiny_bundle"](bundle, figures=[float("nan")])
     with pytest.raises(BundleError, match="may not stand in a bundle"):
         write_bundle(bundle, tiny["tiny_info"](), {"weights.pt": b"x"})
@@ -195,7 +195,7 @@ def test_all_problems_are_told_at_once(bundle: Path) -> None:
         "input.channels is 1",
         "outputs.map.kind is 'saliency'",
         "slope is -1",
-        "high_specificity",
+        "0.9 (high sensitivity) and 0.1 (high specificity)",
         "map_threshold is 'half'",
         "training.groups is missing",
         "figures is {}",
@@ -227,8 +227,6 @@ def test_nothing_there(tmp_path: Path) -> None:
     (tmp_path / "text.callus").write_text("no zip")
     with pytest.raises(BundleError, match="is not a readable bundle"):
         Bundle.load(tmp_path / "text.callus")
-    with pytest.raises(BundleError, match="cannot be read"):
-        Bundle.load("a\0b")
 
 
 @pytest.fixture
@@ -317,17 +315,6 @@ def test_flipped_bytes_never_get_through(bundle: Path, tmp_path: Path) -> None:
         else:
             assert loaded.read("model.onnx") == wanted
     assert refused > 100
-
-
-def test_a_folder_that_cannot_be_read(bundle: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root reads everything; the tests run as root here")
-    bundle.chmod(0)
-    try:
-        with pytest.raises(BundleError, match="cannot be read"):
-            Bundle.load(bundle)
-    finally:
-        bundle.chmod(0o700)
 
 
 def test_a_file_is_no_place_for_a_bundle(bundle: Path) -> None:

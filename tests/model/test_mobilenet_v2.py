@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,23 +12,24 @@ from callus.model.mobilenet_v2 import MobileNetV2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # Sides that are odd at some stride are padded otherwise than even ones.
 SIZES = ((224, 224), (320, 256), (225, 190))
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=str)
-def twins(request: pytest.FixtureRequest, make_twins: Callable) -> object:
+def twins(request: pytest.FixtureRequest, make_twins: Callable) -> Any:
     return make_twins("mobilenet_v2", size=request.param), request.param
 
 
 @pytest.fixture(scope="module", params=SIZES, ids=str)
-def twins_float64(request: pytest.FixtureRequest, make_twins: Callable) -> object:
+def twins_float64(request: pytest.FixtureRequest, make_twins: Callable) -> Any:
     return make_twins("mobilenet_v2", "float64", request.param), request.param
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_evaluation_equals_keras(twins, differences, batch) -> None:
+def test_evaluation_equals_keras(twins: Any, differences: Callable, batch: int) -> None:
     pair, size = twins
     x = pair.picture(batch, *size)
 
@@ -36,7 +37,9 @@ def test_evaluation_equals_keras(twins, differences, batch) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_training_equals_keras(twins_float64, differences, moved_statistics, batch) -> None:
+def test_training_equals_keras(
+    twins_float64: Any, differences: Callable, moved_statistics: Callable, batch: int
+) -> None:
     pair, size = twins_float64
     x = pair.picture(batch, *size, seed=batch)
 
@@ -56,7 +59,9 @@ def test_training_equals_keras(twins_float64, differences, moved_statistics, bat
         ("Conv_1_bn", "running_var"),
     ],
 )
-def test_the_comparison_sees_one_weight_that_is_one_percent_off(make_twins, differences, layer, weight) -> None:
+def test_the_comparison_sees_one_weight_that_is_one_percent_off(
+    make_twins: Callable, differences: Callable, layer: str, weight: str
+) -> None:
     pair = make_twins("mobilenet_v2", size=(64, 64))
     x = pair.picture(1, 64, 64)
 
@@ -65,7 +70,9 @@ def test_the_comparison_sees_one_weight_that_is_one_percent_off(make_twins, diff
     assert max(differences(pair.run_ours(x), pair.run_theirs(x))) > 1e-4
 
 
-def test_the_real_weights_give_what_they_give_in_keras(make_real_twins, differences, imagenet_mobilenet) -> None:
+def test_the_real_weights_give_what_they_give_in_keras(
+    make_real_twins: Callable, differences: Callable, imagenet_mobilenet: Path
+) -> None:
     twins = make_real_twins(imagenet_mobilenet)
 
     x = twins.picture(3, 224, 224)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -12,31 +12,31 @@ from callus.model.resnet_v2 import ResNetV2
 from callus.model.trunks import build_trunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 NAMES = ("resnet50v2", "resnet101v2", "resnet152v2")
 SIZES = ((224, 224), (320, 256))
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def twins(request: pytest.FixtureRequest, make_twins: Callable) -> Iterator:
+def twins(request: pytest.FixtureRequest, make_twins: Callable) -> Any:
     return make_twins(request.param)
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def twins_float64(request: pytest.FixtureRequest, make_twins: Callable) -> Iterator:
+def twins_float64(request: pytest.FixtureRequest, make_twins: Callable) -> Any:
     return make_twins(request.param, "float64")
 
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_evaluation_equals_keras(twins, differences, size, batch) -> None:
+def test_evaluation_equals_keras(twins: Any, differences: Callable, size: tuple[int, int], batch: int) -> None:
     x = twins.picture(batch, *size)
 
     assert max(differences(twins.run_ours(x), twins.run_theirs(x))) < 1e-5
 
 
-def test_any_shape_equals_keras(twins, differences) -> None:
+def test_any_shape_equals_keras(twins: Any, differences: Callable) -> None:
     x = twins.picture(2, 97, 130)
 
     assert max(differences(twins.run_ours(x), twins.run_theirs(x))) < 1e-5
@@ -52,7 +52,9 @@ def test_any_shape_equals_keras(twins, differences) -> None:
         ("post_bn", "running_var"),
     ],
 )
-def test_the_comparison_sees_one_weight_that_is_one_percent_off(twins, differences, layer, weight) -> None:
+def test_the_comparison_sees_one_weight_that_is_one_percent_off(
+    twins: Any, differences: Callable, layer: str, weight: str
+) -> None:
     x = twins.picture(1, 64, 64)
     values = getattr(twins.ours.layers()[layer], weight).data
     right = values.clone()
@@ -68,7 +70,9 @@ def test_the_comparison_sees_one_weight_that_is_one_percent_off(twins, differenc
 
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("size", SIZES)
-def test_training_equals_keras(twins_float64, differences, moved_statistics, size, batch) -> None:
+def test_training_equals_keras(
+    twins_float64: Any, differences: Callable, moved_statistics: Callable, size: tuple[int, int], batch: int
+) -> None:
     x = twins_float64.picture(batch, *size, seed=batch)
 
     ours = twins_float64.run_ours(x, training=True)
@@ -78,7 +82,7 @@ def test_training_equals_keras(twins_float64, differences, moved_statistics, siz
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_maps_and_stages(name) -> None:
+def test_maps_and_stages(name: str) -> None:
     with torch.device("meta"):
         trunk = build_trunk(name)
         maps = trunk(torch.zeros(2, 3, 96, 160))
@@ -100,7 +104,7 @@ def test_maps_and_stages(name) -> None:
         ("resnet152v2", ("conv3_block7_out", "conv4_block35_out", "post_relu")),
     ],
 )
-def test_the_maps_come_from_the_blocks_before_the_strided_ones(name, scales) -> None:
+def test_the_maps_come_from_the_blocks_before_the_strided_ones(name: str, scales: tuple[str, ...]) -> None:
     with torch.device("meta"):
         assert build_trunk(name).scale_names == scales
 

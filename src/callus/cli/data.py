@@ -1,2 +1,195 @@
+"""``callus data``: from folders to manifests, splits that do not leak, and public data sets."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
-def register(app: typer.Typer) -> None: ...
+
+from callus.errors import DatasetError
+from callus.labels import FRACTURED, NOT_FRACTURED
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from callus.dataset.fetch import PublicSet
+
+_MOST_NOTES = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``data`` with its verbs."""
+    data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, split and fetch data sets.")
+    data.command("manifest")(manifest)
+    data.command("split")(split)
+    data.command("fetch")(fetch)
+    app.add_typer(data, name="data")
+
+
+def manifest(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder with radiographs.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet or .csv.")],
+    source: Annotated[
+        str,
+        typer.Option(
+            help="What the folder is: auto, fracatlas, grazpedwri, mura, coco, voc, yolo, table, folder or unlabelled."
+        ),
+    ] = "auto",
+    labels: Annotated[
+        Path | None, typer.Option(help="A CSV with a column of files (path, file, image...) and one of labels.")
+    ] = None,
+    positive: Annotated[
+        list[str] | None, typer.Option(help="A class (folder, box or cell) that means fractured. May be repeated.")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="A class that means not fractured. May be repeated.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Take files that end early or have other faults as unreadable.")
+    ] = False,
+) -> None:
+    """Look at every file of a folder once, and write what it shows to one table.
+
+    Prints what was found. A file that cannot be read is a row that says why; it never stops the rest. Exit code: 0
+    written; 1 it could not be written; 2 there is nothing to make a manifest of, or the labels are not understood.
+
+    \b
+    Examples:
+      callus data manifest radiographs/ --out manifest.parquet
+      callus data manifest scans/ --labels scans.csv --out manifest.csv
+      callus data manifest bones/ --positive cracked --negative fine --out manifest.parquet
+    """  # noqa: D301 - click\'s mark against re-wrapping
+    from callus.dataset import build_manifest, write_manifest
+
+    _check_name(out)
+    frame = build_manifest(path, source, labels, positive=positive or (), negative=negative or (), strict=strict)
+    write_manifest(frame, out)
+    _print_summary(frame)
+    typer.echo(f"wrote {out}")
+
+
+def split(
+    path: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest, or a folder to make one of.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet or .csv.")],
+    folds: Annotated[
+        int | None, typer.Option(min=2, help="Make this many folds of equal size, called fold0, fold1...")
+    ] = None,
+    test: Annotated[float | None, typer.Option(help="The fraction of files to test on (0.2 where not given).")] = None,
+    val: Annotated[float | None, typer.Option(help="The fraction of files to tune on (0.1 where not given).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives another split.")] = 0,
+) -> None:
+    """Split a manifest so that no patient, study or radiograph stands in two parts, with like shares of fractures.
+
+    Files without a label and files that cannot be read are in no part.
+
+    \b
+    Examples:
+      callus data split manifest.parquet --out split.parquet
+      callus data split manifest.parquet --test 0.15 --val 0.15 --seed 7 --out split.parquet
+      callus data split manifest.parquet --folds 5 --out folds.parquet
+    """  # noqa: D301 - click\'s mark against re-wrapping
+    from callus.dataset import load, write_manifest
+    from callus.dataset import split as splitting
+
+    _check_name(out)
+    if folds is not None and (test is not None or val is not None):
+        raise DatasetError("--folds makes folds, --test and --val make parts", hint="give the one or the others")
+    frame = load(path)
+    if folds is not None:
+        given = splitting.folds(frame, folds, seed)
+    else:
+        given = splitting.split(frame, test=0.2 if test is None else test, val=0.1 if val is None else val, seed=seed)
+    write_manifest(given, out)
+    _print_parts(given)
+    typer.echo(f"wrote {out}")
+
+
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="fracatlas, grazpedwri, bonedata or mura.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder that gets it, as a folder of its name.")],
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept the licence without being asked.")
+    ] = False,
+) -> None:
+    """Fetch a public data set; a download that was stopped goes on where it was.
+
+    Shows the licence first, which has to be accepted. MURA may not be passed on: says where to ask for it. A mirror's
+    address may stand in the variable CALLUS_FETCH_BASE.
+
+    \b
+    Examples:
+      callus data fetch fracatlas --out datasets
+      callus data fetch grazpedwri --out datasets --accept-licence
+    """  # noqa: D301 - click\'s mark against re-wrapping
+    from callus.dataset.fetch import fetch as fetch_set
+
+    def accept(public: PublicSet) -> bool:
+        typer.echo(public.text(), err=True, nl=False)
+        if accept_licence:
+            return True
+        return sys.stdin.isatty() and typer.confirm("Do you accept this licence?", err=True)
+
+    folder = fetch_set(name, out, accept=accept)
+    typer.echo(f"{folder} is there; next: callus data manifest {folder} --out {name}.parquet")
+
+
+def _check_name(out: Path) -> None:
+    """Refuse a name that no manifest can have before the work, not after it."""
+    if out.suffix.lower() not in (".parquet", ".csv"):
+        raise DatasetError("a manifest's name ends in .parquet or .csv", where=out, hint="name it so")
+
+
+def _print_summary(frame: pd.DataFrame) -> None:
+    from callus.dataset import readable
+
+    is_readable = readable(frame)
+    lines = {
+        "files": len(frame),
+        "unreadable": int((~is_readable).sum()),
+        "radiographs": frame.loc[frame["radiograph"] != "", "radiograph"].nunique(),
+        "groups": frame["group"].nunique(),
+        "fractured": int((frame["label"] == FRACTURED).sum()),
+        "not fractured": int((frame["label"] == NOT_FRACTURED).sum()),
+        "without label": int(frame["label"].isna().sum()),
+        "boxes": int(frame["boxes"].map(len).sum()),
+    }
+    typer.echo(f"source          {frame['source'].iloc[0]}")
+    for what, count in lines.items():
+        typer.echo(f"{what:15} {count:,}")
+    _print_notes(frame)
+    for remark in frame.attrs.get("remarks", []):
+        typer.echo(f"remark: {remark}")
+
+
+def _print_notes(frame: pd.DataFrame) -> None:
+    """Print how often each kind of note is there, with the first file; what follows a colon is the single file's."""
+    noted = frame.loc[frame["note"] != "", ["path", "note"]].copy()
+    noted["kind"] = noted["note"].str.replace(r"\d+", "N", regex=True).str.slice(0, 90)
+    kinds = noted.groupby("kind").agg(files=("path", "size"), first=("path", "first"), note=("note", "first"))
+    kinds = kinds.sort_values("files", ascending=False, kind="stable")
+    for line in kinds.head(_MOST_NOTES).itertuples():
+        more = "" if line.files == 1 else f" and {int(str(line.files)) - 1:,} more like it"
+        typer.echo(f"note: {Path(str(line.first)).name}{more}: {line.note}")
+    if len(kinds) > _MOST_NOTES:
+        rest = int(kinds["files"].iloc[_MOST_NOTES:].sum())
+        typer.echo(f"note: {rest:,} other files have notes: see the manifest's column note")
+
+
+def _print_parts(frame: pd.DataFrame) -> None:
+    from callus.dataset import group_keys
+
+    table = frame.assign(group=group_keys(frame))
+    parted = table[table["split"] != ""].groupby("split")
+    typer.echo(f"{'part':8} {'files':>8} {'groups':>8} {'fractured':>10}")
+    for part, rows in parted:
+        positive = int((rows["label"] == FRACTURED).sum())
+        share = f"{positive:,} ({positive / len(rows):.0%})"
+        typer.echo(f"{part!s:8} {len(rows):8,} {rows['group'].nunique():8,} {share:>10}")
+    left = int((table["split"] == "").sum())
+    if left:
+        typer.echo(f"{left:,} files are in no part: they have no label or cannot be read")

@@ -37,11 +37,13 @@ def train(
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
-    cache: Annotated[Path | None, typer.Option(help="Where trunk features are kept.", show_default="your cache")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Where trunk features are kept.", show_default="your cache")
+    ] = None,
     cache_limit: Annotated[str, typer.Option(help="How much disk trunk features may take.")] = "20GB",
     threads: Annotated[int, typer.Option(min=0, help="Threads that read pictures; 0: one a core.")] = 0,
 ) -> None:
-    """Train a network; the run folder ends with a bundle that the other verbs take.
+    r"""Train a network; the run folder ends with a bundle that the other verbs take.
 
     The data are split by group (radiograph, study, patient), never by file; a split that they bring is kept. A
     stopped run goes on with --resume and ends with the same weights.

@@ -97,8 +97,9 @@ def check_groups(frame: pd.DataFrame) -> None:
             f"{group} in {' and '.join(parts)}"
             for group, parts in zip(crossing["group"], crossing["splits"], strict=True)
         ]
+        files = crossing["files"].sum()
         raise DatasetError(
-            f"{len(crossing):,} groups ({crossing['files'].sum():,} files) stand in more than one split: {few(shown, 3)}",
+            f"{len(crossing):,} groups ({files:,} files) stand in more than one split: {few(shown, 3)}",
             hint="split anew: callus data split MANIFEST --out FILE",
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
-from scipy import optimize, special
+from scipy import special
 
 from callus.errors import CallusError
 
@@ -113,6 +113,7 @@ def fit_platt(logit: ArrayLike, label: ArrayLike) -> Calibration:
 
 def _maximum_likelihood(score: NDArray[np.float64], target: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and intercept with the smallest cross entropy; convex, so there is one."""
+    from scipy import optimize  # noqa: PLC0415 - a quarter of a second, and identification only applies a fit
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = parameters[0] * score + parameters[1]

@@ -71,8 +71,8 @@ class DenseLayers(nn.Module):
         self.logit = nn.Linear(sizes[-1], 1)
         for layer in (*self.hidden, self.logit):
             # Keras' default, which the original's notebook trained with.
-            nn.init.xavier_uniform_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, inputs) → (B,)."""
@@ -89,7 +89,7 @@ class DenseLayers(nn.Module):
             pooled = functional.relu(before)
         backward = self.logit.weight.expand(pooled.shape[0], -1)  # (B, last)
         for layer, mask in zip(reversed(self.hidden), reversed(masks), strict=True):
-            backward = (backward * mask) @ layer.weight  # type: ignore[operator]
+            backward = (backward * mask) @ layer.weight
         return backward
 
 

@@ -9,7 +9,6 @@ than the names that its layers have today; those are translated.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from callus.model.trunks import TRUNKS, Trunk, build_trunk
 from callus.progress import progress
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
 # BASE_WEIGHTS_PATH of keras/src/applications/resnet.py and BASE_WEIGHT_PATH of mobilenet_v2.py, less their last folder.

@@ -35,10 +35,15 @@ class BatchNorm2d(batch_norm.BatchNorm2d):
         n = x.numel() // x.shape[1]
         if distributed.is_available() and distributed.is_initialized():
             n *= distributed.get_world_size()
-        kept = self.running_var * (1 - self.momentum)
-        y = super().forward(x)
-        with torch.no_grad():
-            self.running_var.sub_(kept).mul_((n - 1) / n).add_(kept)
+        stored = self.running_var
+        self.running_var = stored.clone()  # torch keeps it for the backward pass: what it keeps must not change
+        try:
+            y = super().forward(x)
+            with torch.no_grad():
+                kept = stored * (1 - self.momentum)
+                stored.copy_(kept + (self.running_var - kept) * ((n - 1) / n))
+        finally:
+            self.running_var = stored
         return y
 
 

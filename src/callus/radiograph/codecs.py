@@ -92,6 +92,7 @@ def native(raw: memoryview, layout: Layout, index: int, *, little: bool) -> Fram
         raise RadiographError(f"has {layout.allocated} bits allocated; expected 1, 8, 16 or 32")
     first_bit = index * layout.frame_bits
     begin, length = first_bit // 8, (first_bit % 8 + layout.frame_bits + 7) // 8
+    length += length % 2 if layout.swapped else 0
     part = raw[begin : begin + length]
     if not len(part):
         raise RadiographError("is truncated: the file ends before its pixel data", hint="copy the file again")
@@ -102,8 +103,8 @@ def native(raw: memoryview, layout: Layout, index: int, *, little: bool) -> Fram
         values = bits[: layout.frame_bits]
     else:
         values = np.frombuffer(data, np.dtype(f"{'<' if little else '>'}u{layout.allocated // 8}"))
-        if layout.swapped and len(data) % 2 == 0:
-            values = values.view(np.uint16).byteswap().view(np.uint8)
+        if layout.swapped:
+            values = values.view(np.uint16).byteswap().view(np.uint8)[: layout.frame_bits // 8]
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if layout.photometric == "YBR_FULL_422":
         quads = values.reshape(-1, 4)  # Y1 Y2 Cb Cr
@@ -175,11 +176,11 @@ def _jpeg(data: bytes, layout: Layout) -> Frame:
     if parsed.process == jpeg.JPEG_LS:
         return _jpeg_ls(data, layout, parsed)
     if parsed.precision == 8 and parsed.process in (jpeg.BASELINE, jpeg.EXTENDED, jpeg.PROGRESSIVE):  # noqa: PLR2004
-        as_stored = layout.photometric == "RGB" and parsed.coded_as_rgb
-        values = raster.jpeg_pixels(parsed, as_stored=as_stored)
+        values = raster.jpeg_pixels(parsed)
         photometric = layout.photometric
-        if layout.samples == 3:  # noqa: PLR2004
-            photometric = "RGB" if as_stored else "YBR_FULL"
+        if layout.samples == 3:  # noqa: PLR2004 - the stream says what its colours are; else the data set does
+            is_rgb = parsed.colours == "RGB" or (not parsed.colours and photometric == "RGB")
+            photometric = "RGB" if is_rgb else "YBR_FULL"
         layout = _bits(replace(layout, planar=False, photometric=photometric), 8)
         return Frame(values, layout, 0.0 if parsed.complete else None)
     if not parsed.complete:

@@ -193,6 +193,7 @@ class _Walker:
             position = self._value(into, (tag, vr), (body, length), end, depth)
             if tag == PIXEL_DATA and depth == 0:
                 break
+        into.cut |= depth == 0 and 0 < end - position < 8  # noqa: PLR2004 - half a header is left
         return position
 
     def _tag(self, position: int) -> int:

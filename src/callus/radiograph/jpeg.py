@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from callus.errors import RadiographError
 from callus.radiograph.grey import exif_orientation
@@ -37,7 +37,7 @@ class Jpeg:
         precision: bits a sample.
         complete: False where the stream ends without its end marker.
         orientation: EXIF's, 1 to 8.
-        coded_as_rgb: no marker says that colour was turned to YCbCr.
+        colours: "YCbCr" or "RGB" as libjpeg takes three components to be; "" where no marker says, and it guesses YCbCr.
         stream: the picture alone: no metadata, nothing after its end, an end marker in any case.
     """
 
@@ -48,18 +48,20 @@ class Jpeg:
     precision: int
     complete: bool
     orientation: int
-    coded_as_rgb: bool
+    colours: Literal["YCbCr", "RGB", ""]
     stream: bytes
 
 
-def parse(data: bytes) -> Jpeg:
+def parse(data: bytes) -> Jpeg:  # noqa: C901 - one marker after another
     """Walk the markers of a JPEG or JPEG-LS stream; nothing is decoded.
 
     Raises:
         RadiographError: it ends, or is damaged, before its picture begins.
     """
     frame: tuple[int, int, int, int, int] | None = None
-    orientation, as_rgb, complete = 1, True, False
+    orientation, complete = 1, False
+    named: bytes = b""
+    jfif, transform = False, -1
     first_scan, end = 0, len(data)
     kept = [data[:2]]
     for marker, start, stop in _segments(data):
@@ -72,10 +74,13 @@ def parse(data: bytes) -> Jpeg:
         elif marker in FRAME_HEADERS and frame is None and len(segment) >= 6:  # noqa: PLR2004 - its fixed part
             precision, height, width, components = struct.unpack_from(">BHHB", segment)
             frame = marker, width, height, components, precision
+            named = segment[6:15:3]
         elif marker == _EXIF and segment.startswith(b"Exif\0\0"):
             orientation = exif_orientation(segment)
-        elif marker == _ADOBE or (marker == _JFIF and segment.startswith(b"JFIF")):
-            as_rgb = False
+        elif marker == _JFIF:
+            jfif |= segment.startswith(b"JFIF")
+        elif marker == _ADOBE and segment.startswith(b"Adobe") and len(segment) >= 12:  # noqa: PLR2004
+            transform = segment[11]
         elif marker == SCAN and not first_scan:
             first_scan = start
         if not first_scan and marker not in _METADATA:
@@ -87,8 +92,13 @@ def parse(data: bytes) -> Jpeg:
     kept.append(data[first_scan:end])
     if not complete:
         kept.append(b"\xff\xd9")
+    colours: Literal["YCbCr", "RGB", ""] = ""
+    if jfif or transform > 0 or named == b"\1\2\3":
+        colours = "YCbCr"
+    elif transform == 0 or named == b"RGB":
+        colours = "RGB"
     process, width, height, components, precision = frame
-    return Jpeg(process, width, height, components, precision, complete, orientation, as_rgb, b"".join(kept))
+    return Jpeg(process, width, height, components, precision, complete, orientation, colours, b"".join(kept))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

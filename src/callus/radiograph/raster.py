@@ -42,15 +42,14 @@ def decode(data: bytes, kind: Literal["PNG", "JPEG", "TIFF", "WEBP"], frame: int
     return _tiff(data, frame) if kind == "TIFF" else _webp(data, frame)
 
 
-def jpeg_pixels(parsed: jpeg.Jpeg, *, as_stored: bool = False) -> NDArray[np.uint8]:
+def jpeg_pixels(parsed: jpeg.Jpeg) -> NDArray[np.uint8]:
     """Decode an 8 bit JPEG stream.
 
     Args:
         parsed: of :func:`jpeg.parse`.
-        as_stored: leave the three components as they are coded, whatever they mean.
 
     Returns:
-        uint8 (height, width) for grey; (height, width, 3) YCbCr (or as stored) for colour, RGB for CMYK.
+        uint8 (height, width) for grey; (height, width, 3) for colour, as it is coded: RGB or YCbCr; RGB for CMYK.
     """
     limits.check_size(parsed.width, parsed.height)
     if parsed.precision != 8:  # noqa: PLR2004
@@ -58,8 +57,8 @@ def jpeg_pixels(parsed: jpeg.Jpeg, *, as_stored: bool = False) -> NDArray[np.uin
             f"is a JPEG of {parsed.precision} bits a sample, which is read inside DICOM only", hint="export 8 bits"
         )
     image = JpegImagePlugin.JpegImageFile(BytesIO(parsed.stream))
-    if image.mode == "RGB" and not as_stored:
-        image.draft("YCbCr", image.size)
+    if image.mode == "RGB" and parsed.colours != "RGB":
+        image.draft("YCbCr", image.size)  # no conversion: what the components are
     elif image.mode == "CMYK":
         return np.asarray(image.convert("RGB"))
     return np.asarray(image)
@@ -70,7 +69,7 @@ def _jpeg(data: bytes) -> Decoded:
     stored = jpeg_pixels(parsed)
     if stored.ndim == 2:  # noqa: PLR2004
         pixels, is_grey = stored, True
-    elif parsed.components == 4:  # noqa: PLR2004 - CMYK
+    elif parsed.components == 4 or parsed.colours == "RGB":  # noqa: PLR2004 - CMYK
         pixels, is_grey = grey.from_rgb(stored)  # type: ignore[assignment]
     else:
         pixels, is_grey = grey.from_ycbcr(stored)

@@ -31,9 +31,7 @@ def view_generator(seed: int, sha256: str, view: int) -> np.random.Generator:
     return np.random.default_rng([seed, view, int(sha256[:16], 16)])
 
 
-def draw_affine(
-    choice: Augmentation, height: int, width: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
+def draw_affine(choice: Augmentation, height: int, width: int, generator: np.random.Generator) -> NDArray[np.float64]:
     """Draw a map of the network's input onto itself.
 
     Returns:
@@ -60,7 +58,7 @@ def warp(
     """Move a picture (height, width) by ``affine``; the dtype stays."""
     height, width = pixels.shape
     moved = cv2.warpAffine(pixels, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=_BORDER[choice.fill])
-    return np.asarray(moved, dtype=pixels.dtype)
+    return moved  # type: ignore[return-value]  # OpenCV keeps the dtype, its stubs do not say so
 
 
 def vary_grey(unit: NDArray[np.float32], choice: Augmentation, generator: np.random.Generator) -> NDArray[np.float32]:

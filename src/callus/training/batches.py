@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
 import torch
 
 from callus.progress import progress
@@ -15,6 +14,7 @@ from callus.training.examples import PLAIN, Batch, Examples, ahead
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from lightning_fabric import Fabric
     from numpy.typing import NDArray
     from torch import Tensor

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -83,7 +83,7 @@ class Examples:
         generator = view_generator(self.recipe.seed, self.sha256[index], view)
         pixels = warp(pixels, draw_affine(choice, spec.height, spec.width, generator), choice)
         unit = vary_grey(pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max), choice, generator)
-        return unit * np.float32(spec.high - spec.low) + np.float32(spec.low)
+        return np.asarray(unit * np.float32(spec.high - spec.low) + np.float32(spec.low))
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:
         """Where the fractures are in a view: float32 (H / 16, W / 16), 1 where one crosses the cell, else 0."""
@@ -101,9 +101,12 @@ class Examples:
         for outline in self._outlines[index]:
             points = outline @ to_input[:2, :2].T + to_input[:2, 2]
             cv2.fillPoly(canvas, [np.round(points).astype(np.int32)], color=(1,))
-        return canvas.reshape(cells.shape[0], 16, cells.shape[1], 16).max((1, 3)).astype(np.float32)
+        cells[:] = canvas.reshape(cells.shape[0], 16, cells.shape[1], 16).max((1, 3))
+        return cells
 
-    def targets(self, indices: Sequence[int], views: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    def targets(
+        self, indices: Sequence[int] | NDArray[np.int64], views: Sequence[int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Label, mask and located of some views, as :class:`Batch` has them."""
         masks = np.stack([self.mask(index, view) for index, view in zip(indices, views, strict=True)])[:, np.newaxis]
         chosen = np.asarray(indices)
@@ -113,7 +116,7 @@ class Examples:
             torch.from_numpy(self.located[chosen].astype(np.float32)),
         )
 
-    def pictures(self, indices: Sequence[int], views: Sequence[int]) -> Tensor:
+    def pictures(self, indices: Sequence[int] | NDArray[np.int64], views: Sequence[int]) -> Tensor:
         """Some views as the trunk takes them: float32 (B, 3, H, W)."""
         grey = np.stack([self.picture(index, view) for index, view in zip(indices, views, strict=True)])
         return torch.from_numpy(grey)[:, None].expand(-1, CHANNELS, -1, -1)
@@ -125,7 +128,7 @@ def ahead(jobs: Iterable[In], work: Callable[[In], Out], threads: int) -> Iterat
     Reading and turning pictures releases Python's lock, so threads are enough, and nothing is copied to processes.
     """
     with ThreadPoolExecutor(threads) as pool:
-        waiting = deque()
+        waiting: deque[Future[Out]] = deque()
         try:
             for job in jobs:
                 waiting.append(pool.submit(work, job))

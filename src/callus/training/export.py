@@ -24,7 +24,7 @@ from callus.metrics.calibration import Calibration, fit_platt
 from callus.metrics.operating_points import OperatingPoints, choose
 from callus.metrics.scores import score_table
 from callus.progress import track
-from callus.training.weights import set_modes
+from callus.training.weights import set_layout, set_modes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def export_bundle(
         TrainingError: the graph's outputs differ from torch's by more than 1e-4.
     """
     spec = recipe.input
-    network = network.cpu()
+    network.cpu()
     set_modes(network, training=False)
     with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
         graph = Path(scratch) / "model.onnx"
@@ -82,7 +82,9 @@ def export_bundle(
         files: dict[str, Path | bytes] = {"model.onnx": graph, "MODEL_CARD.md": b"# provisional\n"}
         # The engine is measured as it will be run: out of a bundle.
         provisional = Path(scratch) / "bundle"
-        write_bundle(provisional, {**info, "engines": {ENGINE: _engine(Calibration(), OperatingPoints(), 0.5, {})}}, files)
+        write_bundle(
+            provisional, {**info, "engines": {ENGINE: _engine(Calibration(), OperatingPoints(), 0.5, {})}}, files
+        )
         engine = Engine(Bundle.load(provisional))
         agreement = parity(network, engine, validation)
         logit, threshold = _measure(engine, network.head.map_kind, validation)
@@ -107,7 +109,7 @@ def write_graph(network: FractureNet, spec: InputSpec, path: Path) -> None:
         path: of the file.
     """
     example = torch.zeros(2, 3, spec.height, spec.width)
-    network = network.to(memory_format=torch.contiguous_format)
+    set_layout(network, torch.contiguous_format)
     with _quiet(), torch.inference_mode():
         torch.onnx.export(
             network,
@@ -214,7 +216,7 @@ def _card(info: dict[str, Any], recipe: Recipe, groups: int) -> str:
 
 Calibration, thresholds and these figures come from the validation split: they flatter. Judge the model with
 `callus evaluate` on radiographs that training never saw. On other hospitals' pictures it will be worse.
-"""
+"""  # noqa: E501 - a table's row is one line
 
 
 def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -120,7 +120,9 @@ def _left_out(frame: pd.DataFrame) -> list[str]:
     """Tell what is left out; raise where it is too much."""
     unreadable = frame[~dataset.readable(frame)]
     if len(unreadable) > MOST_UNUSABLE * len(frame):
-        shown = few([f"{Path(path).name} ({note})" for path, note in zip(unreadable["path"], unreadable["note"], strict=True)])
+        shown = few(
+            [f"{Path(path).name} ({note})" for path, note in zip(unreadable["path"], unreadable["note"], strict=True)]
+        )
         raise TrainingError(
             f"{len(unreadable)} of {len(frame)} files cannot be used, more than 5 %: {shown}",
             hint="mend or remove them",

@@ -130,12 +130,14 @@ def fit_phase(
     average = weights.Average(network, choice.ema)
     if "average.steps" in saved:
         average.steps = int(saved["average.steps"])
-        average.values = {name[8:]: v for name, v in saved.items() if name.startswith("average.") and name[8:] != "steps"}
+        average.values = {
+            name[8:]: v for name, v in saved.items() if name.startswith("average.") and name[8:] != "steps"
+        }
     module, wrapped = fabric.setup(Whole(network) if phase.stages else network.head, optimiser)
 
     label = phase.training.examples.label
     per_epoch = steps_of(label, choice)
-    while state.phase_epoch < phase.epochs and not _stops(state, choice, phase):
+    while state.phase_epoch < phase.epochs and not _stops(state, choice):
         started = time.monotonic()
         order = epoch_order(label, choice, recipe.seed, state.epoch)
         weights.set_modes(network, training=True)
@@ -160,7 +162,7 @@ def fit_phase(
                 right = ((answer.logit.detach() > 0) == (batch.label > 0.5)).sum().item()  # noqa: PLR2004
                 totals += (float(loss.detach()) * count, right, count)
                 advance(choice.batch, f"loss {totals[0] / totals[2]:.3f}")
-        totals = fabric.all_reduce(torch.from_numpy(totals), reduce_op="sum").cpu().numpy()
+        totals = summed(fabric, torch.from_numpy(totals))
         trained = time.monotonic()
         own = weights.snapshot(network)
         if choice.ema:
@@ -205,12 +207,21 @@ def predict(fabric: Fabric, network: FractureNet, source: Source, batch: int) ->
     logits = torch.zeros(len(source.examples), dtype=torch.float64)
     order = np.arange(len(source.examples))
     with torch.inference_mode():
-        mine = (order[start : start + batch][fabric.global_rank :: fabric.world_size] for start in range(0, len(order), batch))
+        mine = (
+            order[start : start + batch][fabric.global_rank :: fabric.world_size]
+            for start in range(0, len(order), batch)
+        )
         for chosen, inputs in source.plain([part for part in mine if len(part)]):
             collected = inputs if source.cached else network.head.collect(network.trunk(inputs[0].to(fabric.device)))
             answer = network.head(*(value.to(fabric.device).float() for value in collected))
             logits[chosen] = answer.logit.double().cpu()
-    return fabric.all_reduce(logits, reduce_op="sum").cpu().numpy()  # type: ignore[no-any-return]
+    return summed(fabric, logits)
+
+
+def summed(fabric: Fabric, values: Tensor) -> NDArray[np.float64]:
+    """The sum over all processes of a float64 vector."""
+    total = fabric.all_reduce(values.to(fabric.device), reduce_op="sum")
+    return np.asarray(torch.as_tensor(total).cpu(), dtype=np.float64)
 
 
 def validate(fabric: Fabric, network: FractureNet, phase: Phase, choice: Optimisation) -> dict[str, Any]:
@@ -245,14 +256,12 @@ def _finish_epoch(
         state.plateau, state.since_better = state.plateau / 2, 0
 
 
-def _stops(state: State, choice: Optimisation, phase: Phase) -> bool:
+def _stops(state: State, choice: Optimisation) -> bool:
     """Early stopping: no better validation AUROC in the last ``patience`` epochs, all of this phase."""
     return bool(choice.patience) and min(state.epoch - state.best_epoch, state.phase_epoch) >= choice.patience
 
 
-def _tensors(
-    network: FractureNet, optimiser: torch.optim.Optimizer, average: weights.Average
-) -> dict[str, Tensor]:
+def _tensors(network: FractureNet, optimiser: torch.optim.Optimizer, average: weights.Average) -> dict[str, Tensor]:
     """Everything that a stopped run goes on from."""
     return {
         **{f"network.{name}": value for name, value in weights.moving(network).items()},

@@ -152,7 +152,7 @@ def parse(text: str, *, where: object = "recipe") -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise RecipeError(f"is not TOML: {error}", where=where) from error
     problems: list[str] = []
-    recipe = _build(Recipe, values, "", problems)
+    recipe: Recipe = _build(Recipe, values, "", problems)
     if not problems:
         problems = _out_of_range(recipe)
     if problems:
@@ -174,7 +174,7 @@ def override(recipe: Recipe, changes: dict[str, object]) -> Recipe:
             raise RecipeError(f"a recipe has no {name}", hint="see the recipe's file for the names")
         place[key] = value
     problems: list[str] = []
-    changed = _build(Recipe, values, "", problems)
+    changed: Recipe = _build(Recipe, values, "", problems)
     problems = problems or _out_of_range(changed)
     if problems:
         raise RecipeError("; ".join(problems))
@@ -253,7 +253,7 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (0 <= recipe.optimisation.warmup < 1, "optimisation.warmup has to lie in [0, 1)"),
         (0 <= recipe.optimisation.label_smoothing < 1, "optimisation.label_smoothing has to lie in [0, 1)"),
         (
-            0 < recipe.splitting.validation and 0 <= recipe.splitting.test,
+            recipe.splitting.validation > 0 and recipe.splitting.test >= 0,
             "splitting.validation has to be above 0 and splitting.test not below it",
         ),
         (recipe.splitting.validation + recipe.splitting.test < 1, "splitting leaves nothing to train on"),

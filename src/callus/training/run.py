@@ -27,6 +27,7 @@ from callus.training.intake import take_in
 from callus.training.loop import Phase, fit
 from callus.training.memory import keep_freed_memory
 from callus.training.run_folder import RunFolder
+from callus.training.weights import set_layout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -130,7 +131,8 @@ def train(
         tell(f"{run.path} is finished; its bundle is {run.bundle}")
         return run.path
 
-    network = _network(chosen).to(fabric.device, memory_format=torch.channels_last)
+    network = _network(chosen).to(fabric.device)
+    set_layout(network, torch.channels_last)  # faster convolutions on CPUs and GPUs alike
     rows = dataset.usable(frame)
     training = Examples(rows[rows["split"] == "train"], chosen)
     validation = Examples(rows[rows["split"] == "val"], chosen)

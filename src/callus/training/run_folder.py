@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -144,7 +145,7 @@ def curves(history: list[dict[str, Any]]) -> Any:
         panel.grid(visible=True, alpha=0.3)
         if key != "loss":
             panel.set_ylim(0.4, 1.01)
-        for row, following in zip(history, history[1:], strict=False):
+        for row, following in itertools.pairwise(history):
             if row["phase"] != following["phase"]:
                 panel.axvline(row["epoch"] + 0.5, color="#888888", linestyle=":", linewidth=1)
     panels[0].legend(frameon=False)

@@ -19,7 +19,6 @@ import os
 import shutil
 import uuid
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
@@ -30,6 +29,7 @@ from callus.errors import TrainingError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from io import BufferedWriter
+    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -148,9 +148,8 @@ class TrunkCache:
             records[row] = self._maps[name][place]
         flat = torch.from_numpy(records)
         sizes = [int(np.prod(shape)) for shape in self.shapes]
-        return tuple(
-            part.reshape(len(keys), *shape) for part, shape in zip(flat.split(sizes, 1), self.shapes, strict=True)
-        )
+        parts = torch.split(flat, sizes, dim=1)
+        return tuple(part.reshape(len(keys), *shape) for part, shape in zip(parts, self.shapes, strict=True))
 
     def close(self) -> None:
         """Close the files; what was appended stays."""

@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from callus.model.network import FractureNet
 
@@ -32,9 +32,16 @@ def set_modes(network: FractureNet, *, training: bool) -> None:
     network.head.train(training)
 
 
+def set_layout(network: FractureNet, layout: torch.memory_format) -> None:
+    """Lay the kernels of convolutions out in memory as ``layout`` has it; their values stay."""
+    for value in network.parameters():
+        if value.dim() == 4:  # noqa: PLR2004 - the kernels
+            value.data = value.data.contiguous(memory_format=layout)
+
+
 def moving(network: FractureNet) -> dict[str, Tensor]:
     """What training changes: parameters that learn, and the head's batch norm statistics; the tensors themselves."""
-    changed = {name: value for name, value in network.named_parameters() if value.requires_grad}
+    changed: dict[str, Tensor] = {name: value for name, value in network.named_parameters() if value.requires_grad}
     changed |= {f"head.{name}": value for name, value in network.head.named_buffers()}
     return changed
 

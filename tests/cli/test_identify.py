@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from callus.cli import main
+from callus.cli.identify import Input, gather, picture_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+tiny = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
+
+
+class Answer(NamedTuple):
+    code: int
+    out: list[str]
+    err: list[str]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny["write_tiny_bundle"](tmp_path_factory.mktemp("bundle") / "tiny")
+
+
+@pytest.fixture
+def identify(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Answer]:
+    """Run the verb in this process, as the command line would."""
+
+    def run(*arguments: object, model: Path = bundle) -> Answer:
+        words = ["callus", "identify", *arguments, "--model", model, "--threads", "1"]
+        monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+        with pytest.raises(SystemExit) as left:
+            main()
+        shown = capsys.readouterr()
+        return Answer(int(left.value.code or 0), shown.out.splitlines(), shown.err.splitlines())
+
+    return run
+
+
+def save(file: Path, peak: int = 255) -> Path:
+    pixels = np.random.default_rng(0).integers(20, 60, (160, 160), dtype=np.uint8)
+    pixels[100:120, 40:60] = peak
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file
+
+
+@pytest.fixture
+def xrays(tmp_path: Path) -> Path:
+    """Two radiographs, one of them below, and what is none."""
+    folder = tmp_path / "xrays"
+    save(folder / "b.png")
+    save(folder / "a" / "low", peak=60)  # no ending, as DICOM files often have
+    (folder / "labels.csv").write_text("a,b\n")
+    (folder / "notes.txt").write_text("text")
+    save(folder / ".hidden.png")
+    return folder
+
+
+def test_a_line_each_in_the_order_of_names(identify: Callable[..., Answer], xrays: Path) -> None:
+    answer = identify(xrays)
+    assert answer.code == 0
+    assert len(answer.out) == 2
+    assert answer.out[0].startswith(f"{xrays}/b.png: fracture, probability 1.000")
+    assert answer.out[1].startswith(f"{xrays}/a/low: none seen, probability 0.0")
+    assert answer.err == [
+        "2 identified: 1 fracture, 0 doubt, 1 none seen (research and education, not a medical device)"
+    ]
+
+
+def test_everything_is_written(identify: Callable[..., Answer], xrays: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = identify(xrays, "--out", out, "--json", tmp_path / "new" / "f.json", "--csv", tmp_path / "f.csv")
+    assert answer.code == 0
+    found = json.loads((tmp_path / "new" / "f.json").read_text())
+    assert (found["model"], len(found["findings"])) == ("tiny", 2)
+    with (tmp_path / "f.csv").open(newline="") as file:
+        assert [row["level"] for row in csv.DictReader(file)] == ["fracture", "none"]
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png")) == ["a/low.png", "b.png"]
+    assert [entry["map"] for entry in found["findings"]] == [str(out / "b.png"), str(out / "a" / "low.png")]
+    with Image.open(out / "b.png") as picture:
+        assert picture.mode == "RGB"
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_some_fail_and_the_others_are_answered(identify: Callable[..., Answer], xrays: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("no image")
+    missing = tmp_path / "missing.png"
+    answer = identify(text, xrays / "b.png", missing, xrays / "notes.txt", "--json", tmp_path / "f.json")
+    assert answer.code == 1
+    assert len(answer.out) == 1
+    assert len(answer.err) == 4
+    for line, file in zip(answer.err, (text, missing, xrays / "notes.txt"), strict=False):
+        assert line.startswith(f"callus: {file}: ")
+    assert "3 failed" in answer.err[-1]
+    entries = json.loads((tmp_path / "f.json").read_text())["findings"]
+    assert [entry["error"] is None for entry in entries] == [False, True, False, False]
+    assert [entry["path"] for entry in entries] == [
+        str(text),
+        str(xrays / "b.png"),
+        str(missing),
+        str(xrays / "notes.txt"),
+    ]
+
+
+def test_wrong_use(identify: Callable[..., Answer], xrays: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    empty = identify(tmp_path / "empty")
+    assert (empty.code, empty.out, len(empty.err)) == (2, [], 1)
+    assert "holds no radiographs" in empty.err[0]
+    no_model = identify(xrays, model=tmp_path / "no model")
+    assert (no_model.code, no_model.out, len(no_model.err)) == (2, [], 1)
+    assert "there is no such model" in no_model.err[0]
+    assert identify().code == 2
+    assert identify(xrays, "--threads", "0").code == 2
+
+
+def test_an_empty_folder_beside_others_is_one_failure(
+    identify: Callable[..., Answer], xrays: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    answer = identify(tmp_path / "empty", xrays)
+    assert (answer.code, len(answer.out)) == (1, 2)
+    assert answer.err[0] == f"callus: {tmp_path}/empty: holds no radiographs"
+
+
+@pytest.mark.parametrize("option", ["--out", "--json", "--csv"])
+def test_a_place_that_cannot_be_written(
+    identify: Callable[..., Answer], xrays: Path, tmp_path: Path, option: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    answer = identify(xrays, option, tmp_path / "file" / "x")
+    assert answer.code == 1
+    assert answer.err[-1].startswith(f"callus: {tmp_path}/file/x: cannot be ")
+
+
+def test_a_disk_that_fills_up_keeps_what_was_done(
+    identify: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        save(tmp_path / "in" / f"{name}.png")
+    save_image = Image.Image.save
+    saved = []
+
+    def full(image: Image.Image, *arguments: object, **options: object) -> None:
+        if saved:
+            raise OSError(28, "No space left on device")
+        saved.append(image)
+        save_image(image, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    answer = identify(tmp_path / "in", "--out", tmp_path / "out", "--json", tmp_path / "f.json")
+    assert answer.code == 1
+    assert "out/b.png: cannot be written: No space left on device" in answer.err[-1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png"]
+    assert [entry["path"][-5:] for entry in json.loads((tmp_path / "f.json").read_text())["findings"]] == ["a.png"]
+
+
+def test_an_unreadable_folder_is_one_failure(xrays: Path, bundle: Path, tmp_path: Path) -> None:
+    """As a user who may not read it; root may read anything."""
+    (xrays / "a").chmod(0)
+    command = [
+        sys.executable,
+        "-c",
+        "from callus.cli import main; main()",
+        "identify",
+        str(xrays),
+        "--model",
+        str(bundle),
+    ]
+    try:
+        user = 65534 if os.geteuid() == 0 else None
+        if user is not None:
+            for place in (tmp_path, *tmp_path.parents, *bundle.parents):
+                if str(place).startswith("/tmp/") and place != Path("/tmp"):  # noqa: S108 - pytest's own folders
+                    place.chmod(place.stat().st_mode | 0o055)
+            probe = subprocess.run([sys.executable, "-c", "import callus"], user=user, capture_output=True, check=False)
+            if probe.returncode:
+                pytest.skip("a user without rights cannot start this interpreter")
+        done = subprocess.run(command, user=user, capture_output=True, text=True, check=False, cwd="/")
+    finally:
+        (xrays / "a").chmod(0o755)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("callus: ")]
+    assert lines == [f"callus: {xrays}/a: cannot be read: Permission denied; check its permissions"]
+    assert len(done.stdout.splitlines()) == 1
+    assert done.returncode == 1
+
+
+def test_ctrl_c_keeps_what_was_done(bundle: Path, tmp_path: Path) -> None:
+    for number in range(400):
+        save(tmp_path / "in" / f"{number:03}.png")
+    words = ["identify", tmp_path / "in", "--model", bundle, "--json", tmp_path / "f.json", "--out", tmp_path / "out"]
+    run = subprocess.Popen(
+        [sys.executable, "-c", "from callus.cli import main; main()", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    for _ in range(3):
+        run.stdout.readline()
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert err.splitlines()[-1].startswith("callus: stopped")
+    assert "Traceback" not in err
+    entries = json.loads((tmp_path / "f.json").read_text())["findings"]
+    assert 3 <= len(entries) < 400
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_result_folder_inside_the_input_is_not_walked(identify: Callable[..., Answer], xrays: Path) -> None:
+    for _ in range(2):
+        assert len(identify(xrays, "--out", xrays / "out").out) == 2
+
+
+def test_the_radiograph_itself_is_never_overwritten(identify: Callable[..., Answer], xrays: Path) -> None:
+    before = (xrays / "b.png").read_bytes()
+    assert identify(xrays / "b.png", "--out", xrays).code == 0
+    assert (xrays / "b.png").read_bytes() == before
+    assert (xrays / "b.png.png").exists()
+
+
+def test_pictures_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
+    names = ["hand.jpg", "hand.png", "HAND.dcm", "foot.dcm", "p1/hand.jpg", "1.2.840.7"]
+    inputs = [Input(tmp_path / name, Path(name)) for name in names]
+    inputs.append(Input(tmp_path / "other" / "hand.jpg", Path("hand.jpg")))
+    out = tmp_path / "out"
+    assert [path.relative_to(out).as_posix() for path in picture_names(inputs, out)] == [
+        "hand.jpg.png",
+        "hand.png.png",
+        "HAND.dcm.png",
+        "foot.png",
+        "p1/hand.png",
+        "1.2.840.png",
+        "hand.jpg-2.png",
+    ]
+
+
+def test_a_file_named_twice_is_answered_once(xrays: Path) -> None:
+    inputs, failed = gather([xrays / "b.png", xrays, xrays / "a" / ".." / "b.png"])
+    assert [item.path.name for item in inputs] == ["b.png", "low"]
+    assert failed == []
+
+
+def test_strict(identify: Callable[..., Answer], tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300), dtype=np.uint8)
+    file = tmp_path / "cut.jpg"
+    Image.fromarray(noise).save(file, quality=90)
+    file.write_bytes(file.read_bytes()[:-9000])
+    lenient = identify(file)
+    assert lenient.code == 0
+    assert "(caution: truncated" in lenient.out[0]
+    assert identify(file, "--strict").code == 1
+
+
+def test_full_size(identify: Callable[..., Answer], xrays: Path, tmp_path: Path) -> None:
+    assert identify(xrays / "b.png", "--out", tmp_path / "out", "--full-size").code == 0
+    with Image.open(tmp_path / "out" / "b.png") as picture:
+        assert picture.width < 200
+
+
+def test_a_packed_bundle_and_a_run_folder_will_do(
+    identify: Callable[..., Answer], bundle: Path, xrays: Path, tmp_path: Path
+) -> None:
+    from callus.bundle import pack  # noqa: PLC0415
+
+    shutil.copytree(bundle, tmp_path / "run" / "bundle")
+    lines = {
+        tuple(identify(xrays, model=model).out)
+        for model in (bundle, tmp_path / "run", pack(bundle, tmp_path / "x.callus"))
+    }
+    assert len(lines) == 1
+
+
+def test_real_dicom(identify: Callable[..., Answer], dicom_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(dicom_folder / "RG3_UNC.dcm", tmp_path / "noending")
+    answer = identify(dicom_folder / "RG3_RLE.dcm", tmp_path / "noending")
+    assert answer.code == 0
+    assert len({line.split(": ", 1)[1] for line in answer.out}) == 1

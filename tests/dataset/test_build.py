@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import pytest
+
+from callus.dataset import build_manifest, readable, write_manifest
+from callus.dataset.files import list_files
+from callus.dataset.groups import components, name_groups
+from callus.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def test_every_file_is_a_row_and_bad_ones_say_why(draw: Callable[..., Path], tmp_path: Path) -> None:
+    good = draw("fractured/good.png", size=(40, 30))
+    draw("normal/good.jpg")
+    (tmp_path / "normal" / "text.png").write_text("this is text")
+    (tmp_path / "normal" / "empty.png").write_bytes(b"")
+    (tmp_path / "normal" / "cut.png").write_bytes(good.read_bytes()[:60])
+    (tmp_path / "normal" / "nowhere.png").symlink_to(tmp_path / "missing.png")
+    frame = build_manifest(tmp_path).set_index("path", drop=False)
+    frame.index = frame.index.map(lambda path: Path(path).name)
+    assert sorted(frame.index) == ["cut.png", "empty.png", "good.jpg", "good.png", "nowhere.png", "text.png"]
+    assert frame.loc["good.png", ["width", "height"]].tolist() == [40, 30]
+    bad = frame[~readable(frame)]
+    assert {"text.png", "empty.png", "nowhere.png"} <= set(bad.index)
+    assert bad["width"].isna().all()
+    assert not bad["note"].str.contains(str(tmp_path), regex=False).any()
+    assert (bad["radiograph"] == "").all()
+    assert frame["group"].nunique() == 6
+
+
+def test_other_files_are_no_rows(draw: Callable[..., Path], tmp_path: Path) -> None:
+    draw("fractured/a.png")
+    shutil.copy(draw("normal/b.png"), tmp_path / "normal" / "1.2.840.113619.2")
+    for name in ("README", "README.md", "notes.csv", "x.json", "Thumbs.db", ".DS_Store", "normal/LICENSE", "DICOMDIR"):
+        (tmp_path / name).write_text("nothing to see")
+    (tmp_path / ".hidden").mkdir()
+    draw(".hidden/c.png")
+    listing = list_files(tmp_path)
+    assert listing.pictures == ("fractured/a.png", "normal/1.2.840.113619.2", "normal/b.png")
+    assert len(build_manifest(tmp_path)) == 3
+
+
+def test_dicom_needs_no_ending(dicom_folder: Path, tmp_path: Path) -> None:
+    file = next(path for path in sorted(dicom_folder.rglob("*")) if path.suffix == ".dcm")
+    shutil.copy(file, tmp_path / "IM000001")
+    frame = build_manifest(tmp_path)
+    assert readable(frame).all()
+    assert frame.loc[0, "study"] != ""
+    assert frame.loc[0, "group"] != ""
+
+
+def test_byte_equal_copies_are_one_radiograph(draw: Callable[..., Path], tmp_path: Path) -> None:
+    shutil.copy(draw("fractured/a.png"), tmp_path / "fractured" / "copy.png")
+    draw("normal/b.png")
+    frame = build_manifest(tmp_path)
+    assert frame["radiograph"].tolist()[0] == frame["radiograph"].tolist()[1] == frame["sha256"].tolist()[0]
+    assert frame["group"].nunique() == 2
+
+
+def test_strict_takes_truncated_files_as_unreadable(draw: Callable[..., Path], tmp_path: Path) -> None:
+    draw("fractured/a.png")
+    cut = draw("normal/b.jpg", size=(256, 256))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 3 // 4])
+    lenient, strict = build_manifest(tmp_path), build_manifest(tmp_path, strict=True)
+    assert lenient.loc[1, "note"].startswith("truncated")
+    assert readable(lenient).all()
+    assert strict.loc[1, "note"].startswith("unreadable: ")
+
+
+@pytest.mark.parametrize("content", [None, "README"])
+def test_an_empty_folder_is_one_line(tmp_path: Path, content: str | None) -> None:
+    if content:
+        (tmp_path / content).write_text("x")
+    with pytest.raises(DatasetError, match=r"looked for PNG, JPEG, TIFF, WebP and DICOM") as raised:
+        build_manifest(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such folder"):
+        build_manifest(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DatasetError, match="is not a folder"):
+        build_manifest(tmp_path / "file")
+    with pytest.raises(DatasetError, match="no source 'nonsense'"):
+        build_manifest(_with_picture(tmp_path), "nonsense")
+
+
+def _with_picture(folder: Path) -> Path:
+    (folder / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return folder
+
+
+def test_link_loops_end_and_are_named(draw: Callable[..., Path], tmp_path: Path) -> None:
+    draw("fractured/a.png")
+    draw("normal/b.png")
+    (tmp_path / "normal" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "again").symlink_to(tmp_path / "normal", target_is_directory=True)
+    frame = build_manifest(tmp_path)
+    assert len(frame) == 2
+    assert len(frame.attrs["remarks"]) == 2
+    assert all("listed already" in remark for remark in frame.attrs["remarks"])
+
+
+def test_odd_names(draw: Callable[..., Path], tmp_path: Path) -> None:
+    draw("fractured/line\nbreak.png")
+    draw("normal/A.png")
+    draw("normal/a.png")
+    (tmp_path / "normal" / os.fsdecode(b"\xff.png")).write_bytes(b"x")
+    os.mkfifo(tmp_path / "normal" / "pipe.png")
+    frame = build_manifest(tmp_path)
+    assert len(frame) == 3
+    write_manifest(frame, tmp_path / "m.parquet")
+    assert any("not UTF-8" in remark for remark in frame.attrs["remarks"])
+    assert any("a pipe" in remark for remark in frame.attrs["remarks"])
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+import callus.dataset.build as build
+from callus.errors import DatasetError
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    frame = build.build_manifest(Path(sys.argv[1]))
+except DatasetError as error:
+    print("refused:", error)
+else:
+    print(len(frame), frame["note"].tolist(), frame.attrs["remarks"])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can become an unprivileged user")
+def test_what_may_not_be_read_is_named(draw: Callable[..., Path], tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    draw("set/fractured/a.png")
+    draw("set/normal/b.png").chmod(0)
+    draw("set/normal/c.png")
+    draw("set/normal/locked/d.png").parent.chmod(0)
+    for folder in (root, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o005:
+            folder.chmod(folder.stat().st_mode | 0o005)  # pytest's folders are private
+    tmp_path.chmod(0o755)
+    answer = subprocess.run([sys.executable, "-c", AS_NOBODY, root], capture_output=True, text=True, check=False)
+    assert answer.stdout.startswith("3 "), answer.stderr
+    assert "unreadable: " in answer.stdout
+    assert "normal/locked: folder cannot be read: Permission denied" in answer.stdout
+    root.chmod(0o700)
+    answer = subprocess.run([sys.executable, "-c", AS_NOBODY, root], capture_output=True, text=True, check=False)
+    assert answer.stdout.startswith("refused: "), answer.stderr
+    assert "cannot be read" in answer.stdout
+    assert str(root) in answer.stdout
+
+
+def text(*values: str) -> pd.Series[str]:
+    return pd.Series(values, dtype="str")
+
+
+def test_components_are_the_union_of_all_keys() -> None:
+    keys = {"a": text("1", "1", "", "2", "", ""), "b": text("", "x", "x", "", "1", "")}
+    assert components(keys, 6).tolist() == [0, 0, 0, 1, 2, 3]
+
+
+def test_group_names_do_not_depend_on_the_order() -> None:
+    frame = pd.DataFrame(
+        {
+            "path": text("/a", "/b", "/c", "/d", "/e"),
+            "radiograph": text("r2", "r1", "r1", "", "r9"),
+            "study": text("s", "s", "", "", ""),
+            "patient": text("", "", "", "", "p"),
+        }
+    )
+    blocks = text("", "", "", "", "k")
+    names = name_groups(frame, blocks)
+    assert names.tolist() == ["study:s", "study:s", "study:s", "file:/d", "patient:p"]
+    mixed = [3, 1, 4, 0, 2]
+    turned = name_groups(frame.iloc[mixed].reset_index(drop=True), blocks.iloc[mixed].reset_index(drop=True))
+    assert turned.tolist() == names.iloc[mixed].tolist()
