@@ -18,7 +18,7 @@ SIDE, STRIDE = 64, 8
 
 
 def tiny_graph(side: int = SIDE, stride: int = STRIDE, gain: float = 20.0) -> onnx.ModelProto:
-    """map = each cell's mean brightness in [0, 1]; logit = gain * (the largest cell - 0.5); features = channel means."""
+    """map = each cell's mean brightness in [0, 1]; logit = gain * (the largest - 0.5); features = channel means."""
     cell = np.zeros((1, 3, stride, stride), dtype=np.float32)
     cell[:] = 1.0 / (3 * stride * stride) / 2  # inputs in [-1, 1] to [-0.5, 0.5]
     half = np.array([0.5], dtype=np.float32)

@@ -33,7 +33,7 @@ T = TypeVar("T")
 SMALLEST_SIDE: Final = 128
 """Pixels of the shorter side below which a fracture line is hardly left; FracAtlas' and BoneData's smallest has 224."""
 MOST_WHITE: Final = 0.02
-"""Share of the exposed field at full white. In 400 radiographs drawn from FracAtlas and BoneData the largest share was 0.001."""
+"""Share of the exposed field at full white; in 400 radiographs drawn from FracAtlas and BoneData at most 0.001."""
 MOST_BLACK: Final = 0.6
 """Share of the exposed field at black; in the same 400 at most 0.18 of the whole picture was black."""
 LARGEST_ASPECT: Final = 4.0

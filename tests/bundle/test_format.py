@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import random
 import runpy
 import shutil
 import stat
@@ -298,10 +299,8 @@ def test_a_truncated_archive_is_refused(archive: Callable[..., Path], share: flo
 
 def test_flipped_bytes_never_get_through(bundle: Path, tmp_path: Path) -> None:
     """A stored bundle with one byte changed: refused by name, or the same bundle (a byte that nobody reads)."""
-    import random  # noqa: PLC0415
-
     packed = pack(bundle, tmp_path / "good.callus")
-    good, generator = packed.read_bytes(), random.Random(0)
+    good, generator = packed.read_bytes(), random.Random(0)  # noqa: S311 - bytes to flip
     wanted = Bundle.load(packed).read("model.onnx")
     refused = 0
     for _ in range(150):

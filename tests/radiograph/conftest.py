@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,29 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Kinds of JPEG that nothing installed here writes: 16 x 16 of 200 row + 40 column + 9, 12 bits, by libjpeg-turbo 3.
+JPEG_12_BIT = (
+    "|JeWF01!$>Nk#wx0RR9200961|JwjV00IF40RaI50RaI50s;a81OoyB0s;jD1Oo&H1qKEN1qKEN2MGuU2MGrT1_%oX2?`1d3JL}Y"
+    "3k(Yi3<(Mf3je_X3k(1d01yEI5di<h02KfM0RR9100000000000000B4gbUd91s8i1_J;900000000000000A3@J87Q)6-e+5iXv"
+    "0RR9$0GftUWH?clg2P7Uu%HDdLxmY=EHrLw6#xoMhYB*#SZLhV6ab{iaHA~+hK<c*|Je"
+)
+JPEG_LOSSLESS_12_BIT = (
+    "|JeWF01!$>Nk#wx0RR9200961|HA+a3;+-S5CH)Z0RO}Q761VO0RR910000000000000IE3;)^x2mt{A0RRBNAwq=;6ev)kLWK$x"
+    "C{bi6P@zJF3KS?%p+bcUEQJabC{Uq7g$fiXP@zSTp+bcU6ev)kLWK$xD6$kNP@zJF3KS?%p+bcgLWK$xC{Uq7g$fiXP@>3Cp+bcU"
+    "6ev)kLWK$xSqc;=P@zJF3KS?%p+buxLWK$xC{Uq7g$fiXQDi7kp+bcU6ev)kLWK$}g$fiXP@zJF3KS?%p+%6PLWK$xC{Uq7g$fiX"
+    "vJ@y#p+bcU6ev)kLWLGWg$fiXP@zJF3KS?%qR3F8LWK$xC{Uq7g$fi|3KS?%p+bcU6ev)kLXZF1"
+)
+
 
 @pytest.fixture(scope="session")
 def make_dataset() -> Callable[..., Dataset]:
-    """A data set for ``pixels`` (frames, rows, columns[, 3]) or fewer dimensions; keywords set attributes, None removes."""
+    """A data set for ``pixels`` (frames, rows, columns[, 3]) or fewer dimensions; keywords set attributes."""
 
     def make(pixels: Any, *, bits: int | None = None, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> Dataset:
         pixels = np.asarray(pixels)
@@ -96,7 +111,18 @@ def save() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def every_format(picture: np.ndarray, save: Callable[..., bytes], make_dataset: Any, as_bytes: Any) -> dict[str, bytes]:
+def jpeg_12_bit() -> dict[str, bytes]:
+    """Coded frames of 16 x 16: extended and lossless."""
+    return {
+        "JPEG extended 51": base64.b85decode(JPEG_12_BIT),
+        "JPEG lossless 70": base64.b85decode(JPEG_LOSSLESS_12_BIT),
+    }
+
+
+@pytest.fixture(scope="session")
+def every_format(
+    picture: np.ndarray, save: Callable[..., bytes], make_dataset: Any, as_bytes: Any, jpeg_12_bit: dict[str, bytes]
+) -> dict[str, bytes]:
     """One small file of each kind that is read."""
     colour = np.dstack([picture, np.roll(picture, 9, 0), np.roll(picture, 9, 1)])
     files = {
@@ -118,5 +144,10 @@ def every_format(picture: np.ndarray, save: Callable[..., bytes], make_dataset: 
     for name, syntax in (("RLE", "5"), ("JPEG-LS", "4.80"), ("JPEG 2000", "4.90")):
         data = make_dataset(picture.astype(np.uint16) * 16, bits=12)
         data.compress("1.2.840.10008.1.2." + syntax, generate_instance_uid=False)
+        files[f"dicom {name}"] = as_bytes(data)
+    for name, coded in jpeg_12_bit.items():
+        data = make_dataset(np.zeros((16, 16), np.uint16), bits=12)
+        data.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4." + name.split()[-1])
+        data.PixelData = encapsulate([coded])
         files[f"dicom {name}"] = as_bytes(data)
     return files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from typing import Any
 
 import cv2
@@ -259,8 +260,6 @@ def test_an_animation_is_no_radiograph(picture: np.ndarray, save: Any) -> None:
 
 
 def _png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
-    import zlib
-
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 

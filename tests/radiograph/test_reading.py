@@ -78,7 +78,7 @@ def test_unit_and_shape() -> None:
     radiograph = Radiograph(np.array([[0, 65535, 13107]], np.uint16), None, "PNG", "")
     assert (radiograph.height, radiograph.width, radiograph.shape) == (1, 3, (1, 3))
     assert radiograph.unit().dtype == np.float32
-    assert radiograph.unit().tolist() == pytest.approx([[0, 1, 0.2]])
+    assert radiograph.unit()[0].tolist() == pytest.approx([0, 1, 0.2])
     assert Radiograph(np.array([[51]], np.uint8), None, "PNG", "").unit()[0, 0] == pytest.approx(0.2)
     with pytest.raises(dataclasses.FrozenInstanceError):
         radiograph.path = "elsewhere"  # type: ignore[misc]
@@ -104,12 +104,19 @@ def test_damaged_bytes_never_raise_anything_else(data: st.DataObject, every_form
     for position, value in data.draw(st.lists(st.tuples(place, st.integers(0, 255)), max_size=8)):
         raw[position] = value
     cut = data.draw(st.none() | st.integers(0, len(raw)))
-    try:
-        radiograph = read(bytes(raw[:cut]))
-    except RadiographError as error:
-        assert str(error).isprintable()  # noqa: PT017 - an error is one of the two good ends
-        assert len(str(error)) < 500
+    outcome = _outcome(bytes(raw[:cut]))
+    if isinstance(outcome, str):
+        assert outcome.isprintable()
+        assert len(outcome) < 500
     else:
-        assert radiograph.pixels.dtype in (np.uint8, np.uint16)
-        assert radiograph.pixels.ndim == 2
-        assert radiograph.pixels.flags.c_contiguous
+        assert outcome.pixels.dtype in (np.uint8, np.uint16)
+        assert outcome.pixels.ndim == 2
+        assert outcome.pixels.flags.c_contiguous
+
+
+def _outcome(data: bytes) -> Radiograph | str:
+    """The radiograph, or the one kind of error that there may be."""
+    try:
+        return read(data)
+    except RadiographError as error:
+        return str(error)

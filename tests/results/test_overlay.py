@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,6 +12,9 @@ from callus.metrics.boxes import Box, after, map_to_input
 from callus.preprocess import InputSpec, fit_affine
 from callus.radiograph import Radiograph
 from callus.results.overlay import BOX, LEVEL_COLOUR, MOST_OPAQUE, colours, opacity, overlay
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def made(height: int = 1200, width: int = 1100, dtype: type = np.uint8) -> Radiograph:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,6 +13,9 @@ from callus.identify import Finding
 from callus.labels import RESEARCH_ONLY
 from callus.metrics.boxes import Box
 from callus.results.tables import COLUMNS, as_row, csv_writer, json_writer, write_csv, write_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FINDING = Finding(
     path="a.png",

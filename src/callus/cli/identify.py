@@ -30,6 +30,8 @@ NO_PICTURES: Final = (
 )  # fmt: skip
 """Endings that are passed over in folders. A file without an ending is tried: DICOM often has none."""
 NO_PICTURE_NAMES: Final = ("dicomdir", "thumbs.db", "license", "readme", "makefile")
+STOPPED: Final = 130
+"""The exit code after Ctrl-C, as shells have it."""
 _BAR_FROM: Final = 16
 """Files from which a bar with the time left is worth its line."""
 
@@ -85,6 +87,9 @@ def identify(
     run = _Run(identifier, inputs, failed, out, full_size=full_size)
     stopped = _answer_all(run, json_file, csv_file, strict=strict)
     _say(run.summary(), sys.stderr)
+    if isinstance(stopped, KeyboardInterrupt):  # typer would leave without a word
+        _say("callus: stopped; what was finished is kept, nothing half-written stays", sys.stderr)
+        raise typer.Exit(STOPPED)
     if stopped is not None:
         raise stopped
     if run.failures:
@@ -184,17 +189,17 @@ class _Run:
         # must get them whatever the bar does to sys.stdout.
         self._stdout = None if sys.stdout.isatty() else sys.stdout
 
-    def rows(self, *, strict: bool) -> Iterator[dict[str, Any]]:
-        """Answer one file after the other, show it, and give its entry for the tables."""
+    def answers(self, *, strict: bool) -> Iterator[tuple[str, Finding | CallusError, str | None]]:
+        """Answer one file after the other: its name, the answer, and the picture that was written for it."""
         for path, error in self.failed:
-            yield self._row(path, error, None)
+            yield path, error, None
         answers = self.identifier.identify_many((item.path for item in self.inputs), strict=strict)
         with contextlib.closing(answers):
             for index, (source, radiograph, answer) in enumerate(answers):
                 picture = None
                 if self._pictures is not None and radiograph is not None and not isinstance(answer, CallusError):
                     picture = self._draw(self._pictures[index], radiograph, answer)
-                yield self._row(str(source), answer, picture)
+                yield str(source), answer, picture
 
     def summary(self) -> str:
         """Count the levels."""
@@ -211,9 +216,8 @@ class _Run:
             image.save(opened, "PNG", compress_level=3)
         return str(file)
 
-    def _row(self, path: str, answer: Finding | CallusError, picture: str | None) -> dict[str, Any]:
-        from callus.results.tables import as_row
-
+    def show(self, path: str, answer: Finding | CallusError) -> None:
+        """Print an answer's line, and count it."""
         if isinstance(answer, CallusError):
             self.failures += 1
             _say(f"callus: {answer}", sys.stderr)
@@ -222,13 +226,12 @@ class _Run:
             caution = f" (caution: {'; '.join(answer.cautions)})" if answer.cautions else ""
             line = f"{path}: {LEVEL_TEXT[answer.level]}, probability {answer.probability:.3f}{caution}"
             _say(line, self._stdout or sys.stdout)
-        return as_row(path, answer, picture)
 
 
 def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, strict: bool) -> BaseException | None:
     """Answer all files into the tables; what stopped it early, with the tables written for what was finished."""
     from callus.progress import progress
-    from callus.results.tables import csv_writer, json_writer
+    from callus.results.tables import as_row, csv_writer, json_writer
 
     with contextlib.ExitStack() as stack:
         writers: list[Callable[[dict[str, Any]], None]] = []
@@ -241,9 +244,11 @@ def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, str
         if total >= _BAR_FROM:
             advance = stack.enter_context(progress("identifying", total))
         try:
-            for row in run.rows(strict=strict):
+            for path, answer, picture in run.answers(strict=strict):
+                row = as_row(path, answer, picture)
                 for write in writers:
                     write(row)
+                run.show(path, answer)  # after the tables, which then hold whatever was shown
                 advance()
         except (CallusError, KeyboardInterrupt) as error:
             return error

@@ -109,8 +109,8 @@ def build_manifest(
 
 def _look_at_all(paths: list[str], workers: int | None, *, strict: bool) -> Iterator[_Looked]:
     """Decode all files in threads, in their order; only a few are ahead, so that Ctrl-C is quick."""
-    count = workers or os.process_cpu_count() if hasattr(os, "process_cpu_count") else workers or os.cpu_count()
-    with ThreadPoolExecutor(count or 1) as pool, progress("reading radiographs", len(paths)) as advance:
+    count = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(count) as pool, progress("reading radiographs", len(paths)) as advance:
         waiting = []
         try:
             for path in paths:

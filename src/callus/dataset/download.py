@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import requests
+import urllib3
 
 from callus.errors import FetchError
 from callus.progress import progress
@@ -21,7 +22,7 @@ _CHUNK: Final = 1 << 18
 _MIB: Final = 1 << 20
 _TIMEOUT_S: Final = (20, 60)  # to connect, between two chunks
 _TRIES: Final = 4
-_WAIT_S: Final = 1.0
+_WAIT_S: Final = 1.0  # before the second try, then twice as long each time
 _PARTIAL: Final = 206
 _NOT_SATISFIABLE: Final = 416
 _TRY_AGAIN: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -35,14 +36,12 @@ class ResumingDownloader:
         part: where the bytes that have come are kept, with a ``.json`` beside it that says of which version they are.
         size: how many bytes are expected, None where nobody says.
         what: what the progress bar says.
-        wait_s: how long to wait before another try, doubled each time.
     """
 
-    def __init__(self, part: Path, *, size: int | None = None, what: str = "", wait_s: float = _WAIT_S) -> None:
+    def __init__(self, part: Path, *, size: int | None = None, what: str = "") -> None:
         self.part = part
         self.size = size
         self.what = what or part.name
-        self.wait_s = wait_s
 
     def __call__(self, url: str, output_file: Any, pooch: Any = None, check_only: bool = False) -> None:  # noqa: ARG002
         """Fetch ``url`` into ``output_file`` (a path), going on with what is there.
@@ -55,10 +54,10 @@ class ResumingDownloader:
         problem = ""
         for attempt in range(_TRIES):
             if attempt:
-                time.sleep(self.wait_s * 2 ** (attempt - 1))
+                time.sleep(_WAIT_S * 2 ** (attempt - 1))
             try:
                 self._go_on(url)
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
                 problem = f"the connection failed: {_innermost(error)}"
             except _AgainError as error:
                 problem = str(error)
@@ -102,7 +101,7 @@ class ResumingDownloader:
             left = answer.headers.get("Content-Length")
             total = start + int(left) if left is not None and left.isdigit() else self.size
             self._note_version(url, answer)
-            self._write(answer.iter_content(_CHUNK), start, total)
+            self._write(_pieces(answer), start, total)
         got = self.part.stat().st_size
         if total is not None and got < total:
             raise _AgainError(f"the connection ended after {got:,} of {total:,} bytes")
@@ -144,7 +143,7 @@ class _AgainError(Exception):
     """Something that may pass: worth another try."""
 
 
-def get_json(url: str, *, wait_s: float = _WAIT_S) -> Any:
+def get_json(url: str) -> Any:
     """Fetch a JSON answer.
 
     Raises:
@@ -154,7 +153,7 @@ def get_json(url: str, *, wait_s: float = _WAIT_S) -> Any:
     problem = ""
     for attempt in range(_TRIES):
         if attempt:
-            time.sleep(wait_s * 2 ** (attempt - 1))
+            time.sleep(_WAIT_S * 2 ** (attempt - 1))
         try:
             answer = requests.get(url, headers=_AGENT, timeout=_TIMEOUT_S)
             if answer.status_code in _TRY_AGAIN:
@@ -173,6 +172,12 @@ def check_address(url: str) -> None:
     """Raise where an address is not of the web: a mirror's list must not lead to files of this machine."""
     if urlsplit(url).scheme not in ("http", "https"):
         raise FetchError("is not an address that begins with http:// or https://", where=url)
+
+
+def _pieces(answer: requests.Response) -> Iterator[bytes]:
+    """Give the bytes as they come: requests' own iterator drops the piece in which a connection breaks."""
+    while piece := answer.raw.read1(_CHUNK, decode_content=False):
+        yield piece
 
 
 def _begins_at(answer: requests.Response, have: int) -> bool:

@@ -16,7 +16,7 @@ import pooch
 
 from callus.atomic import whole_file, whole_folder
 from callus.dataset.download import ResumingDownloader, check_address, get_json
-from callus.dataset.unpack import unpack
+from callus.dataset.unpack import BrokenArchiveError, unpack
 from callus.errors import FetchError
 
 if TYPE_CHECKING:
@@ -144,7 +144,11 @@ def fetch(name: str, out: Path, *, accept: Callable[[PublicSet], bool], base: st
     with whole_folder(folder) as whole:
         for path in fetched:
             if path.suffix.lower() == ".zip":
-                unpack(path, whole)
+                try:
+                    unpack(path, whole)
+                except BrokenArchiveError:
+                    path.unlink()  # so that the next run fetches it anew
+                    raise
             else:
                 shutil.copyfile(path, whole / path.name)
         with whole_file(whole / "LICENCE.txt", "w") as file:

@@ -19,6 +19,10 @@ _CHUNK: Final = 1 << 20
 _ENCRYPTED: Final = 0x1
 
 
+class BrokenArchiveError(FetchError):
+    """The archive itself is damaged: fetching it again may help."""
+
+
 def unpack(archive: Path, folder: Path) -> int:
     """Unpack a zip archive into ``folder``, which exists.
 
@@ -35,7 +39,7 @@ def unpack(archive: Path, folder: Path) -> int:
             for member in track(members, f"unpacking {archive.name}"):
                 _extract(opened, member, folder / _safe(member, archive))
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
-        raise FetchError(f"is not a zip archive that can be unpacked: {error}", where=archive) from error
+        raise BrokenArchiveError(f"is not a zip archive that can be unpacked: {error}", where=archive) from error
     return len(members)
 
 

@@ -76,6 +76,8 @@ _TOP = {"predictions", "probs", "Logits", "fc1000"}
 # MobileNetV2's blocks were called so when its weights were published (keras-team/keras pull request 10047), and still
 # are in the file: mobl1_conv_1_expand is block_1_expand today, bn1_conv_1_bn_expand is block_1_expand_BN.
 _OLD_NAME = re.compile(r"(?:mobl|bn)(\d+)_conv_\1_(bn_)?(expand|depthwise|project)")
+# What h5py raises where a file is no HDF5, ends too soon, or has damaged names or types.
+_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError)
 _FETCH_AGAIN = "it is damaged: delete it and fetch it again"
 _SHOWN = 3  # of a list of layers in an error
 _WITHOUT_NETWORK = "give a file with --weights FILE, or train without ImageNet weights with --weights none"
@@ -175,7 +177,7 @@ def load_weights(trunk: Trunk, file: Path) -> None:
             pairs = [
                 pair for name, layer in trunk.layers().items() for pair in _matched(name, layer, found[name], file)
             ]
-    except OSError as error:  # h5py's word for anything that is no HDF5 or ends too soon
+    except _DAMAGED as error:
         raise _unreadable(file, error) from error
     with torch.no_grad():
         for target, values in pairs:
@@ -269,16 +271,13 @@ def _check_layers(trunk: Trunk, found: set[str], file: Path) -> None:
             where=file,
             hint=f"give the weights of {trunk.name}" + (f", or take --trunk {other}" if other in TRUNKS else ""),
         )
-    problems = [f"{word} {_some(names)}" for word, names in _differences(trunk, found) if names]
-    raise WeightsError(f"does not fit {trunk.name}: {'; '.join(problems)}", where=file, hint=_FETCH_AGAIN)
-
-
-def _differences(trunk: Trunk, found: set[str]) -> list[tuple[str, list[str]]]:
-    wanted = trunk.layers()
-    return [
-        ("without the layer", [name for name in wanted if name not in found]),
-        ("with the unknown layer", sorted(found - set(wanted))),
-    ]
+    problems = []
+    if missing := [name for name in trunk.layers() if name not in found]:
+        problems.append(f"without the layer {_some(missing)}")
+    if unknown := sorted(found - wanted):
+        problems.append(f"with the unknown layer {_some(unknown)}")
+    hint = "give a file of this trunk alone, such as Keras publishes" if unknown else _FETCH_AGAIN
+    raise WeightsError(f"does not fit {trunk.name}: {' and '.join(problems)}", where=file, hint=hint)
 
 
 def _looks_like(found: set[str]) -> str:
@@ -342,11 +341,12 @@ def _values(dataset: h5py.Dataset, target: Tensor, order: tuple[int, ...], what:
     return torch.from_numpy(np.ascontiguousarray(values.transpose(order)))
 
 
-def _unreadable(file: Path, error: OSError) -> WeightsError:
+def _unreadable(file: Path, error: Exception) -> WeightsError:
     if not file.is_file() or isinstance(error, PermissionError):
-        return WeightsError(f"cannot be read: {error.strerror or 'there is no such file'}", where=file)
+        reason = "it may not be read" if isinstance(error, PermissionError) else "there is no such file"
+        return WeightsError(f"cannot be read: {reason}", where=file, hint="give the path of a weights file")
     return WeightsError(
-        f"is no HDF5 file, or a damaged one ({file.stat().st_size} bytes): {error}",
+        f"is no HDF5 file, or a damaged one ({file.stat().st_size} bytes): {' '.join(str(error).split())}",
         where=file,
         hint="give a weights file in Keras' HDF5 layout, and if it is one, fetch it again",
     )

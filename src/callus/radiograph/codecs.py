@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
+import cv2
 import numpy as np
 
 from callus.errors import RadiographError
@@ -28,6 +29,7 @@ NATIVE: Final = frozenset((IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, ""))
 _JPEG: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203))
 READ: Final = NATIVE | _JPEG | {RLE}
 J2K_START: Final = b"\xff\x4f\xff\x51"
+_RLE_HEAD: Final = 64
 _J2K_TILE, _J2K_END = 0xFF90, 0xFFD9
 _JP2_START: Final = b"\0\0\0\x0cjP  "
 
@@ -151,21 +153,33 @@ def start_of_frame(fragment: memoryview) -> bool:
 
 
 def _rle(data: bytes, layout: Layout) -> Frame:
+    """One byte plane at a time: given several, the decoder's own check lets a hostile one end the process's thread."""
     from rle.utils import decode_pixel_data  # noqa: PLC0415 - a decoder is loaded when it is first needed
 
-    planes = layout.samples * layout.allocated // 8
+    width, pixels = layout.allocated // 8, layout.rows * layout.columns
     (count,) = struct.unpack_from("<I", data)
     offsets = (*struct.unpack_from("<15I", data, 4)[:count], len(data))
-    if count != planes:
-        raise RadiographError(f"has {count} RLE segments; expected {planes}")
+    if count != layout.samples * width:
+        raise RadiographError(f"has {count} RLE segments; expected {layout.samples * width}")
     # A run takes 2 bytes for up to 128, a literal one more byte for as many: beyond that it is filler or hostile.
-    longest = 2 * layout.rows * layout.columns + 1024
-    if any(not 0 <= after - before <= longest for before, after in pairwise(offsets)):
+    if (
+        any(not 0 < after - before <= 2 * pixels + 1024 for before, after in pairwise(offsets))
+        or offsets[0] < _RLE_HEAD
+    ):
         raise RadiographError("has RLE segments that lie outside of its pixel data or are far too long")
-    raw = decode_pixel_data(
-        data, version=2, rows=layout.rows, columns=layout.columns, bits_allocated=layout.allocated, byteorder="<"
-    )
-    values = np.frombuffer(raw, np.dtype(f"<u{layout.allocated // 8}"))
+    head = struct.pack("<2I", 1, _RLE_HEAD).ljust(_RLE_HEAD, b"\0")
+    planes = [
+        np.frombuffer(
+            decode_pixel_data(
+                head + data[begin:end], version=2, rows=layout.rows, columns=layout.columns, bits_allocated=8
+            ),
+            np.uint8,
+        ).reshape(layout.rows, layout.columns)
+        for begin, end in pairwise(offsets)
+    ]
+    # A sample's most significant byte comes first; merged, the least does, as in this machine's words.
+    samples = [cv2.merge(planes[first : first + width][::-1]) for first in range(0, count, width)]
+    values = np.stack([np.asarray(sample).reshape(-1).view(f"<u{width}") for sample in samples])
     layout = replace(layout, planar=True, swapped=False)
     return Frame(_shape(values, layout), layout)
 
@@ -202,6 +216,13 @@ def _gdcm(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     """12 bit and lossless JPEG: GDCM carries a libjpeg for each precision."""
     import gdcm  # noqa: PLC0415
 
+    lossless = parsed.process == jpeg.LOSSLESS and 2 <= parsed.precision <= 16  # noqa: PLR2004 - JPEG's own bounds
+    extended = parsed.process in (jpeg.EXTENDED, jpeg.PROGRESSIVE) and parsed.precision == 12  # noqa: PLR2004
+    if not lossless and not extended:
+        raise RadiographError(
+            f"is coded by JPEG process {parsed.process - 0xC0} with {parsed.precision} bits, which is not read",
+            hint="export it uncompressed",
+        )
     types = gdcm.TransferSyntax
     syntax = types.JPEGLosslessProcess14 if parsed.process == jpeg.LOSSLESS else types.JPEGExtendedProcess2_4
     fragment = gdcm.Fragment()
@@ -220,8 +241,9 @@ def _gdcm(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
         image.SetPlanarConfiguration(0)
     image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
     bits = parsed.precision
+    # The whole container counts as stored: GDCM ends the process where it would have to clear bits of 8.
     container = 8 * _container(bits).itemsize
-    image.SetPixelFormat(gdcm.PixelFormat(layout.samples, container, bits, bits - 1, 0))
+    image.SetPixelFormat(gdcm.PixelFormat(layout.samples, container, container, container - 1, 0))
     text = image.GetBuffer()
     if text is None:
         raise RadiographError("has a JPEG stream that is damaged", hint="export it again")

@@ -37,7 +37,7 @@ class Jpeg:
         precision: bits a sample.
         complete: False where the stream ends without its end marker.
         orientation: EXIF's, 1 to 8.
-        colours: "YCbCr" or "RGB" as libjpeg takes three components to be; "" where no marker says, and it guesses YCbCr.
+        colours: what libjpeg takes three components to be; "" where no marker says, and it guesses YCbCr.
         stream: the picture alone: no metadata, nothing after its end, an end marker in any case.
     """
 
@@ -92,13 +92,27 @@ def parse(data: bytes) -> Jpeg:  # noqa: C901 - one marker after another
     kept.append(data[first_scan:end])
     if not complete:
         kept.append(b"\xff\xd9")
-    colours: Literal["YCbCr", "RGB", ""] = ""
-    if jfif or transform > 0 or named == b"\1\2\3":
-        colours = "YCbCr"
-    elif transform == 0 or named == b"RGB":
-        colours = "RGB"
     process, width, height, components, precision = frame
-    return Jpeg(process, width, height, components, precision, complete, orientation, colours, b"".join(kept))
+    return Jpeg(
+        process,
+        width,
+        height,
+        components,
+        precision,
+        complete,
+        orientation,
+        _colours(named, transform, jfif=jfif),
+        b"".join(kept),
+    )
+
+
+def _colours(named: bytes, transform: int, *, jfif: bool) -> Literal["YCbCr", "RGB", ""]:
+    """The rule of libjpeg: JFIF's word first, then Adobe's, then what the components are called."""
+    if jfif or transform > 0:
+        return "YCbCr"
+    if transform == 0 or named == b"RGB":
+        return "RGB"
+    return "YCbCr" if named == b"\1\2\3" else ""
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:

@@ -111,10 +111,11 @@ def _display(radiograph: Radiograph, shape: tuple[int, int]) -> NDArray[np.float
 
 def _smooth_heat(finding: Finding, shape: tuple[int, int]) -> NDArray[np.float32]:
     """The heat map at ``shape``, without the creases that linear interpolation leaves at the cells' centres."""
-    # Blurred by a third of a cell where a cell has about eight pixels, then enlarged: a large blur is slow.
+    # By a fifth of a cell: more would take from the peaks. Where a cell has about eight pixels, then enlarged, because
+    # a large blur is slow.
     cell = min(shape[0], shape[1]) / min(finding.map.shape)
     reduced = (max(1, round(shape[0] * min(1, 8 / cell))), max(1, round(shape[1] * min(1, 8 / cell))))
-    sigma = min(cell, 8) / 3
+    sigma = min(cell, 8) / 5
     heat = cv2.GaussianBlur(finding.heat(reduced), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
     return np.clip(cv2.resize(heat, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC), 0, 1)
 

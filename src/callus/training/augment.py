@@ -57,8 +57,10 @@ def warp(
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Move a picture (height, width) by ``affine``; the dtype stays."""
     height, width = pixels.shape
-    moved = cv2.warpAffine(pixels, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=_BORDER[choice.fill])
-    return moved  # type: ignore[return-value]  # OpenCV keeps the dtype, its stubs do not say so
+    # OpenCV keeps the dtype; its stubs do not say so.
+    return cv2.warpAffine(  # type: ignore[return-value]
+        pixels, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=_BORDER[choice.fill]
+    )
 
 
 def vary_grey(unit: NDArray[np.float32], choice: Augmentation, generator: np.random.Generator) -> NDArray[np.float32]:

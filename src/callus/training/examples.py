@@ -78,12 +78,12 @@ class Examples:
         spec, choice = self.recipe.input, self.recipe.augmentation
         radiograph = read(self.paths[index])
         if view == PLAIN:
-            return prepare(radiograph, spec).array[0]
+            return np.asarray(prepare(radiograph, spec).array[0])
         pixels = fit_pixels(radiograph, spec)
         generator = view_generator(self.recipe.seed, self.sha256[index], view)
         pixels = warp(pixels, draw_affine(choice, spec.height, spec.width, generator), choice)
         unit = vary_grey(pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max), choice, generator)
-        return np.asarray(unit * np.float32(spec.high - spec.low) + np.float32(spec.low))
+        return np.asarray(unit * np.float32(spec.high - spec.low) + np.float32(spec.low), dtype=np.float32)
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:
         """Where the fractures are in a view: float32 (H / 16, W / 16), 1 where one crosses the cell, else 0."""

@@ -1,0 +1,39 @@
+# make demo   the whole way on simulated radiographs, with a page to look at
+# make test   style, types and tests
+# make docs   write the generated parts of docs/ anew
+#
+# Both set up .venv first: once, and again only when the pins change. PIP_FLAGS goes to pip, for instance
+# PIP_FLAGS="--extra-index-url ADDRESS" for a torch without CUDA (see README.md).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PIP_FLAGS ?=
+BIN := .venv/bin
+
+.PHONY: demo test lint types docs clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.ready
+	$(BIN)/callus demo --out runs/demo
+
+test: .venv/.ready lint types
+	$(BIN)/pytest
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.ready
+	$(BIN)/mypy
+
+docs: .venv/.ready
+	$(BIN)/python docs/generate.py
+
+.venv/.ready: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "callus needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

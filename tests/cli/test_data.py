@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from callus.cli import main
+from callus.dataset import read_manifest
+from callus.dataset.split import check_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line; give exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["callus", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def radiographs(tmp_path: Path) -> Path:
+    """Eight pictures a class, and a text file that is called .png."""
+    noise = np.random.default_rng(0)
+    for folder in ("fractured", "not fractured"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        for number in range(8):
+            Image.fromarray(noise.integers(0, 256, (20, 30), np.uint8)).save(
+                tmp_path / "set" / folder / f"{number}.png"
+            )
+    (tmp_path / "set" / "fractured" / "bad.png").write_text("this is text")
+    return tmp_path / "set"
+
+
+def test_manifest(run: Run, radiographs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.parquet"
+    code, printed, errors = run("data", "manifest", radiographs, "--out", out)
+    assert (code, errors) == (0, "")
+    lines = dict(line.rsplit(maxsplit=1) for line in printed.splitlines()[:9])
+    assert lines == {
+        "source": "folder",
+        "files": "17",
+        "unreadable": "1",
+        "radiographs": "16",
+        "groups": "17",
+        "fractured": "9",
+        "not fractured": "8",
+        "without label": "0",
+        "boxes": "0",
+    }
+    assert "note: bad.png: unreadable: " in printed
+    assert len(read_manifest(out)) == 17
+
+
+def test_manifest_with_names_of_ones_own(run: Run, radiographs: Path, tmp_path: Path) -> None:
+    (radiographs / "fractured").rename(radiographs / "cracked")
+    code, _, errors = run("data", "manifest", radiographs, "--out", tmp_path / "m.csv")
+    assert code == 2
+    assert "name no class: 'cracked' (9)" in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "m.csv").exists()
+    code, _, _ = run("data", "manifest", radiographs, "--out", tmp_path / "m.csv", "--positive", "cracked")
+    assert code == 0
+    assert read_manifest(tmp_path / "m.csv")["label"].sum() == 9
+
+
+def test_a_wrong_ending_is_refused_before_the_work(run: Run, tmp_path: Path) -> None:
+    code, _, errors = run("data", "manifest", tmp_path / "nowhere", "--out", tmp_path / "m.xlsx")
+    assert code == 2
+    assert "ends in .parquet or .csv" in errors
+
+
+def test_a_place_that_cannot_be_written(run: Run, radiographs: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    code, _, errors = run("data", "manifest", radiographs, "--out", tmp_path / "file" / "m.csv")
+    assert code == 1
+    assert "cannot be written" in errors
+
+
+def test_split(run: Run, radiographs: Path, tmp_path: Path) -> None:
+    code, printed, _ = run("data", "split", radiographs, "--out", tmp_path / "s.csv", "--test", "0.25", "--val", "0.25")
+    assert code == 0
+    assert "1 files are in no part" in printed
+    frame = read_manifest(tmp_path / "s.csv")
+    check_groups(frame)
+    assert frame["split"].value_counts().to_dict() == {"train": 8, "test": 4, "val": 4, "": 1}
+    code, printed, _ = run("data", "split", tmp_path / "s.csv", "--out", tmp_path / "f.parquet", "--folds", "4")
+    assert code == 0
+    assert printed.splitlines()[1].split() == ["fold0", "4", "4", "2", "(50%)"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--folds", "3", "--test", "0.2"), "--folds makes folds"),
+        (("--folds", "9"), "too few"),
+        (("--val", "1"), "leave"),
+    ],
+)
+def test_split_wrong_use(run: Run, radiographs: Path, tmp_path: Path, options: tuple[str, ...], expected: str) -> None:
+    code, _, errors = run("data", "split", radiographs, "--out", tmp_path / "s.csv", *options)
+    assert code == 2
+    assert expected in errors
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_fetch_says_the_licence_and_asks(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    code, printed, errors = run("data", "fetch", "fracatlas", "--out", tmp_path)
+    assert code == 1
+    assert printed == ""
+    assert "CC BY 4.0" in errors
+    assert "--accept-licence" in errors
+    code, _, errors = run("data", "fetch", "mura", "--out", tmp_path)
+    assert code == 1
+    assert "ask for it at https://" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv = ['callus', 'data', 'manifest', '--help']; from callus.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'pandas', 'cv2', 'torch', 'pooch', 'pyarrow'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "callus data manifest radiographs/ --out manifest.parquet\n" in answer.stdout
+    assert answer.stdout.endswith("[]\n")

@@ -1,0 +1,36 @@
+"""The sources' tests draw the same small trees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from callus.dataset.files import list_files
+from callus.dataset.sources import SOURCES, Options, choose
+from callus.dataset.sources.names import ClassNames
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from callus.dataset.sources import Found
+
+
+@pytest.fixture
+def find() -> Callable[..., tuple[str, Found]]:
+    """Give what "auto" (or a named source) finds in a folder before decoding, and the source's name."""
+
+    def look(
+        folder: Path,
+        source: str = "auto",
+        labels: Path | None = None,
+        positive: tuple[str, ...] = (),
+        negative: tuple[str, ...] = (),
+    ) -> tuple[str, Found]:
+        listing = list_files(folder)
+        options = Options(labels, ClassNames(positive, negative))
+        name = choose(listing, source, options)
+        return name, SOURCES[name].rows(listing, options)
+
+    return look

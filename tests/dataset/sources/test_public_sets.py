@@ -1,0 +1,168 @@
+"""FracAtlas, MURA and GRAZPEDWRI-DX: their published layouts in small, and the real part of FracAtlas."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from callus.dataset import build_manifest
+from callus.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from callus.dataset.sources import Found
+
+    Find = Callable[..., tuple[str, Found]]
+
+FRACATLAS_HEADER = (
+    "image_id,hand,leg,hip,shoulder,mixed,hardware,multiscan,fractured,fracture_count,frontal,lateral,oblique\n"
+)
+
+
+@pytest.fixture
+def small_fracatlas(draw: Callable[..., Path], write: Callable[[str, str], Path], tmp_path: Path) -> Path:
+    draw("FracAtlas/images/Fractured/IMG0000025.jpg", size=(100, 80))
+    draw("FracAtlas/images/Fractured/IMG0000049.jpg")
+    draw("FracAtlas/images/Non_fractured/IMG0000050.jpg")
+    draw("FracAtlas/Utilities/figure.png")
+    write(
+        "FracAtlas/dataset.csv",
+        FRACATLAS_HEADER
+        + "IMG0000025.jpg,1,0,0,0,0,1,0,1,1,1,1,0\n"
+        + "IMG0000049.jpg,1,1,0,0,1,0,0,0,0,0,0,1\n"
+        + "IMG0000050.jpg,0,0,1,0,0,0,0,0,0,1,0,0\n"
+        + "IMG0000051.jpg,0,0,1,0,0,0,0,0,0,1,0,0\n",
+    )
+    coco = {
+        "images": [{"id": 2, "width": 200, "height": 160, "file_name": "IMG0000025.jpg"}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 2,
+                "category_id": 0,
+                "segmentation": [[20, 20, 60, 20, 60, 40]],
+                "bbox": [20, 20, 40, 20],
+            }
+        ],
+        "categories": [{"id": 0, "name": "fractured"}],
+    }
+    write("FracAtlas/Annotations/COCO JSON/COCO_fracture_masks.json", json.dumps(coco))
+    return tmp_path
+
+
+def test_fracatlas_rows(small_fracatlas: Path) -> None:
+    frame = build_manifest(small_fracatlas)
+    assert set(frame["source"]) == {"fracatlas"}
+    assert frame["label"].tolist() == [1, 1, 0]
+    assert frame["region"].tolist() == ["hand", "mixed", "hip"]
+    assert frame["view"].tolist() == ["frontal+lateral", "oblique", "frontal"]
+    assert frame["hardware"].tolist() == [True, False, False]
+    assert frame["group"].tolist() == ["block:numbers 25-49", "block:numbers 25-49", "block:numbers 50-74"]
+    assert frame["boxes"].tolist() == [[[10.0, 10.0, 20.0, 10.0]], [], []]
+    assert frame["polygons"].tolist() == [[[10.0, 10.0, 30.0, 10.0, 30.0, 20.0]], [], []]
+    assert "scaled" in frame.loc[0, "note"]
+    assert frame.loc[1, "note"] == "the folder says fractured (taken), dataset.csv not fractured"
+    assert frame.attrs["remarks"] == ["1 pictures of dataset.csv are not here: this is a part of FracAtlas"]
+
+
+def test_fracatlas_without_folders_takes_the_table(small_fracatlas: Path, find: Find) -> None:
+    images = small_fracatlas / "FracAtlas" / "images"
+    for picture in images.rglob("*.jpg"):
+        picture.rename(images / picture.name)
+    _, found = find(small_fracatlas)
+    assert [row.label for row in found.rows] == [1, 0, 0]
+
+
+def test_fracatlas_whole(fracatlas: Path, find: Find) -> None:
+    name, found = find(fracatlas)
+    assert name == "fracatlas"
+    assert len(found.rows) == 3385
+    assert Counter(row.label for row in found.rows) == {1: 610, 0: 2775}
+    assert sum(len(row.boxes) for row in found.rows) == 784
+    assert len({row.block for row in found.rows}) == 147
+    noted = [row for row in found.rows if row.notes]
+    assert [row.name for row in noted] == ["images/Fractured/IMG0003298.jpg"]
+    assert noted[0].boxes
+
+
+def test_not_fracatlas(draw: Callable[..., Path], tmp_path: Path, find: Find) -> None:
+    draw("fractured/a.png")
+    for source, name in (("fracatlas", "FracAtlas"), ("mura", "MURA"), ("grazpedwri", "GRAZPEDWRI-DX")):
+        with pytest.raises(DatasetError, match=f"this is not {name}"):
+            find(tmp_path, source)
+
+
+def test_mura(draw: Callable[..., Path], write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    draw("MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image1.png")
+    draw("MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/image2.png")
+    draw("MURA-v1.1/train/XR_HAND/patient00001/study1_negative/image1.png")
+    draw("MURA-v1.1/valid/XR_ELBOW/patient11185/study1_negative/image1.png")
+    write(
+        "MURA-v1.1/train_labeled_studies.csv",
+        "MURA-v1.1/train/XR_WRIST/patient00001/study1_positive/,1\n"
+        "MURA-v1.1/train/XR_HAND/patient00001/study1_negative/,1\n",
+    )
+    frame = build_manifest(tmp_path).sort_values("path").reset_index(drop=True)
+    assert set(frame["source"]) == {"mura"}
+    assert frame["label"].tolist() == [0, 1, 1, 0]
+    assert frame["region"].tolist() == ["hand", "wrist", "wrist", "elbow"]
+    assert frame["split"].tolist() == ["train", "train", "train", "val"]
+    assert frame["patient"].tolist() == ["patient00001"] * 3 + ["patient11185"]
+    assert frame["study"].nunique() == 3
+    assert frame["group"].nunique() == 2
+    assert "says not fractured (taken), the CSV of studies fractured" in frame.loc[0, "note"]
+    assert "which need not be a fracture" in frame.loc[1, "note"]
+    assert "abnormal, not fractured" in frame.attrs["remarks"][0]
+
+
+def test_mura_labels_may_stand_in_the_csv_alone(
+    draw: Callable[..., Path], write: Callable[[str, str], Path], tmp_path: Path, find: Find
+) -> None:
+    draw("valid/XR_WRIST/patient00001/study1/image1.png")
+    write("valid_labeled_studies.csv", "MURA-v1.1/valid/XR_WRIST/patient00001/study1/,1\n")
+    name, found = find(tmp_path)
+    assert name == "mura"
+    assert found.rows[0].label == 1
+
+
+GRAZ_HEADER = (
+    "filestem,patient_id,study_number,timehash,gender,age,laterality,projection,initial_exam,ao_classification,cast,"
+    "diagnosis_uncertain,osteopenia,fracture_visible,metal\n"
+)
+
+
+def test_grazpedwri(draw: Callable[..., Path], write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    stems = ["0001_1297860395_01_WRI-L1_M014", "0001_1297860435_01_WRI-L2_M014", "0002_0354485735_01_WRI-R1_F012"]
+    draw(f"images_part1/{stems[0]}.png", size=(100, 200))
+    draw(f"images_part2/{stems[1]}.png")
+    draw(f"images_part2/{stems[2]}.png")
+    write(f"folder_structure/yolov5/labels/{stems[0]}.txt", "3 0.5 0.5 0.2 0.1\n8 0.9 0.1 0.1 0.1\n")
+    write(f"folder_structure/yolov5/labels/{stems[1]}.txt", "8 0.9 0.1 0.1 0.1\nnonsense\n")
+    write(f"folder_structure/yolov5/labels/{stems[2]}.txt", "3 0.5 0.5 0.2 0.1\n")
+    write(
+        "dataset.csv",
+        GRAZ_HEADER
+        + f"{stems[0]},1,1,x,M,14,L,1,1,23r-M/2.1,,,,1.0,\n"
+        + f"{stems[1]},1,1,x,M,14,L,2,1,23r-M/2.1,1.0,1.0,,1.0,1.0\n"
+        + f"{stems[2]},2,1,x,F,12,R,1,1,,,,,,\n"
+        + "0003_x,3,1,x,F,12,R,1,1,,,,,,\n",
+    )
+    frame = build_manifest(tmp_path)
+    assert set(frame["source"]) == {"grazpedwri"}
+    assert frame["label"].tolist() == [1, 1, 1]
+    assert frame["view"].tolist() == ["frontal", "lateral", "frontal"]
+    assert frame["hardware"].tolist() == [False, True, False]
+    assert frame["boxes"].tolist()[0] == [pytest.approx([40.0, 90.0, 20.0, 20.0])]
+    assert frame["boxes"].tolist()[1] == []
+    assert frame["group"].tolist() == ["patient:1", "patient:1", "patient:2"]
+    assert frame["study"].tolist() == ["1/1", "1/1", "2/1"]
+    assert set(frame["region"]) == {"wrist"}
+    assert "diagnosis uncertain; cast" in frame.loc[1, "note"]
+    assert "line 2 is not numbers" in frame.loc[1, "note"]
+    assert frame.loc[2, "note"] == "dataset.csv says not fractured but a fracture is drawn (taken)"
+    assert frame.attrs["remarks"] == ["1 pictures of dataset.csv are not here: this is a part of GRAZPEDWRI-DX"]

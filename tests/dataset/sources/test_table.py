@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from callus.dataset import build_manifest
+from callus.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from callus.dataset.sources import Found
+
+    Find = Callable[..., tuple[str, Found]]
+    Draw = Callable[..., Path]
+    Write = Callable[[str, str], Path]
+
+
+def test_all_columns(draw: Draw, write: Write, tmp_path: Path) -> None:
+    for name in ("a.png", "deep/b.png", "deep/c.png"):
+        draw(name)
+    table = write(
+        "labels.csv",
+        "Image;Label;Patient ID;Study;Region;View;Split;Boxes;Remark\n"
+        "a.png;fractured;p1;s1;XR_WRIST;lateral;training;[[1,2,3,4],[5,6,7,8]];x\n"
+        "b;0;p1;s2;hand;frontal;test;;y\n"
+        "deep\\c.png;Not Fractured;p2;s3;mixed;;valid;[1, 2, 3, 4]\n",
+    )
+    frame = build_manifest(tmp_path, labels=table)
+    assert set(frame["source"]) == {"table"}
+    assert frame["label"].tolist() == [1, 0, 0]
+    assert frame["region"].tolist() == ["wrist", "hand", "mixed"]
+    assert frame["split"].tolist() == ["train", "test", "val"]
+    assert frame["boxes"].tolist() == [[[1, 2, 3, 4], [5, 6, 7, 8]], [], [[1, 2, 3, 4]]]
+    assert frame["group"].tolist() == ["patient:p1", "patient:p1", "patient:p2"]
+
+
+def test_a_table_at_the_top_is_recognised(draw: Draw, write: Write, tmp_path: Path, find: Find) -> None:
+    draw("images/a.png")
+    write("my.csv", "filename,fracture\na.png,yes\n")
+    name, found = find(tmp_path)
+    assert name == "table"
+    assert found.rows[0].label == 1
+
+
+def test_missing_and_unlisted_pictures_are_remarked(draw: Draw, write: Write, tmp_path: Path, find: Find) -> None:
+    draw("a.png")
+    draw("z.png")
+    missing = [f"m{number}.png" for number in range(8)]
+    table = write("labels.csv", "path,label\na.png,1\n" + "".join(f"{name},0\n" for name in missing))
+    _, found = find(tmp_path, labels=table)
+    assert [row.label for row in found.rows] == [1, None]
+    assert found.remarks == [
+        "8 pictures that labels.csv lists are missing: m0.png, m1.png, m2.png, m3.png, m4.png and 3 more",
+        "1 pictures are not in labels.csv: they have no label",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("path,label\nm.png,1\nn.png,0\n", "none of the 2 pictures that labels.csv lists is there: m.png, n.png"),
+        ("path,label\na.png,perhaps\n", "row 1: the label 'perhaps' is not understood"),
+        ("path,label\na.png,1\na.png,0\n", "row 2: 'a.png' stands there a second time"),
+        ("path,label,region\na.png,1,skull\n", "row 1: the region 'skull' is none of hand"),
+        ('path,label,boxes\na.png,1,"[[1,2,3]]"\n', "row 1: the boxes '\\[\\[1,2,3\\]\\]' are not"),
+        ("where,label\na.png,1\n", "has no column of files .*; it has where, label"),
+        ("path,colour\na.png,1\n", "has no column of labels"),
+        ("path,label\n", "has no lines below its header"),
+        ("", "has no lines"),
+        ("path,label\na.png,1,2\n", "row 1 has 3 cells, the header has 2"),
+        ("path,label\nb.png,1\n", "'b.png' may mean 2 files: x/b.png, y/b.png"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    draw: Draw, write: Write, tmp_path: Path, find: Find, text: str, expected: str
+) -> None:
+    for name in ("a.png", "x/b.png", "y/b.png"):
+        draw(name)
+    with pytest.raises(DatasetError, match=expected) as raised:
+        find(tmp_path, labels=write("labels.csv", text))
+    assert "\n" not in str(raised.value)
+
+
+def test_paths_beside_the_table(draw: Draw, write: Write, tmp_path: Path, find: Find) -> None:
+    for name in ("x/b.png", "y/b.png"):
+        draw(name)
+    _, found = find(tmp_path, labels=write("y/labels.csv", f"path,label\nb.png,1\n{tmp_path}/x/b.png,0.0\n"))
+    assert {row.name: row.label for row in found.rows} == {"y/b.png": 1, "x/b.png": 0}
+
+
+def test_a_missing_table_and_a_source_that_takes_none(draw: Draw, tmp_path: Path, find: Find) -> None:
+    draw("a.png")
+    with pytest.raises(DatasetError, match="cannot be read: No such file"):
+        find(tmp_path, labels=tmp_path / "no.csv")
+    with pytest.raises(DatasetError, match="'folder' takes no label file"):
+        find(tmp_path, "folder", labels=tmp_path / "no.csv")
+    with pytest.raises(DatasetError, match="has 0 tables"):
+        find(tmp_path, "table")
