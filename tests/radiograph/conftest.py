@@ -90,6 +90,20 @@ def make_dicom(make_dataset: Callable[..., Dataset], as_bytes: Callable[[Dataset
 
 
 @pytest.fixture(scope="session")
+def make_coded(make_dataset: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """A data set for ``pixels`` that holds these coded frames instead."""
+
+    def make(pixels: Any, syntax: str, frames: list[bytes], **tags: Any) -> Dataset:
+        data = make_dataset(pixels, **tags)
+        data.file_meta.TransferSyntaxUID = UID(syntax)
+        data.PixelData = encapsulate(frames)
+        data["PixelData"].is_undefined_length = True
+        return data
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def picture() -> np.ndarray:
     """A smooth grey picture with noise, uint8 (90, 70): no two of its rows, columns or corners are alike."""
     random = np.random.default_rng(1)
@@ -121,7 +135,12 @@ def jpeg_12_bit() -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def every_format(
-    picture: np.ndarray, save: Callable[..., bytes], make_dataset: Any, as_bytes: Any, jpeg_12_bit: dict[str, bytes]
+    picture: np.ndarray,
+    save: Callable[..., bytes],
+    make_dataset: Any,
+    make_coded: Any,
+    as_bytes: Any,
+    jpeg_12_bit: dict[str, bytes],
 ) -> dict[str, bytes]:
     """One small file of each kind that is read."""
     colour = np.dstack([picture, np.roll(picture, 9, 0), np.roll(picture, 9, 1)])
@@ -146,8 +165,6 @@ def every_format(
         data.compress("1.2.840.10008.1.2." + syntax, generate_instance_uid=False)
         files[f"dicom {name}"] = as_bytes(data)
     for name, coded in jpeg_12_bit.items():
-        data = make_dataset(np.zeros((16, 16), np.uint16), bits=12)
-        data.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.4." + name.split()[-1])
-        data.PixelData = encapsulate([coded])
+        data = make_coded(np.zeros((16, 16), np.uint16), "1.2.840.10008.1.2.4." + name.split()[-1], [coded], bits=12)
         files[f"dicom {name}"] = as_bytes(data)
     return files

@@ -148,6 +148,14 @@ def test_values_without_a_known_white_are_stretched(save: Any) -> None:
     assert read(save(np.full((2, 2), 7.5, np.float32), "TIFF")).pixels.tolist() == [[0, 0], [0, 0]]
 
 
+def test_a_jpeg_coded_as_rgb(save: Any) -> None:
+    rgb = np.zeros((32, 32, 3), np.uint8)
+    rgb[..., 0] = 200
+    radiograph = read(save(rgb, "JPEG", quality=95, keep_rgb=True))
+    assert np.abs(radiograph.pixels.astype(int) - 60).max() <= 1
+    assert not radiograph.grey
+
+
 def test_a_cmyk_jpeg(save: Any) -> None:
     radiograph = read(save(Image.new("CMYK", (16, 16), (0, 0, 0, 55)), "JPEG", quality=95))
     assert np.abs(radiograph.pixels.astype(int) - 200).max() <= 3

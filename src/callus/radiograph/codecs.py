@@ -199,7 +199,7 @@ def _jpeg(data: bytes, layout: Layout) -> Frame:
         return Frame(values, layout, 0.0 if parsed.complete else None)
     if not parsed.complete:
         raise RadiographError("is truncated: its JPEG stream has no end", hint="copy the file again")
-    return _gdcm(data, layout, parsed)
+    return _gdcm(layout, parsed)
 
 
 def _jpeg_ls(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
@@ -212,7 +212,7 @@ def _jpeg_ls(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     return Frame(_shape(np.frombuffer(raw, _container(parsed.precision)), layout), layout)
 
 
-def _gdcm(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
+def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     """12 bit and lossless JPEG: GDCM carries a libjpeg for each precision."""
     import gdcm  # noqa: PLC0415
 
@@ -226,7 +226,8 @@ def _gdcm(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     types = gdcm.TransferSyntax
     syntax = types.JPEGLosslessProcess14 if parsed.process == jpeg.LOSSLESS else types.JPEGExtendedProcess2_4
     fragment = gdcm.Fragment()
-    fragment.SetByteStringValue(data)
+    # GDCM ends the process where a header makes its libjpeg so much as warn: it gets the bare stream, without gaps.
+    fragment.SetByteStringValue(jpeg.bare(parsed))
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))

@@ -108,7 +108,8 @@ def _check_kind(tags: Elements, identity: Identity) -> None:
     other = next((name for root, name in _NOT_RADIOGRAPHS.items() if uid == root or uid.startswith(root + ".")), "")
     if other or modality not in MODALITIES:
         raise RadiographError(
-            f"is no radiograph: its modality is {modality or other}; expected CR, DX or another radiograph",
+            f"is no radiograph: its modality is {limits.one_line(modality or other, 40)};"
+            " expected CR, DX or another radiograph",
             hint="leave it out",
         )
     if PIXEL_DATA not in tags.by_tag:

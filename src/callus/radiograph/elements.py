@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import UID
 
@@ -166,7 +167,7 @@ def parse(data: bytes) -> Elements:
 
 def syntax_name(syntax: str) -> str:
     """A transfer syntax for people: its name and its UID."""
-    name = UID(syntax).name if re.fullmatch(r"[0-9.]{1,64}", syntax) else ""
+    name = UID(syntax, validation_mode=IGNORE).name if re.fullmatch(r"[0-9.]{1,64}", syntax) else ""
     return f"{name} ({syntax})" if name and name != syntax else syntax or "(none stated)"
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FRAME_HEADERS: Final = frozenset({*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0), 0xF7})
 BASELINE, EXTENDED, PROGRESSIVE, LOSSLESS, JPEG_LS = 0xC0, 0xC1, 0xC2, 0xC3, 0xF7
 SCAN, END = 0xDA, 0xD9
+_TABLES: Final = frozenset({0xC4, 0xDB, 0xDD})
 _JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
 # Application segments and comments, without JFIF and Adobe, which say what the colours are.
 _METADATA: Final = frozenset(range(0xE1, 0xF0)) - {_ADOBE} | {0xFE, END}
@@ -104,6 +105,17 @@ def parse(data: bytes) -> Jpeg:  # noqa: C901 - one marker after another
         _colours(named, transform, jfif=jfif),
         b"".join(kept),
     )
+
+
+def bare(parsed: Jpeg) -> bytes:
+    """The stream with nothing before its first scan but what decoding takes: tables, frame, restart interval."""
+    kept = [parsed.stream[:2]]
+    for marker, start, stop in _segments(parsed.stream):
+        if marker == SCAN:
+            return b"".join((*kept, parsed.stream[start:]))
+        if marker in FRAME_HEADERS or marker in _TABLES:
+            kept.append(parsed.stream[start:stop])
+    raise RadiographError("is a JPEG without a scan", hint="export it again")
 
 
 def _colours(named: bytes, transform: int, *, jfif: bool) -> Literal["YCbCr", "RGB", ""]:

@@ -1,0 +1,5 @@
+"""``python -m callus``."""
+
+from callus.cli import main
+
+main()

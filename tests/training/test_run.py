@@ -1,0 +1,162 @@
+"""Whole trainings on simulated radiographs: what they leave behind, how they go on, and on how many processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from callus.atomic import whole_file
+from callus.dataset import read_manifest, usable, write_manifest
+from callus.errors import DatasetError, TrainingError
+from callus.identify import Identifier
+from callus.training import Options, train
+from callus.training import recipe as recipes
+from callus.training.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, simulated: Path, small: Recipe) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    lines: list[str] = []
+    options = Options(accelerator="cpu", cache=folder / "cache")
+    run = train(simulated, small, folder / "run", options=options, say=lines.append)
+    assert any("trunk features: 2 views" in line for line in lines)
+    return run
+
+
+def command(data: Path, recipe: Path, out: Path, *more: str) -> list[str]:
+    words = ["train", "--data", data, "--recipe", recipe, "--out", out, "--cache", out.parent / "cache", *more]
+    return [sys.executable, "-m", "callus", *map(str, words), "--accelerator", "cpu"]
+
+
+def recipe_file(folder: Path, recipe: Recipe) -> Path:
+    with whole_file(folder / "recipe.toml", "w") as file:
+        file.write(recipe.to_toml())
+    return folder / "recipe.toml"
+
+
+def test_the_run_folder_holds_what_the_design_says(finished: Path, small: Recipe) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {"recipe.toml", "manifest.parquet", "epochs.csv", "curves.png", "events", "last", "best"}
+    assert names >= {"environment.json", "bundle"}
+    assert recipes.load(finished / "recipe.toml") == small
+    rows = list(csv.DictReader((finished / "epochs.csv").open()))
+    assert [row["phase"] for row in rows] == ["frozen", "frozen", "tuning"]
+    assert json.loads((finished / "environment.json").read_text())["versions"]["torch"] == torch.__version__
+    assert not [path for path in finished.rglob("*") if path.name.endswith(".part")]
+
+
+def test_the_split_keeps_groups_together(finished: Path) -> None:
+    frame = usable(read_manifest(finished / "manifest.parquet"))
+    assert set(frame["split"]) == {"train", "val", "test"}
+    assert frame.groupby("group")["split"].nunique().max() == 1
+
+
+def test_the_bundle_answers_as_torch_did_and_says_what_it_saw(finished: Path) -> None:
+    identifier = Identifier(finished)
+    info = json.loads((finished / "bundle" / "bundle.json").read_text())
+    engine = info["engines"]["onnx-float32"]
+    assert max(engine["parity"]["max_difference"].values()) <= 1e-4
+    frame = usable(read_manifest(finished / "manifest.parquet"))
+    assert info["training"]["files"] == (frame["split"] == "train").sum()
+    finding = identifier.identify(frame["path"].iloc[0])
+    assert 0 <= finding.probability <= 1
+    assert finding.map.shape == (4, 4)
+
+
+def test_a_trunk_from_the_cache_learns_what_a_trunk_run_afresh_learns(
+    tmp_path: Path, simulated: Path, small: Recipe
+) -> None:
+    """One view for all epochs: the cache then changes nothing but the rounding to float16."""
+    still = {f"augmentation.{name}": 0.0 for name in ("rotation", "shift", "shear", "zoom", "contrast")}
+    still |= {f"augmentation.{name}": 0.0 for name in ("brightness", "gamma", "noise")}
+    recipe = recipes.override(small, {**still, "augmentation.flip": False, "tuning.epochs": 0, "head.dropout": 0.0})
+    accuracies = []
+    for views in (1, 0):
+        out = tmp_path / f"views{views}"
+        options = Options(accelerator="cpu", cache=tmp_path)
+        train(simulated, recipes.override(recipe, {"frozen.cache_views": views}), out, options=options)
+        rows = list(csv.DictReader((out / "epochs.csv").open()))
+        accuracies.append([float(row["training_loss"]) for row in rows])
+    np.testing.assert_allclose(accuracies[0], accuracies[1], rtol=5e-3)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, simulated: Path, small: Recipe, finished: Path) -> None:
+    out = tmp_path / "run"
+    call = command(simulated, recipe_file(tmp_path, small), out)
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "last" / "state.safetensors").exists():
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "bundle").exists()
+    subprocess.run([*call, "--resume"], check=True, capture_output=True, timeout=300)
+    killed, whole = (load_file(run / "best" / "network.safetensors") for run in (out, finished))
+    assert killed.keys() == whole.keys()
+    for name, value in whole.items():
+        assert torch.equal(killed[name], value), name
+    epochs = [
+        [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader((run / "epochs.csv").open())]
+        for run in (out, finished)
+    ]
+    assert epochs[0] == epochs[1]
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path, simulated: Path, small: Recipe) -> None:
+    recipe = recipes.override(small, {"head.dropout": 0.0})
+    losses = []
+    for devices in (1, 2):
+        out = tmp_path / f"on{devices}" / "run"
+        call = command(simulated, recipe_file(tmp_path, recipe), out, "--devices", str(devices))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(call, capture_output=True, text=True, timeout=300, env=environment, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        rows = list(csv.DictReader((out / "epochs.csv").open()))
+        losses.append([[float(row[key]) for key in ("training_loss", "validation_loss")] for row in rows])
+        assert (out / "bundle" / "model.onnx").exists()
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(finished: Path, simulated: Path, small: Recipe) -> None:
+    before = sorted(path.name for path in finished.iterdir())
+    with pytest.raises(TrainingError, match="--resume"):
+        train(simulated, small, finished)
+    assert sorted(path.name for path in finished.iterdir()) == before
+
+
+def test_one_class_only_is_refused(tmp_path: Path, simulated: Path, small: Recipe) -> None:
+    frame = read_manifest(simulated)
+    with pytest.raises(DatasetError, match="only one class"):
+        train(frame[frame["label"] == 1].reset_index(drop=True), small, tmp_path / "run")
+
+
+def test_bad_files_are_listed_and_too_many_stop_it(tmp_path: Path, simulated: Path, small: Recipe) -> None:
+    frame = read_manifest(simulated)
+    write_manifest(frame, tmp_path / "manifest.parquet")
+    bad = frame.copy()
+    bad.loc[0, "path"] = str(tmp_path / "gone.png")
+    write_manifest(bad, tmp_path / "one.parquet")
+    lines: list[str] = []
+    quick = recipes.override(small, {"frozen.epochs": 1, "frozen.cache_views": 1, "tuning.epochs": 0})
+    options = Options(accelerator="cpu", cache=tmp_path / "cache")
+    train(tmp_path / "one.parquet", quick, tmp_path / "run", options=options, say=lines.append)
+    assert [line for line in lines if line.startswith("left out: ") and "gone.png" in line]
+    for row in range(3):
+        bad.loc[row, "path"] = str(tmp_path / f"gone{row}.png")
+    write_manifest(bad, tmp_path / "three.parquet")
+    with pytest.raises(TrainingError, match=r"3 of 40 files cannot be used, more than 5 %"):
+        train(tmp_path / "three.parquet", quick, tmp_path / "run2")
