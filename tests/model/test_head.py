@@ -10,7 +10,9 @@ CHANNELS = (6, 10, 14)
 
 def scales(batch: int = 3, size: int = 64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    shapes = [(batch, count, size // stride, size // stride) for count, stride in zip(CHANNELS, (8, 16, 32), strict=True)]
+    shapes = [
+        (batch, count, size // stride, size // stride) for count, stride in zip(CHANNELS, (8, 16, 32), strict=True)
+    ]
     return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)  # type: ignore[return-value]
 
 
@@ -27,7 +29,7 @@ def test_grad_cam_without_gradients_is_grad_cam_by_autograd(units: tuple[int, ..
 
 
 @pytest.mark.parametrize("location", [True, False])
-def test_the_map_comes_with_the_same_logit_as_training_sees(location: bool) -> None:  # noqa: FBT001
+def test_the_map_comes_with_the_same_logit_as_training_sees(location: bool) -> None:
     torch.manual_seed(0)
     head = HierarchicalHead(CHANNELS, 8, (16, 8), 0.5, location=location).double().eval()
     with torch.no_grad():

@@ -7,9 +7,7 @@ from callus.model.network import build_network
 
 def test_the_network_answers_with_logit_map_and_features() -> None:
     torch.manual_seed(0)
-    network = build_network(
-        "mobilenet_v2", head="hierarchical", width=8, dense=(8,), dropout=0.5, location=True
-    ).eval()
+    network = build_network("mobilenet_v2", head="hierarchical", width=8, dense=(8,), dropout=0.5, location=True).eval()
     with torch.inference_mode():
         logit, where, features = network(torch.rand(2, 3, 96, 64) * 2 - 1)
     assert logit.shape == (2,)

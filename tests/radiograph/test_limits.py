@@ -90,6 +90,14 @@ def test_a_text_chunk_bomb_costs_nothing(save: Any, picture: np.ndarray) -> None
     assert np.array_equal(radiograph.pixels, picture)
 
 
+def test_a_jpeg_of_endless_scans_is_refused(save: Any, picture: np.ndarray) -> None:
+    data = save(picture, "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert read(data[:-2] + scan * 50 + data[-2:]).shape == picture.shape
+    with pytest.raises(RadiographError, match="more than 200 scans"):
+        read(data[:-2] + scan * 300 + data[-2:])
+
+
 def test_a_tiff_whose_lengths_lie_is_refused() -> None:
     lying = _tiff_header(100, 100).replace(struct.pack("<HHII", 279, 4, 1, 100), struct.pack("<HHII", 279, 4, 1, 2**31))
     with pytest.raises(RadiographError, match="truncated"):

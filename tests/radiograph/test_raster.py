@@ -263,6 +263,10 @@ def test_an_animation_is_no_radiograph(picture: np.ndarray, save: Any) -> None:
     assert np.array_equal(read(webp, frame=1).pixels, 255 - picture)
     with pytest.raises(RadiographError, match="holds 2 frames"):
         read(save(pages[0], "PNG", save_all=True, append_images=pages[1:]))
+    animated = save(pages[0], "PNG", save_all=True, append_images=pages[1:])
+    assert np.array_equal(read(animated, frame=0).pixels, picture)
+    with pytest.raises(RadiographError, match="has no frame 1"):
+        read(animated, frame=1)
     with pytest.raises(RadiographError, match="has no frame 1; it holds 1"):
         read(save(picture, "JPEG"), frame=1)
 

@@ -15,7 +15,13 @@ STRONG = Augmentation(
 def test_a_view_follows_from_seed_picture_and_number_alone() -> None:
     draws = [
         draw_affine(STRONG, 64, 96, view_generator(seed, sha, view))
-        for seed, sha, view in [(0, "a" * 64, 1), (0, "a" * 64, 1), (1, "a" * 64, 1), (0, "b" * 64, 1), (0, "a" * 64, 2)]
+        for seed, sha, view in [
+            (0, "a" * 64, 1),
+            (0, "a" * 64, 1),
+            (1, "a" * 64, 1),
+            (0, "b" * 64, 1),
+            (0, "a" * 64, 2),
+        ]
     ]
     np.testing.assert_array_equal(draws[0], draws[1])
     assert all(not np.allclose(draws[0], other) for other in draws[2:])

@@ -15,8 +15,8 @@ def test_a_recipe_that_ships_loads_and_comes_back_from_its_own_toml(name: str) -
 
 @pytest.mark.parametrize("name", ["seed", "callus", "demo"])
 def test_a_recipe_that_ships_names_and_comments_every_field(name: str) -> None:
-    import dataclasses  # noqa: PLC0415
-    import tomllib  # noqa: PLC0415
+    import dataclasses
+    import tomllib
 
     values = tomllib.loads((recipes.shipped_folder() / f"{name}.toml").read_text(encoding="utf-8"))
     assert set(values) == {field.name for field in dataclasses.fields(recipes.Recipe)}
@@ -42,7 +42,12 @@ def test_all_problems_are_named_at_once() -> None:
         recipes.parse(text, where="mine.toml")
     message = str(caught.value)
     assert message.startswith("mine.toml: ")
-    for part in ("unknown key sed", 'head.kind is \'tall\'; expected "pooled"', "head.dropout", "unknown key frozen.epoch"):
+    for part in (
+        "unknown key sed",
+        "head.kind is 'tall'; expected \"pooled\"",
+        "head.dropout",
+        "unknown key frozen.epoch",
+    ):
         assert part in message
 
 

@@ -40,6 +40,11 @@ def command(data: Path, recipe: Path, out: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "callus", *map(str, words), "--accelerator", "cpu"]
 
 
+def epochs_of(run: Path) -> list[dict[str, str]]:
+    with (run / "epochs.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
 def recipe_file(folder: Path, recipe: Recipe) -> Path:
     with whole_file(folder / "recipe.toml", "w") as file:
         file.write(recipe.to_toml())
@@ -51,7 +56,7 @@ def test_the_run_folder_holds_what_the_design_says(finished: Path, small: Recipe
     assert names >= {"recipe.toml", "manifest.parquet", "epochs.csv", "curves.png", "events", "last", "best"}
     assert names >= {"environment.json", "bundle"}
     assert recipes.load(finished / "recipe.toml") == small
-    rows = list(csv.DictReader((finished / "epochs.csv").open()))
+    rows = epochs_of(finished)
     assert [row["phase"] for row in rows] == ["frozen", "frozen", "tuning"]
     assert json.loads((finished / "environment.json").read_text())["versions"]["torch"] == torch.__version__
     assert not [path for path in finished.rglob("*") if path.name.endswith(".part")]
@@ -87,12 +92,14 @@ def test_a_trunk_from_the_cache_learns_what_a_trunk_run_afresh_learns(
         out = tmp_path / f"views{views}"
         options = Options(accelerator="cpu", cache=tmp_path)
         train(simulated, recipes.override(recipe, {"frozen.cache_views": views}), out, options=options)
-        rows = list(csv.DictReader((out / "epochs.csv").open()))
+        rows = epochs_of(out)
         accuracies.append([float(row["training_loss"]) for row in rows])
     np.testing.assert_allclose(accuracies[0], accuracies[1], rtol=5e-3)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, simulated: Path, small: Recipe, finished: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_weights(
+    tmp_path: Path, simulated: Path, small: Recipe, finished: Path
+) -> None:
     out = tmp_path / "run"
     call = command(simulated, recipe_file(tmp_path, small), out)
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -110,7 +117,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, simulated: Pat
     for name, value in whole.items():
         assert torch.equal(killed[name], value), name
     epochs = [
-        [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader((run / "epochs.csv").open())]
+        [{key: value for key, value in row.items() if key != "seconds"} for row in epochs_of(run)]
         for run in (out, finished)
     ]
     assert epochs[0] == epochs[1]
@@ -125,7 +132,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, simulated: Path, sm
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(call, capture_output=True, text=True, timeout=300, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        rows = list(csv.DictReader((out / "epochs.csv").open()))
+        rows = epochs_of(out)
         losses.append([[float(row[key]) for key in ("training_loss", "validation_loss")] for row in rows])
         assert (out / "bundle" / "model.onnx").exists()
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)

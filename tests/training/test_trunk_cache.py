@@ -73,7 +73,7 @@ def test_the_longest_unused_features_make_room_and_those_in_use_stay(tmp_path: P
         cache = TrunkCache(tmp_path, name, SHAPES)
         cache.append([("a", 0)], records(1))
         cache.close()
-        import os  # noqa: PLC0415
+        import os
 
         os.utime(tmp_path / name, (age, age))
     held = TrunkCache(tmp_path, "held", SHAPES)

@@ -26,8 +26,11 @@ def main() -> NoReturn:
         # The base class is what files that cannot be written raise; the rest tells of input that does not fit.
         failed = type(error) in (CallusError, FetchError, TrainingError)
         _leave(f"callus: {error}", FAILED if failed else WRONG_USE)
-    except KeyboardInterrupt:
-        _leave("callus: stopped; what was finished is kept, nothing half-written stays", STOPPED)
+    except SystemExit as left:
+        # typer turns Ctrl-C into an exit of its own, without a word.
+        if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
+            _leave("callus: stopped; what was finished is kept, nothing half-written stays", STOPPED)
+        raise
     except BrokenPipeError:
         # The reader of our output has gone (callus … | head): not an error of ours.
         sys.stderr.close()

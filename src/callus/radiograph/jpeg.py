@@ -24,6 +24,8 @@ _METADATA: Final = frozenset(range(0xE1, 0xF0)) - {_ADOBE} | {0xFE, END}
 # Inside coded data 0xFF is followed by 0 or a restart marker (JPEG) or by a byte under 0x80 (JPEG-LS).
 _MARKER: Final = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 _MAX_SEGMENTS: Final = 100_000
+_MAX_SCANS: Final = 200
+"""A progressive JPEG has about ten; each costs a pass over the picture, however few bytes it takes in the file."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def _colours(named: bytes, transform: int, *, jfif: bool) -> Literal["YCbCr", "R
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Each marker with where its segment begins and ends; stops behind the end marker, or where the data end."""
     position = 2
+    scans = 0
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, position)
         if found is None:
@@ -138,6 +141,11 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == END:
             yield marker, start, position
             return
+        scans += marker == SCAN
+        if scans > _MAX_SCANS:
+            raise RadiographError(
+                f"is a JPEG of more than {_MAX_SCANS} scans", hint="check that the file is not hostile"
+            )
         # Where even the length is cut off, the segment ends beyond the data in any case.
         position += max(2, int.from_bytes(data[position : position + 2], "big"))
         yield marker, start, position

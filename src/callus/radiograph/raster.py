@@ -107,7 +107,8 @@ def missing_rows(pixels: NDArray[np.uint8], *, sequential: bool) -> tuple[NDArra
 
 def _png(data: bytes, frame: int | None) -> Decoded:
     parsed = png.parse(data)
-    limits.check_frame(1 if frame == 0 else parsed.frames, frame)
+    # Of an animation only the first picture, the one that every viewer shows, is read.
+    limits.check_frame(parsed.frames if frame is None else 1, frame)
     if parsed.depth == _DEEP and parsed.colour:
         # Pillow takes 16 bit colour down to 8; OpenCV keeps it.
         pixels, is_grey = _from_opencv(parsed.stream)

@@ -161,23 +161,18 @@ def parse(data: bytes, place: int) -> Tiff:
     notes: tuple[str, ...] = ()
     if needed > len(data):
         body, notes = _pad(data, needed, offsets, counts, compression=one(COMPRESSION, 1))
-    entries.pop(ORIENTATION, None)
+    turned = entries.pop(ORIENTATION, None)
     return Tiff(
         width,
         height,
         bits,
         samples,
         one(PHOTOMETRIC, 1),
-        _orientation(reader, place),
+        int(turned.values[0]) if turned is not None and isinstance(turned.values[0], int) else 1,
         one(SAMPLE_FORMAT, 1),
         _rewrite(reader, body, entries),
         notes,
     )
-
-
-def _orientation(reader: _Reader, place: int) -> int:
-    entry = reader.entries(place)[0].get(ORIENTATION)
-    return int(entry.values[0]) if entry is not None and isinstance(entry.values[0], int) else 1
 
 
 def _pad(

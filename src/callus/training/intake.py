@@ -55,7 +55,7 @@ def take_in(data: Path | pd.DataFrame, recipe: Recipe, *, fold: tuple[int, int] 
             frame = _check_files(frame, threads)
     else:
         frame = data.copy()
-    lines = _left_out(frame)
+    lines = [*frame.attrs.get("remarks", []), *_left_out(frame)]
     dataset.check_trainable(frame)
     if fold is not None:
         frame = assign_fold(frame, k=fold[1], test_fold=fold[0] - 1, seed=recipe.seed)

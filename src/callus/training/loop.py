@@ -88,13 +88,14 @@ def fit(
     The network ends with the weights that the recipe keeps (best or last).
     """
     state, saved = run.read_state()
+    events = run.open_events(state.epoch) if fabric.is_global_zero else None
     # What earlier phases changed has to be in the network before later ones go on from it.
     weights.put(network, {name[8:]: value for name, value in saved.items() if name.startswith("network.")})
     while state.phase < len(phases) and not state.finished:
         phase = phases[state.phase]
         if state.phase_epoch == 0 and state.phase > 0 and run.best.exists():
             weights.put(network, run.read_best())
-        fit_phase(fabric, network, phase, recipe, run, state, saved, say)
+        fit_phase(fabric, network, phase, recipe, run, state, saved, events, say)
         saved = {}
         state.phase, state.phase_epoch = state.phase + 1, 0
         state.since_better, state.plateau = 0, 1.0
@@ -103,6 +104,8 @@ def fit(
         if fabric.is_global_zero:
             run.write_state(state, {f"network.{name}": value for name, value in weights.moving(network).items()})
             run.draw_curves(state.history, now=True)
+    if events is not None:
+        events.close()
     fabric.barrier()
     weights.put(network, run.read_best())
     return state
@@ -116,6 +119,7 @@ def fit_phase(
     run: RunFolder,
     state: State,
     saved: dict[str, Tensor],
+    events: Any,
     say: Callable[[str], None],
 ) -> None:
     """Train one phase, epoch by epoch; each ends with validation and a state that a stopped run goes on from."""
@@ -180,6 +184,9 @@ def fit_phase(
         weights.put(network, own)
         if fabric.is_global_zero:
             say(_line(row, phase))
+            for name, value in row.items():
+                if isinstance(value, float):
+                    events.add_scalar(name.replace("_", "/", 1), value, state.epoch)
             run.write_state(state, _tensors(network, optimiser, average))
             run.draw_curves(state.history)
         fabric.barrier()

@@ -110,6 +110,12 @@ class RunFolder:
         """What :meth:`write_best` kept."""
         return _open(self.best)[0]
 
+    def open_events(self, epoch: int) -> Any:
+        """A TensorBoard writer that goes on behind ``epoch``; what a stopped run wrote of later ones is dropped."""
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - a second, and only one process needs it
+
+        return SummaryWriter(str(self.path / "events"), purge_step=epoch + 1)
+
     def draw_curves(self, history: list[dict[str, Any]], *, now: bool = False) -> None:
         """Draw ``curves.png``; not more often than every 20 seconds, unless ``now``."""
         if not history or (not now and time.monotonic() - self._curves_drawn < _CURVES_EVERY_S):
