@@ -34,7 +34,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
 ) -> None:
-    r"""Identify bone fractures in radiographs.
+    """Identify bone fractures in radiographs.
 
     \b
     Examples:

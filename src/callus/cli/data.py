@@ -61,7 +61,7 @@ def manifest(
       callus data manifest radiographs/ --out manifest.parquet
       callus data manifest scans/ --labels scans.csv --out manifest.csv
       callus data manifest bones/ --positive cracked --negative fine --out manifest.parquet
-    """  # noqa: D301 - click\'s mark against re-wrapping
+    """
     from callus.dataset import build_manifest, write_manifest
 
     _check_name(out)
@@ -91,7 +91,7 @@ def split(
       callus data split manifest.parquet --out split.parquet
       callus data split manifest.parquet --test 0.15 --val 0.15 --seed 7 --out split.parquet
       callus data split manifest.parquet --folds 5 --out folds.parquet
-    """  # noqa: D301 - click\'s mark against re-wrapping
+    """
     from callus.dataset import load, write_manifest
     from callus.dataset import split as splitting
 
@@ -125,7 +125,7 @@ def fetch(
     Examples:
       callus data fetch fracatlas --out datasets
       callus data fetch grazpedwri --out datasets --accept-licence
-    """  # noqa: D301 - click\'s mark against re-wrapping
+    """
     from callus.dataset.fetch import fetch as fetch_set
 
     def accept(public: PublicSet) -> bool:

@@ -32,7 +32,7 @@ def demo(
     count: Annotated[int, typer.Option(min=60, help="How many radiographs to simulate.")] = 900,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
 ) -> None:
-    r"""Go the whole way on simulated radiographs: simulate, split, train, evaluate, identify; ends with a page.
+    """Go the whole way on simulated radiographs: simulate, split, train, evaluate, identify; ends with a page.
 
     Takes under three minutes on two cores and no network. OUT gets index.html (open it in a browser), data/,
     manifest.parquet, run/ (with the bundle), report/ and identified/.

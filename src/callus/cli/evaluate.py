@@ -24,7 +24,7 @@ def evaluate(
     pictures: Annotated[int, typer.Option(min=0, help="At most how many pictures the page shows.")] = 48,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
 ) -> None:
-    r"""Run a model over a split and write its figures, its predictions and a page of pictures.
+    """Run a model over a split and write its figures, its predictions and a page of pictures.
 
     OUT gets report.html (open it in a browser), metrics.json and predictions.parquet, one row a file.
 

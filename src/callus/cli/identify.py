@@ -71,7 +71,7 @@ def identify(
     Examples:
       callus identify wrist.dcm --model runs/mine
       callus identify xrays/ --model mine.callus --out pictures --json findings.json
-    """  # noqa: D301 - click's mark for "leave these lines alone" is the backspace itself
+    """
     inputs, failed = gather(paths, out)
     if not inputs and not failed:
         raise RadiographError(

@@ -43,7 +43,7 @@ def train(
     cache_limit: Annotated[str, typer.Option(help="How much disk trunk features may take.")] = "20GB",
     threads: Annotated[int, typer.Option(min=0, help="Threads that read pictures; 0: one a core.")] = 0,
 ) -> None:
-    r"""Train a network; the run folder ends with a bundle that the other verbs take.
+    """Train a network; the run folder ends with a bundle that the other verbs take.
 
     The data are split by group (radiograph, study, patient), never by file; a split that they bring is kept. A
     stopped run goes on with --resume and ends with the same weights.

@@ -42,7 +42,7 @@ def read(source: str | os.PathLike[str] | bytes, *, frame: int | None = None, st
         data = limits.load(source)
         kind, decoded = _decode(data, frame, strict=strict)
     except RadiographError as error:
-        raise RadiographError(error.what, where=where, hint=error.hint) from error.__cause__
+        raise RadiographError(limits.one_line(error.what, 400), where=where, hint=error.hint) from error.__cause__
     except MemoryError as error:
         raise RadiographError("does not fit into memory", where=where, hint="reduce it") from error
     except Exception as error:  # hostile bytes can make a decoder raise anything at all

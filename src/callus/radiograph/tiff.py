@@ -144,7 +144,9 @@ def parse(data: bytes, place: int) -> Tiff:
     check_size(width, height)
     bits = tuple(numbers.get(BITS, (1,)))
     if not 1 <= samples <= 8 or max(bits) > 64 or len(bits) > samples:  # noqa: PLR2004 - beyond any picture
-        raise RadiographError(f"is a TIFF of {samples} samples with {bits} bits a pixel; expected 1 to 4 of up to 32")
+        raise RadiographError(
+            f"is a TIFF of {samples} samples of {max(bits)} bits a pixel; expected 1 to 4 of up to 32"
+        )
     if one(COMPRESSION, 1) == _OLD_JPEG:
         raise RadiographError("is a TIFF of the withdrawn JPEG kind (compression 6)", hint="export it again")
     offsets = numbers.get(STRIP_OFFSETS) or numbers.get(TILE_OFFSETS) or ()

@@ -1,0 +1,47 @@
+"""The docs hold: generated help is fresh, links lead somewhere, the Python page's examples run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", GENERATE["pages"](), ids=lambda page: page.name)
+def test_generated_help_is_fresh(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert GENERATE["generated"](text) == text, "run `make docs`"
+
+
+def test_every_verb_has_its_page() -> None:
+    verbs = {path.stem for path in (ROOT / "src" / "callus" / "cli").glob("*.py")} - {"__init__", "app"}
+    assert {page.stem for page in GENERATE["pages"]()} == verbs
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from callus.dataset.simulated import simulate
+
+    tiny = runpy.run_path(str(ROOT / "tests" / "tiny_bundle.py"))
+    simulate(tmp_path / "radiographs", 40, seed=1)
+    tiny["write_tiny_bundle"](tmp_path / "runs" / "mine" / "bundle")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) >= 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/python.md", "exec"), names)  # noqa: S102 - our own page
+    assert (tmp_path / "wrist.png").stat().st_size > 0
+    assert (tmp_path / "report" / "report.html").exists()
