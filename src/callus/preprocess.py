@@ -107,7 +107,7 @@ def fit_pixels(radiograph: Radiograph, spec: InputSpec) -> NDArray[np.uint8] | N
         radiograph.pixels, (columns, rows), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
     )
     if (rows, columns) == (spec.height, spec.width):
-        return np.asarray(resized)
+        return resized  # type: ignore[return-value]  # OpenCV keeps the dtype; its stubs do not say so
     canvas = np.zeros((spec.height, spec.width), dtype=radiograph.pixels.dtype)
     canvas[top : top + rows, left : left + columns] = resized
     return canvas

@@ -276,7 +276,7 @@ def test_full_size(identify: Callable[..., Answer], xrays: Path, tmp_path: Path)
 def test_a_packed_bundle_and_a_run_folder_will_do(
     identify: Callable[..., Answer], bundle: Path, xrays: Path, tmp_path: Path
 ) -> None:
-    from callus.bundle import pack  # noqa: PLC0415
+    from callus.bundle import pack
 
     shutil.copytree(bundle, tmp_path / "run" / "bundle")
     lines = {

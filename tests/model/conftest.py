@@ -40,7 +40,7 @@ def keras_may_warn() -> Iterator[None]:
 @contextmanager
 def keras_keeps_float64() -> Iterator[None]:
     """Outside TensorFlow, Keras' type promotion turns float64 to float32, which its batch norm asks for in between."""
-    from keras.src.backend.common import dtypes  # noqa: PLC0415 - after its backend is set
+    from keras.src.backend.common import dtypes
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
@@ -53,7 +53,7 @@ def keras(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     with pytest.MonkeyPatch.context() as patch, keras_may_warn():
         patch.setenv("KERAS_BACKEND", "torch")
         patch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
-        import keras  # noqa: PLC0415 - after its backend is set
+        import keras
     assert keras.backend.backend() == "torch"
     return keras
 
@@ -61,7 +61,7 @@ def keras(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 @pytest.fixture(scope="session")
 def save_legacy(keras: ModuleType) -> Callable[[Any, Path], Path]:
     """``save_legacy(model, file)`` writes weights as Keras wrote those that it publishes."""
-    from keras.src.legacy.saving import legacy_h5_format  # noqa: PLC0415 - after its backend is set
+    from keras.src.legacy.saving import legacy_h5_format
 
     def save(model: Any, file: Path) -> Path:
         with h5py.File(file, "w") as opened, keras_may_warn():

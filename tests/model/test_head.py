@@ -65,7 +65,7 @@ def test_every_parameter_learns_from_an_image_and_its_place() -> None:
         loss.backward()
         with torch.no_grad():
             for value in head.parameters():
-                value -= 0.01 * value.grad
+                value.sub_(0.01 * value.grad)
     silent = [name for name, value in head.named_parameters() if value.grad is None or not value.grad.abs().sum()]
     # A convolution's bias in front of batch norm would be silent; there is none.
     assert silent == []

@@ -371,7 +371,7 @@ def not_kept(cache: Path) -> bool:
 
 
 def test_what_is_fetched_is_the_file_that_keras_names(keras: Any) -> None:
-    from keras.src.applications import mobilenet_v2, resnet  # noqa: PLC0415 - after its backend is set
+    from keras.src.applications import mobilenet_v2, resnet
 
     for name in ("resnet50v2", "resnet101v2", "resnet152v2"):
         assert PUBLISHED[name].md5 == resnet.WEIGHTS_HASHES[name][1]
@@ -490,7 +490,7 @@ def test_the_cache_is_where_callus_cache_says(
 
 
 def test_the_bar_ends_at_the_true_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    from contextlib import ExitStack, contextmanager  # noqa: PLC0415 - only here
+    from contextlib import ExitStack, contextmanager
 
     shown: list[int] = []
 

@@ -278,7 +278,7 @@ def test_titles() -> None:
 
 
 def test_the_bundles_hash_tells_bundles_apart(bundle: Path, tmp_path: Path) -> None:
-    from callus.identify import Identifier  # noqa: PLC0415
+    from callus.identify import Identifier
 
     other = TINY["write_tiny_bundle"](tmp_path / "other", name="other")
     assert bundle_digest(Identifier(bundle)) == bundle_digest(Identifier(bundle))

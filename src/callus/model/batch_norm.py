@@ -22,7 +22,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         count = torch.tensor(float(input.numel() // input.shape[1]), dtype=input.dtype, device=input.device)
         own = torch.cat([input.sum((0, 2, 3)), (input * input).sum((0, 2, 3)), count[None]])
         # all_reduce of torch.distributed.nn carries gradients, the plain one does not.
-        total = collectives.all_reduce(own)
+        total: Tensor = collectives.all_reduce(own)  # type: ignore[no-untyped-call]
         channels = input.shape[1]
         n = total[-1]
         mean = total[:channels] / n
@@ -34,4 +34,5 @@ class BatchNorm2d(nn.BatchNorm2d):
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * (n / (n - 1).clamp_min(1)), momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return input * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        normalised: Tensor = input * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return normalised

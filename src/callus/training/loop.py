@@ -71,7 +71,8 @@ class Whole(nn.Module):
 
     def forward(self, pictures: Tensor) -> Answer:
         """(B, 3, H, W) → the answer."""
-        answer: Answer = self.network.head(*self.network.head.collect(self.network.trunk(pictures)))
+        scales = self.network.trunk(pictures.contiguous(memory_format=torch.channels_last))
+        answer: Answer = self.network.head(*self.network.head.collect(scales))
         return answer
 
 
@@ -137,49 +138,18 @@ def fit_phase(
         average.values = {
             name[8:]: v for name, v in saved.items() if name.startswith("average.") and name[8:] != "steps"
         }
-    module, wrapped = fabric.setup(Whole(network) if phase.stages else network.head, optimiser)
+    module, wrapped = fabric.setup(network.head if phase.training.cached else Whole(network), optimiser)
 
-    label = phase.training.examples.label
-    per_epoch = steps_of(label, choice)
     while state.phase_epoch < phase.epochs and not _stops(state, choice):
         started = time.monotonic()
-        order = epoch_order(label, choice, recipe.seed, state.epoch)
         weights.set_modes(network, training=True)
-        totals = np.zeros(3)  # loss, right answers, pictures
-        with progress(f"{phase.name}, epoch {state.phase_epoch + 1} of {phase.epochs}", len(order)) as advance:
-            batches = phase.training.batches(order, state.epoch, rank=fabric.global_rank, world=fabric.world_size)
-            for step, batch in enumerate(batches):
-                torch.manual_seed(step_seed(recipe.seed, state.epoch, step) + fabric.global_rank)
-                factor = rate_factor(
-                    choice, state.plateau, state.phase_epoch * per_epoch + step, phase.epochs * per_epoch
-                )
-                for group in optimiser.param_groups:
-                    group["lr"] = group["rate"] * factor
-                batch = _to(batch, fabric)  # noqa: PLW2901
-                answer = module(*batch.inputs)
-                loss = loss_of(answer, batch, choice)
-                wrapped.zero_grad()
-                fabric.backward(loss * batch.share)
-                wrapped.step()
-                average.update(network)
-                count = len(batch.label)
-                right = ((answer.logit.detach() > 0) == (batch.label > 0.5)).sum().item()  # noqa: PLR2004
-                totals += (float(loss.detach()) * count, right, count)
-                advance(choice.batch, f"loss {totals[0] / totals[2]:.3f}")
-        totals = summed(fabric, torch.from_numpy(totals))
-        trained = time.monotonic()
+        trained = train_epoch(fabric, network, (module, wrapped), phase, recipe, state, average)
+        seconds = round(time.monotonic() - started, 2)
         own = weights.snapshot(network)
         if choice.ema:
             weights.put(network, average.values)
-        row = {
-            "epoch": state.epoch + 1,
-            "phase": phase.name,
-            "training_loss": totals[0] / totals[2],
-            "training_accuracy": totals[1] / totals[2],
-            **validate(fabric, network, phase, choice),
-            "rate": phase.rate * factor,
-            "seconds": round(trained - started, 2),
-        }
+        row = {"epoch": state.epoch + 1, "phase": phase.name, **trained}
+        row |= {**validate(fabric, network, phase, choice), "seconds": seconds}
         _finish_epoch(fabric, network, row, run, state, choice)
         weights.put(network, own)
         if fabric.is_global_zero:
@@ -190,6 +160,63 @@ def fit_phase(
             run.write_state(state, _tensors(network, optimiser, average))
             run.draw_curves(state.history)
         fabric.barrier()
+
+
+def train_epoch(
+    fabric: Fabric,
+    network: FractureNet,
+    wrapped: tuple[Any, Any],
+    phase: Phase,
+    recipe: Recipe,
+    state: State,
+    average: weights.Average,
+) -> dict[str, float]:
+    """One epoch of steps.
+
+    Args:
+        fabric: the processes.
+        network: whose weights are averaged.
+        wrapped: fabric's module (inputs to :class:`Answer`) and optimiser.
+        phase: gives the batches.
+        recipe: gives the rates and the seed.
+        state: which epoch it is.
+        average: taken along after each step.
+
+    Returns:
+        Mean loss and accuracy while training, over all processes, and the last learning rate of the head.
+    """
+    choice = recipe.optimisation
+    module, optimiser = wrapped
+    label = phase.training.examples.label
+    order = epoch_order(label, choice, recipe.seed, state.epoch)
+    per_epoch = steps_of(label, choice)
+    totals = np.zeros(3)  # loss, right answers, pictures
+    factor = 0.0
+    with progress(f"{phase.name}, epoch {state.phase_epoch + 1} of {phase.epochs}", len(order)) as advance:
+        batches = phase.training.batches(order, state.epoch, rank=fabric.global_rank, world=fabric.world_size)
+        for step, drawn in enumerate(batches):
+            torch.manual_seed(step_seed(recipe.seed, state.epoch, step) + fabric.global_rank)
+            done = state.phase_epoch * per_epoch + step
+            factor = rate_factor(choice, state.plateau, done, phase.epochs * per_epoch)
+            for group in optimiser.param_groups:
+                group["lr"] = group["rate"] * factor
+            batch = _to(drawn, fabric)
+            answer = module(*batch.inputs)
+            loss = loss_of(answer, batch, choice)
+            optimiser.zero_grad()
+            fabric.backward(loss * batch.share)
+            optimiser.step()
+            average.update(network)
+            count = len(batch.label)
+            right = ((answer.logit.detach() > 0) == (batch.label > 0.5)).sum().item()  # noqa: PLR2004 - 0 or 1
+            totals += (float(loss.detach()) * count, right, count)
+            advance(choice.batch, f"loss {totals[0] / totals[2]:.3f}")
+    loss_sum, right, count = summed(fabric, torch.from_numpy(totals))
+    return {
+        "training_loss": float(loss_sum / count),
+        "training_accuracy": float(right / count),
+        "rate": phase.rate * factor,
+    }
 
 
 def loss_of(answer: Answer, batch: Batch, choice: Optimisation) -> Tensor:
