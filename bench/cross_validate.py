@@ -1,8 +1,8 @@
-"""Pooled k-fold figures of a recipe, by group: train on each fold's rest, evaluate the fold, pool the predictions.
+r"""Pooled k-fold figures of a recipe, by group: train on each fold's rest, evaluate the fold, pool the predictions.
 
 Prints one JSON line. Folds that are finished are not trained again, so a stopped run goes on.
 
-    python bench/cross_validate.py --data ../shared/data/fracatlas --trunk mobilenet_v2 \\
+    python bench/cross_validate.py --data ../shared/data/fracatlas --trunk mobilenet_v2 \
         --weights ../shared/weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5 --out runs/folds
 """
 

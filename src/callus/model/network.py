@@ -21,12 +21,16 @@ class FractureNet(nn.Module):
 
     The forward pass is what a bundle holds; training calls ``trunk`` and ``head`` apart, so that a frozen trunk's
     features can come from a cache.
+
+    Attributes:
+        fresh_trunk: whether the trunk began from random weights, so that its batch norm has to learn its statistics.
     """
 
     def __init__(self, trunk: Trunk, head: Head) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
+        self.fresh_trunk = True
 
     def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Answer a batch.

@@ -97,6 +97,8 @@ def train(
         RecipeError, DatasetError, WeightsError, TrainingError: as their names say.
     """
     keep_freed_memory()
+    # A frozen trunk from random weights lets activations fade into denormals, which are many times slower.
+    torch.set_flush_denormal(True)
     options = options or Options()
     threads = options.threads or len(os.sched_getaffinity(0))
     run = RunFolder(Path(out))
@@ -185,11 +187,17 @@ def _network(chosen: Recipe) -> FractureNet:
         dropout=chosen.head.dropout,
         location=chosen.head.location,
     )
-    if chosen.trunk.weights != "none":
+    if chosen.trunk.weights == "none":
+        # Keras' momentum for MobileNetV2 (0.999) is for ImageNet's million steps; here there are hundreds.
+        for layer in network.trunk.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.momentum = 0.1
+    else:
         path = Path(chosen.trunk.weights)
         if not path.is_file():
             raise TrainingError("the trunk's weights are not there any more", where=path, hint="put them back")
         imagenet.load_weights(network.trunk, path)
+        network.fresh_trunk = False
     return network
 
 

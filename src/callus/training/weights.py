@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,9 +27,14 @@ def set_modes(network: FractureNet, *, training: bool) -> None:
     """Put the head into training or evaluation mode; the trunk stays in evaluation mode.
 
     The trunk's batch norm keeps its ImageNet statistics: batches of a few radiographs are a poor estimate of new
-    ones, and weights whose batch norm is folded away would break in training mode.
+    ones, and weights whose batch norm is folded away would break in training mode. A trunk from random weights has
+    no statistics worth keeping: the batch norm of its unfrozen stages learns (``network.fresh_trunk``).
     """
     network.trunk.eval()
+    if training and network.fresh_trunk:
+        for layer in network.trunk.modules():
+            if isinstance(layer, nn.BatchNorm2d) and layer.weight.requires_grad:
+                layer.train()
     network.head.train(training)
 
 
@@ -40,9 +46,11 @@ def set_layout(network: FractureNet, layout: torch.memory_format) -> None:
 
 
 def moving(network: FractureNet) -> dict[str, Tensor]:
-    """What training changes: parameters that learn, and the head's batch norm statistics; the tensors themselves."""
+    """What training changes: parameters that learn, and statistics of batch norm; the tensors themselves."""
     changed: dict[str, Tensor] = {name: value for name, value in network.named_parameters() if value.requires_grad}
     changed |= {f"head.{name}": value for name, value in network.head.named_buffers()}
+    if network.fresh_trunk:
+        changed |= {f"trunk.{name}": value for name, value in network.trunk.named_buffers()}
     return changed
 
 
