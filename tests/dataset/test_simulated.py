@@ -204,3 +204,13 @@ def test_refuses_what_makes_no_sense(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"thesis\.txt"):
         simulate(tmp_path / "mine", 1)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def test_plain_fractures_are_wide_displaced_and_close_up() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_fracture(rng, 0.0, 10.0, splinted=True, plain=True) for _ in range(60)]
+    assert min(fracture.gap for fracture in drawn) >= 3
+    assert min(np.hypot(*fracture.step) for fracture in drawn) >= 3
+    usual, plain = draw_patient(4, 0), draw_patient(4, 0, plain=True)
+    assert plain.limb.field < usual.limb.field
+    assert plain.label == usual.label

@@ -56,7 +56,7 @@ def demo(
         typer.echo(f"{len(took)}/{len(COMMANDS)} {what} ({took[-1]:.1f} s)")
 
     started = time.monotonic()
-    frame = simulate(out / "data", count, seed=seed)
+    frame = simulate(out / "data", count, seed=seed, plain=True)
     done(f"simulated {len(frame)} radiographs of {frame['patient'].nunique()} patients", started)
 
     started = time.monotonic()

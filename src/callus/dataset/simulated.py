@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 SIZE: Final = (320, 256)
 """Height and width that pictures vary about, pixels."""
 LIMB_STREAM, FRACTURE_STREAM, VIEW_STREAM = range(3)
+CLOSE_UP: Final = 0.72
+"""How much smaller the field of a plain picture is."""
 BOX_MARGIN: Final = 2.5
 """How far around a fracture its outline is drawn, mm."""
 
@@ -90,7 +92,9 @@ class SimulatedRadiograph:
     view: str
 
 
-def simulate(out: Path, count: int, *, seed: int = 0, size: tuple[int, int] = SIZE) -> pd.DataFrame:
+def simulate(
+    out: Path, count: int, *, seed: int = 0, size: tuple[int, int] = SIZE, plain: bool = False
+) -> pd.DataFrame:
     """Write simulated radiographs with their manifest.
 
     ``out`` gets ``images/*.png`` (8 bit, grey; names tell nothing) and ``manifest.parquet``. One or more views of a
@@ -101,6 +105,7 @@ def simulate(out: Path, count: int, *, seed: int = 0, size: tuple[int, int] = SI
         count: how many pictures.
         seed: of everything drawn.
         size: height and width that the pictures' sizes vary about, pixels.
+        plain: close-ups of fractures that anyone would see (wide, displaced), for a network that has a minute to learn.
 
     Returns:
         The manifest, with absolute paths.
@@ -117,7 +122,7 @@ def simulate(out: Path, count: int, *, seed: int = 0, size: tuple[int, int] = SI
     _check_ours(out)
     with whole_folder(out) as folder:
         (folder / "images").mkdir()
-        work = list(islice(_all_views(seed), count))
+        work = list(islice(_all_views(seed, plain=plain), count))
         with ThreadPoolExecutor(2) as pool:  # OpenCV and numpy leave the interpreter's lock for most of it
             jobs = pool.map(lambda one: _write(folder, one[0], one[1], size), work)
             rows = list(track(jobs, "simulating radiographs", total=count))
@@ -125,9 +130,17 @@ def simulate(out: Path, count: int, *, seed: int = 0, size: tuple[int, int] = SI
     return read_manifest(out / "manifest.parquet")
 
 
-def draw_patient(seed: int, number: int) -> Patient:
-    """Draw patient ``number``; of two neighbours (2k, 2k + 1) one has a fracture, so that classes are even."""
+def draw_patient(seed: int, number: int, *, plain: bool = False) -> Patient:
+    """Draw a patient; of two neighbours (2k, 2k + 1) one has a fracture, so that classes are even.
+
+    Args:
+        seed: of everything drawn.
+        number: whom to draw.
+        plain: see :func:`simulate`.
+    """
     limb = draw_limb(_stream(seed, number, LIMB_STREAM))
+    if plain:
+        limb = replace(limb, field=CLOSE_UP * limb.field)
     rng = _stream(seed, number, FRACTURE_STREAM)
     coin = int(_stream(seed, number // 2, FRACTURE_STREAM, 1).integers(2))
     fractures: list[Fracture | None] = [None] * len(limb.shafts)
@@ -140,7 +153,8 @@ def draw_patient(seed: int, number: int) -> Patient:
             shaft = limb.shafts[bone]
             # Not in the joint itself, where the model of a bone is too plain to break.
             where = min(at + rng.normal(0, 6), shaft.end - 14)
-            fractures[bone] = draw_fracture(rng, float(where), shaft.radius, splinted=len(broken) < len(limb.shafts))
+            splinted = len(broken) < len(limb.shafts)
+            fractures[bone] = draw_fracture(rng, float(where), shaft.radius, splinted=splinted, plain=plain)
         if len(broken) > 1:  # the far parts hang together
             first = fractures[broken[0]]
             fractures = [f and first and replace(f, step=first.step, bend=first.bend, shortened=0.0) for f in fractures]
@@ -294,9 +308,9 @@ def _stream(*key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
-def _all_views(seed: int) -> Iterator[tuple[Patient, int]]:
+def _all_views(seed: int, *, plain: bool) -> Iterator[tuple[Patient, int]]:
     for number in counting():
-        patient = draw_patient(seed, number)
+        patient = draw_patient(seed, number, plain=plain)
         for view in range(len(patient.views)):
             yield patient, view
 

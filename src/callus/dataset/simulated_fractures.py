@@ -110,7 +110,9 @@ class Fracture:
         return float(np.mean([surface.at for surface in self.surfaces]))
 
 
-def draw_fracture(rng: np.random.Generator, at: float, radius: float, *, splinted: bool) -> Fracture:
+def draw_fracture(
+    rng: np.random.Generator, at: float, radius: float, *, splinted: bool, plain: bool = False
+) -> Fracture:
     """Draw a fracture.
 
     Args:
@@ -118,14 +120,17 @@ def draw_fracture(rng: np.random.Generator, at: float, radius: float, *, splinte
         at: where along the bone, mm.
         radius: of the bone there, mm.
         splinted: a whole bone beside this one holds the fragments, so that they hardly move.
+        plain: as anyone would see it: a wide gap, always displaced.
     """
     kind = KINDS[int(rng.choice(len(KINDS), p=(0.3, 0.3, 0.2, 0.2)))]
     surfaces = _MAKERS[kind](rng, at, radius)
     gap = float(rng.uniform(0.5, 1.1) if rng.random() < 0.15 else rng.uniform(1.0, 2.8))  # noqa: PLR2004
-    if kind != "comminuted" and rng.random() < 0.3:  # noqa: PLR2004 - not displaced: only a line is seen
+    if plain:
+        gap = max(2 * gap, 3.0)
+    elif kind != "comminuted" and rng.random() < 0.3:  # noqa: PLR2004 - not displaced: only a line is seen
         return Fracture(kind, surfaces, gap)
     most = 0.35 if splinted else 0.8
-    step = rng.uniform(0.1, most) * radius
+    step = rng.uniform(0.3 if plain else 0.1, most) * radius
     way = rng.uniform(0, 2 * np.pi)
     bend = np.deg2rad(rng.uniform(1, 4 if splinted else 14))
     bend_way = rng.uniform(0, 2 * np.pi)

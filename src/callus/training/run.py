@@ -117,9 +117,12 @@ def train(
 
     if fabric.is_global_zero and not (resume and run.manifest.exists()):
         chosen = _resolved(recipe, trunk, weights, overrides or {})
+        run.check_free()
+        if chosen.trunk.weights != "imagenet":  # a file that is not there is said before the data are read
+            imagenet.resolve(chosen.trunk.name, chosen.trunk.weights)
+        taken = take_in(data, chosen, fold=fold, threads=threads)
         weights_file = imagenet.resolve(chosen.trunk.name, chosen.trunk.weights)
         run.begin({"fold": fold, **{key: str(value) for key, value in vars(options).items()}})
-        taken = take_in(data, chosen, fold=fold, threads=threads)
         for line in taken.lines:
             tell(line)
         chosen = _fitted(chosen, taken.frame, weights_file)

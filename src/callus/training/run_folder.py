@@ -76,17 +76,23 @@ class RunFolder:
         self.best = path / "best" / "network.safetensors"
         self._curves_drawn = 0.0
 
-    def begin(self, settings: dict[str, Any]) -> None:
-        """Make the folder for a new run.
+    def check_free(self) -> None:
+        """Make sure that nothing is overwritten.
 
         Raises:
             TrainingError: something is there already.
-            CallusError: it cannot be written.
         """
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise TrainingError(
                 "is not empty", where=self.path, hint="name a new --out, or continue that run with --resume"
             )
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Make the folder for a new run.
+
+        Raises:
+            CallusError: it cannot be written.
+        """
         with whole_file(self.path / "environment.json", "w") as file:
             json.dump(_environment(settings), file, indent=2)
 

@@ -1,0 +1,41 @@
+"""Wrong use of ``callus train``: one line, exit code 2, nothing left behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from callus.cli import main
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--data", "{tmp}/nothing"], "there is no such folder or manifest"),
+        (["--data", "{tmp}/empty", "--weights", "none"], "empty"),
+        (["--data", "{tmp}/empty", "--fold", "1/2"], "--fold is '1/2'"),
+        (["--data", "{tmp}/empty", "--set", "frozen.epoch=3"], "no frozen.epoch"),
+        (["--data", "{tmp}/empty", "--set", "frozen.epochs"], "expected section.key=value"),
+        (["--data", "{tmp}/empty", "--cache-limit", "much"], "--cache-limit is 'much'"),
+        (["--data", "{tmp}/empty", "--recipe", "nobody"], "one of: callus, demo, seed"),
+        (["--data", "{tmp}/empty", "--weights", "{tmp}/none.h5"], "there is no such weights file"),
+        (["--data", "{tmp}/empty", "--trunk", "vgg"], "trunk.name is 'vgg'"),
+    ],
+)
+def test_wrong_use_is_one_line_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "run"
+    given = [word.replace("{tmp}", str(tmp_path)) for word in words]
+    monkeypatch.setattr(sys, "argv", ["callus", "train", *given, "--out", str(out)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("callus: ")
+    assert said in lines[0]
+    assert not out.exists()
