@@ -178,7 +178,14 @@ class HierarchicalHead(Head):
     """Three scales fused top-down, then residual blocks and pooling from the finest scale to the coarsest."""
 
     def __init__(
-        self, channels: tuple[int, int, int], width: int, dense: Sequence[int], dropout: float, *, location: bool
+        self,
+        channels: tuple[int, int, int],
+        width: int,
+        dense: Sequence[int],
+        dropout: float,
+        *,
+        location: bool,
+        location_gain: float = 0.0,
     ) -> None:
         super().__init__()
         self.reduce = nn.ModuleList(Reduce(count, width) for count in channels)
@@ -187,8 +194,8 @@ class HierarchicalHead(Head):
         self.dense = DenseLayers(width, dense, dropout)
         self.map_kind = "location" if location else "gradcam"
         self.map_stride = 16 if location else 32
-        # How loudly the location map speaks in the image's logit; 0 at first, the dense layers speak alone.
-        self.location_gain = nn.Parameter(torch.zeros(())) if location else None
+        # How loudly the location map speaks in the image's logit; learnt from where it begins.
+        self.location_gain = nn.Parameter(torch.tensor(location_gain)) if location else None
 
     def collect(self, scales: Scales) -> tuple[Tensor, ...]:
         """The three maps themselves."""

@@ -49,7 +49,14 @@ class FractureNet(nn.Module):
 
 
 def build_network(
-    trunk: str, *, head: str, width: int, dense: Sequence[int], dropout: float, location: bool
+    trunk: str,
+    *,
+    head: str,
+    width: int,
+    dense: Sequence[int],
+    dropout: float,
+    location: bool,
+    location_gain: float = 0.0,
 ) -> FractureNet:
     """A network with weights drawn from torch's generator; the trunk's ImageNet weights are loaded apart.
 
@@ -60,6 +67,7 @@ def build_network(
         dense: units of the dense layers.
         dropout: behind each dense layer.
         location: whether the hierarchical head has a logit for each place.
+        location_gain: where the weight of that logit's highest cells in the image's logit begins.
 
     Raises:
         WeightsError: no such trunk.
@@ -67,4 +75,7 @@ def build_network(
     body = build_trunk(trunk)
     if head == "pooled":
         return FractureNet(body, PooledHead(body.channels, dense, dropout))
-    return FractureNet(body, HierarchicalHead(body.channels, width, dense, dropout, location=location))
+    return FractureNet(
+        body,
+        HierarchicalHead(body.channels, width, dense, dropout, location=location, location_gain=location_gain),
+    )

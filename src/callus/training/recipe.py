@@ -22,7 +22,7 @@ from callus.preprocess import InputSpec
 class TrunkChoice:
     """Which ImageNet trunk, and where its weights come from."""
 
-    name: Literal["resnet50v2", "resnet101v2", "resnet152v2", "mobilenet_v2"] = "resnet152v2"
+    name: Literal["resnet50v2", "resnet101v2", "resnet152v2", "mobilenet_v2", "small"] = "resnet152v2"
     weights: str = "imagenet"  # "imagenet" (fetched once from Keras' address), "none", or a file in Keras' layout
 
 
@@ -34,6 +34,7 @@ class HeadChoice:
     width: int = 64  # channels of the fused maps and of the residual blocks; "pooled" has none
     dense: tuple[int, ...] = (256, 128)  # units of the dense layers
     dropout: float = 0.5  # behind each dense layer
+    location_gain: float = 0.0  # how loudly the location's highest cells speak in the image's logit at first
     location: bool = True  # a logit for each place, supervised by masks or boxes where there are any
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -27,7 +28,7 @@ from callus.training.intake import take_in
 from callus.training.loop import Phase, fit
 from callus.training.memory import keep_freed_memory
 from callus.training.run_folder import RunFolder
-from callus.training.weights import set_layout
+from callus.training.weights import set_layout, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 GIGABYTE = 1_000_000_000
 _CACHE_BATCH = 16
+_SETTLE = 64
+"""Pictures that give a fresh trunk its first batch norm statistics."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,9 @@ def train(
     rows = dataset.usable(frame)
     training = Examples(rows[rows["split"] == "train"], chosen)
     validation = Examples(rows[rows["split"] == "val"], chosen)
+    if network.fresh_trunk:
+        some = np.array_split(np.arange(len(training))[:_SETTLE], _SETTLE // _CACHE_BATCH)
+        settle(network, (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1))
     phases, cache = _phases(fabric, network, chosen, training, validation, options, threads, tell)
     fit(fabric, network, phases, chosen, run, tell)
     if cache is not None:
@@ -189,13 +195,9 @@ def _network(chosen: Recipe) -> FractureNet:
         dense=chosen.head.dense,
         dropout=chosen.head.dropout,
         location=chosen.head.location,
+        location_gain=chosen.head.location_gain,
     )
-    if chosen.trunk.weights == "none":
-        # Keras' momentum for MobileNetV2 (0.999) is for ImageNet's million steps; here there are hundreds.
-        for layer in network.trunk.modules():
-            if isinstance(layer, torch.nn.BatchNorm2d):
-                layer.momentum = 0.1
-    else:
+    if chosen.trunk.weights != "none":
         path = Path(chosen.trunk.weights)
         if not path.is_file():
             raise TrainingError("the trunk's weights are not there any more", where=path, hint="put them back")

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor
 
     from callus.model.network import FractureNet
+
+_MOMENTUM = 0.05
 
 
 def freeze(network: FractureNet, stages: int) -> None:
@@ -36,6 +38,28 @@ def set_modes(network: FractureNet, *, training: bool) -> None:
             if isinstance(layer, nn.BatchNorm2d) and layer.weight.requires_grad:
                 layer.train()
     network.head.train(training)
+
+
+@torch.no_grad()
+def settle(network: FractureNet, batches: Iterable[Tensor]) -> None:
+    """Give the batch norm of a fresh trunk the statistics of real radiographs.
+
+    Without them a random trunk in evaluation mode lets its activations fade away, and a head on it learns nothing.
+
+    Args:
+        network: its trunk is left in evaluation mode.
+        batches: (B, 3, H, W) each, as the trunk takes them.
+    """
+    # Keras' momentum for MobileNetV2 (0.999) is for ImageNet's million steps; here there are hundreds.
+    layers = [layer for layer in network.trunk.modules() if isinstance(layer, nn.BatchNorm2d)]
+    network.trunk.train()
+    for number, batch in enumerate(batches):
+        for layer in layers:
+            layer.momentum = 1 / (number + 1)  # a plain mean over the batches
+        network.trunk(batch)
+    for layer in layers:
+        layer.momentum = _MOMENTUM
+    network.trunk.eval()
 
 
 def set_layout(network: FractureNet, layout: torch.memory_format) -> None:
