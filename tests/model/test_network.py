@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 
 from callus.model.network import build_network
+from callus.model.trunks import build_trunk
 
 
 def test_the_network_answers_with_logit_map_and_features() -> None:
@@ -23,3 +24,12 @@ def test_the_pooled_network_has_a_map_at_stride_32() -> None:
     assert where.shape == (1, 3, 2)
     assert network.head.map_kind == "gradcam"
     assert logit.shape == (1,)
+
+
+def test_the_small_trunk_has_three_scales_and_can_be_unfrozen_whole() -> None:
+    trunk = build_trunk("small").eval()
+    with torch.inference_mode():
+        scales = trunk(torch.rand(2, 3, 64, 96))
+    assert [tuple(part.shape[1:]) for part in scales] == [(48, 8, 12), (72, 4, 6), (96, 2, 3)]
+    staged = {id(value) for _, modules in trunk.stages() for module in modules for value in module.parameters()}
+    assert staged == {id(value) for value in trunk.parameters()}
