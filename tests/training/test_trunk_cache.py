@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -18,8 +21,21 @@ def records(count: int, seed: int = 0) -> list[torch.Tensor]:
     return [torch.randn((count, *shape), generator=generator).half() for shape in SHAPES]
 
 
-def test_what_is_kept_comes_back_in_any_order_and_from_another_process_files(tmp_path: Path) -> None:
-    first, second = TrunkCache(tmp_path, "k", SHAPES), TrunkCache(tmp_path, "k", SHAPES)
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[..., TrunkCache]]:
+    """Open caches that are closed when the test ends."""
+    with ExitStack() as stack:
+
+        def make(key: str = "k", shapes: list[tuple[int, ...]] = SHAPES) -> TrunkCache:
+            return stack.enter_context(closing(TrunkCache(tmp_path, key, shapes)))
+
+        yield make
+
+
+def test_what_is_kept_comes_back_in_any_order_and_from_another_process_files(
+    opened: Callable[..., TrunkCache],
+) -> None:
+    first, second = opened(), opened()
     one, two = records(2, seed=1), records(1, seed=2)
     first.append([("a", 0), ("b", -1)], one)
     second.append([("a", 1)], two)
@@ -31,18 +47,20 @@ def test_what_is_kept_comes_back_in_any_order_and_from_another_process_files(tmp
         torch.testing.assert_close(part, torch.stack([whole_two[0], whole_one[1], whole_one[0]]), rtol=0, atol=0)
 
 
-def test_half_a_record_that_a_killed_process_left_does_not_count(tmp_path: Path) -> None:
-    cache = TrunkCache(tmp_path, "k", SHAPES)
+def test_half_a_record_that_a_killed_process_left_does_not_count(
+    tmp_path: Path, opened: Callable[..., TrunkCache]
+) -> None:
+    cache = opened()
     cache.append([("a", 0), ("b", 0)], records(2))
     cache.close()
     (data,) = (tmp_path / "k").glob("*.f16")
     data.write_bytes(data.read_bytes()[:-1])
-    again = TrunkCache(tmp_path, "k", SHAPES)
+    again = opened()
     assert again.missing([("a", 0), ("b", 0)]) == [("b", 0)]
 
 
-def test_values_beyond_float16_are_cut_not_infinite(tmp_path: Path) -> None:
-    cache = TrunkCache(tmp_path, "k", [(1,)])
+def test_values_beyond_float16_are_cut_not_infinite(opened: Callable[..., TrunkCache]) -> None:
+    cache = opened(shapes=[(1,)])
     cache.append([("a", 0)], [torch.tensor([[1e6]])])
     cache.refresh()
     assert cache.read([("a", 0)])[0].item() == 65504
@@ -68,19 +86,18 @@ def test_the_limit_lowers_the_views_and_then_refuses() -> None:
         affordable_views(4, pictures=10, validation=5, record_bytes=100, limit=1_400)
 
 
-def test_the_longest_unused_features_make_room_and_those_in_use_stay(tmp_path: Path) -> None:
+def test_the_longest_unused_features_make_room_and_those_in_use_stay(
+    tmp_path: Path, opened: Callable[..., TrunkCache]
+) -> None:
     for age, name in enumerate(["old", "held", "new"]):
-        cache = TrunkCache(tmp_path, name, SHAPES)
+        cache = opened(name)
         cache.append([("a", 0)], records(1))
         cache.close()
-        import os
-
         os.utime(tmp_path / name, (age, age))
-    held = TrunkCache(tmp_path, "held", SHAPES)
+    opened("held")
     os.utime(tmp_path / "held", (1, 1))
     size = sum(file.stat().st_size for file in (tmp_path / "new").iterdir())
     clear_others(tmp_path, "mine", need=size, limit=3 * size)
     assert {path.name for path in tmp_path.iterdir()} == {"held", "new"}
     clear_others(tmp_path, "mine", need=size, limit=size)
     assert {path.name for path in tmp_path.iterdir()} == {"held"}
-    held.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,9 +149,8 @@ def train(
         some = np.array_split(np.arange(len(training))[:_SETTLE], _SETTLE // _CACHE_BATCH)
         settle(network, (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1))
     phases, cache = _phases(fabric, network, chosen, training, validation, options, threads, tell)
-    fit(fabric, network, phases, chosen, run, tell)
-    if cache is not None:
-        cache.close()
+    with nullcontext() if cache is None else closing(cache):
+        fit(fabric, network, phases, chosen, run, tell)
     if fabric.is_global_zero:
         plain = Pictures(validation, chosen.optimisation.batch, threads)
         bundle = export_bundle(network, plain, chosen, _origin(chosen, frame), run.bundle, run.path.name or "run")
