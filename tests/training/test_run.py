@@ -23,6 +23,7 @@ from callus.identify import Identifier
 from callus.training import Options, train
 from callus.training import recipe as recipes
 from callus.training.recipe import Recipe
+from callus.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,32 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, simulated: Path, sm
         losses.append([[float(row[key]) for key in ("training_loss", "validation_loss")] for row in rows])
         assert (out / "bundle" / "model.onnx").exists()
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-3)
+
+
+def test_a_limit_that_lowers_the_views_is_written_into_the_recipe(
+    tmp_path: Path, simulated: Path, small: Recipe
+) -> None:
+    quick = recipes.override(small, {"frozen.epochs": 1, "frozen.cache_views": 3, "tuning.epochs": 0})
+    probe = train(simulated, quick, tmp_path / "wide", options=Options(accelerator="cpu", cache=tmp_path / "cache"))
+    assert recipes.load(probe / "recipe.toml").frozen.cache_views == 3
+    frame = usable(read_manifest(probe / "manifest.parquet"))
+    counts = frame["split"].value_counts()
+    record = (8 * 8 * 32 + 4 * 4 * 96 + 2 * 2 * 1280) * 2  # bytes of MobileNetV2's maps at 64 x 64
+    limit = int(record * (2.5 * counts["train"] + counts["val"]))
+    options = Options(accelerator="cpu", cache=tmp_path / "cache", cache_limit=limit)
+    narrow = train(simulated, quick, tmp_path / "narrow", options=options)
+    assert recipes.load(narrow / "recipe.toml").frozen.cache_views == 2
+
+
+def test_a_run_killed_before_it_had_a_manifest_begins_anew(tmp_path: Path, simulated: Path, small: Recipe) -> None:
+    out = tmp_path / "run"
+    RunFolder(out).begin({})
+    quick = recipes.override(small, {"frozen.epochs": 1, "frozen.cache_views": 1, "tuning.epochs": 0})
+    options = Options(accelerator="cpu", cache=tmp_path / "cache")
+    with pytest.raises(TrainingError, match="--resume"):
+        train(simulated, quick, out, options=options)
+    train(simulated, quick, out, resume=True, options=options)
+    assert (out / "bundle").exists()
 
 
 def test_a_folder_that_is_not_empty_is_left_alone(finished: Path, simulated: Path, small: Recipe) -> None:

@@ -121,7 +121,7 @@ def train(
 
     if fabric.is_global_zero and not (resume and run.manifest.exists()):
         chosen = _resolved(recipe, trunk, weights, overrides or {})
-        run.check_free()
+        run.check_free(resume=resume)
         if chosen.trunk.weights != "imagenet":  # a file that is not there is said before the data are read
             imagenet.resolve(chosen.trunk.name, chosen.trunk.weights)
         taken = take_in(data, chosen, fold=fold, threads=threads)
@@ -148,18 +148,26 @@ def train(
     if network.fresh_trunk:
         some = np.array_split(np.arange(len(training))[:_SETTLE], _SETTLE // _CACHE_BATCH)
         settle(network, (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1))
-    phases, cache = _phases(fabric, network, chosen, training, validation, options, threads, tell)
+    phases, cache, views = _phases(fabric, network, chosen, training, validation, options, threads, tell)
+    if fabric.is_global_zero and views != chosen.frozen.cache_views:
+        # The recipe says what was done, and a resumed run does the same under another limit.
+        with whole_file(run.recipe, "w") as file:
+            file.write(replace(chosen, frozen=replace(chosen.frozen, cache_views=views)).to_toml())
     with nullcontext() if cache is None else closing(cache):
         fit(fabric, network, phases, chosen, run, tell)
     if fabric.is_global_zero:
         plain = Pictures(validation, chosen.optimisation.batch, threads)
         bundle = export_bundle(network, plain, chosen, _origin(chosen, frame), run.bundle, run.path.name or "run")
-        figures = bundle.info["figures"][0]
-        auc = "not defined" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
-        tell(f"validation AUROC {auc} ({figures['n']} files, measured with the bundle's engine)")
+        tell(_validated(bundle.info["figures"][0]))
         tell(f"bundle: {run.bundle}")
     fabric.barrier()
     return run.path
+
+
+def _validated(figures: Mapping[str, Any]) -> str:
+    """What the bundle came to on validation, as a line for people."""
+    auc = "not defined" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
+    return f"validation AUROC {auc} ({figures['n']} files, measured with the bundle's engine)"
 
 
 def _resolved(
@@ -215,11 +223,11 @@ def _phases(
     options: Options,
     threads: int,
     tell: Callable[[str], None],
-) -> tuple[list[Phase], trunk_cache.TrunkCache | None]:
-    """The recipe's phases, with the trunk cache filled where the frozen phase wants one."""
+) -> tuple[list[Phase], trunk_cache.TrunkCache | None, int]:
+    """The recipe's phases, the trunk cache (filled) where the frozen phase wants one, and the views that it holds."""
     batch = chosen.optimisation.batch
     fresh = Pictures(training, batch, threads), Pictures(validation, batch, threads)
-    phases, cache = [], None
+    phases, cache, views = [], None, chosen.frozen.cache_views
     if chosen.frozen.epochs and chosen.frozen.cache_views:
         cache, views = _open_cache(fabric, network, chosen, training, validation, options, tell)
         wanted = [(training, range(views)), (validation, [PLAIN])]
@@ -231,7 +239,7 @@ def _phases(
     if chosen.tuning.epochs:
         tuning = chosen.tuning
         phases.append(Phase("tuning", tuning.epochs, tuning.stages, tuning.rate, tuning.trunk_rate, *fresh))
-    return phases, cache
+    return phases, cache, views
 
 
 def _open_cache(

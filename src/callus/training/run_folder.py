@@ -70,18 +70,24 @@ class RunFolder:
         self.path = path
         self.recipe = path / "recipe.toml"
         self.manifest = path / "manifest.parquet"
+        self.environment = path / "environment.json"
         self.curves = path / "curves.png"
         self.bundle = path / "bundle"
         self.last = path / "last" / "state.safetensors"
         self.best = path / "best" / "network.safetensors"
         self._curves_drawn = 0.0
 
-    def check_free(self) -> None:
+    def check_free(self, *, resume: bool) -> None:
         """Make sure that nothing is overwritten.
+
+        Args:
+            resume: a run of ours that was killed before it had its manifest begins anew in its folder.
 
         Raises:
             TrainingError: something is there already.
         """
+        if resume and self.environment.exists():
+            return
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise TrainingError(
                 "is not empty", where=self.path, hint="name a new --out, or continue that run with --resume"
@@ -93,7 +99,7 @@ class RunFolder:
         Raises:
             CallusError: it cannot be written.
         """
-        with whole_file(self.path / "environment.json", "w") as file:
+        with whole_file(self.environment, "w") as file:
             json.dump(_environment(settings), file, indent=2)
 
     def write_state(self, state: State, tensors: dict[str, Tensor]) -> None:
