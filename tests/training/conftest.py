@@ -37,5 +37,6 @@ def small() -> Recipe:
         "frozen.cache_views": 2,
         "tuning.epochs": 1,
         "tuning.stages": 1,
+        "tuning.crop": 0,
     }
     return recipes.override(recipes.load("callus"), {**SMALL, **changes})

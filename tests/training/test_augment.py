@@ -32,7 +32,7 @@ def test_no_strength_leaves_the_picture_as_it_is() -> None:
     pixels = np.random.default_rng(0).integers(0, 65536, (40, 56)).astype(np.uint16)
     affine = draw_affine(plain, 40, 56, view_generator(0, "c" * 64, 0))
     np.testing.assert_allclose(affine, [[1, 0, 0], [0, 1, 0]], atol=1e-12)
-    np.testing.assert_array_equal(warp(pixels, affine, plain), pixels)
+    np.testing.assert_array_equal(warp(pixels, affine, plain, *pixels.shape), pixels)
     unit = (pixels / 65535).astype(np.float32)
     np.testing.assert_array_equal(vary_grey(unit, plain, view_generator(0, "c" * 64, 0)), unit)
 
@@ -43,7 +43,7 @@ def test_a_mark_moves_to_where_the_affine_says() -> None:
         affine = draw_affine(choice, 200, 160, view_generator(3, "d" * 64, number))
         pixels = np.zeros((200, 160), np.uint8)
         pixels[95:104, 72:81] = 255  # centred on (x 76, y 99)
-        moved = warp(pixels, affine, choice).astype(np.float64)
+        moved = warp(pixels, affine, choice, *pixels.shape).astype(np.float64)
         rows, columns = np.indices(moved.shape)
         centre = np.array([(moved * columns).sum(), (moved * rows).sum()]) / moved.sum()
         np.testing.assert_allclose(centre, affine @ (76, 99, 1), atol=0.1)

@@ -60,6 +60,8 @@ def test_all_problems_are_named_at_once() -> None:
         ("optimisation.ema", 1.0, "optimisation.ema"),
         ("splitting.test", 0.95, "nothing to train on"),
         ("optimisation.batch", 0, "optimisation.batch"),
+        ("tuning.crop", 100, "multiple of 32"),
+        ("tuning.crop", 32, "at least 64"),
     ],
 )
 def test_a_value_out_of_its_range_is_an_error(name: str, value: object, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
@@ -29,6 +30,8 @@ def main() -> NoReturn:
     except SystemExit as left:
         # typer turns Ctrl-C into an exit of its own, without a word.
         if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):
+            if os.environ.get("LOCAL_RANK", "0") != "0":  # one of several processes that the same Ctrl-C stopped
+                sys.exit(STOPPED)
             _leave("callus: stopped; what was finished is kept, nothing half-written stays", STOPPED)
         raise
     except BrokenPipeError:

@@ -12,21 +12,31 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     torch's own ``SyncBatchNorm`` runs on GPUs only. With this one, two processes on any hardware learn what one
     process learns from the same batch. In evaluation, and in one process, it is ``nn.BatchNorm2d`` itself.
+
+    Attributes:
+        shared: whether processes share their batches; False where all of them see the same one.
     """
+
+    shared = True
+
+    def processes(self) -> int:
+        """How many processes the batch is spread over."""
+        if not self.shared or not distributed.is_available() or not distributed.is_initialized():
+            return 1
+        return distributed.get_world_size()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is torch's
         """(B, C, h, w) → the same."""
-        shared = self.training and distributed.is_available() and distributed.is_initialized()
-        if not shared or distributed.get_world_size() == 1:
+        if not self.training or self.processes() == 1:
             return super().forward(input)
         count = torch.tensor(float(input.numel() // input.shape[1]), dtype=input.dtype, device=input.device)
-        own = torch.cat([input.sum((0, 2, 3)), (input * input).sum((0, 2, 3)), count[None]])
-        # all_reduce of torch.distributed.nn carries gradients, the plain one does not.
-        total: Tensor = collectives.all_reduce(own)  # type: ignore[no-untyped-call]
-        channels = input.shape[1]
+        # all_reduce of torch.distributed.nn carries gradients, the plain one does not. Two rounds, because the mean of
+        # squares less the square of the mean cancels: maps of a trunk without batch norm are far from 0.
+        total = _summed(torch.cat([input.sum((0, 2, 3)), count[None]]))
         n = total[-1]
-        mean = total[:channels] / n
-        variance = total[channels:-1] / n - mean * mean
+        mean = total[:-1] / n
+        centred = input - mean[:, None, None]
+        variance = _summed((centred * centred).sum((0, 2, 3))) / n
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
             if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
@@ -34,5 +44,10 @@ class BatchNorm2d(nn.BatchNorm2d):
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * (n / (n - 1).clamp_min(1)), momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        normalised: Tensor = input * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
-        return normalised
+        return centred * scale[:, None, None] + self.bias[:, None, None]
+
+
+def _summed(own: Tensor) -> Tensor:
+    """The sum over all processes, with its gradient."""
+    total: Tensor = collectives.all_reduce(own)  # type: ignore[no-untyped-call]
+    return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from callus.model import batch_norm
 
@@ -32,9 +32,7 @@ class BatchNorm2d(batch_norm.BatchNorm2d):
         """Normalise (B, C, H, W); in training mode by the batch, which then moves the statistics."""
         if not self.training or self.running_var is None or self.momentum is None:
             return super().forward(x)
-        n = x.numel() // x.shape[1]
-        if distributed.is_available() and distributed.is_initialized():
-            n *= distributed.get_world_size()
+        n = x.numel() // x.shape[1] * self.processes()
         stored = self.running_var
         self.running_var = stored.clone()  # torch keeps it for the backward pass: what it keeps must not change
         try:

@@ -13,11 +13,16 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from callus.training.recipe import Augmentation
 
 _BORDER = {"black": cv2.BORDER_CONSTANT, "nearest": cv2.BORDER_REPLICATE}
+
+AIMED = 0.8
+"""How often a crop of a fractured picture is cut about a fracture; the other crops show its sound parts as well."""
 
 
 def view_generator(seed: int, sha256: str, view: int) -> np.random.Generator:
@@ -52,11 +57,47 @@ def draw_affine(choice: Augmentation, height: int, width: int, generator: np.ran
     return np.hstack([linear, offset[:, np.newaxis]])
 
 
+def draw_window(
+    picture: NDArray[np.float64],
+    fractures: Sequence[NDArray[np.float64]],
+    side: int,
+    height: int,
+    width: int,
+    generator: np.random.Generator,
+) -> tuple[int, int]:
+    """Draw a square window of a varied view: most times about a fracture where there is one, else anywhere.
+
+    Args:
+        picture: float64 (4, 2), the corners (x, y) of the radiograph in the view, in order round it.
+        fractures: their outlines (n, 2) in the view.
+        side: of the window, at most ``height`` and ``width``.
+        height: of the view.
+        width: of the view.
+        generator: what to draw from.
+
+    Returns:
+        Left and top of the window, which lies inside the view.
+    """
+    # Drawn whether used or not, as in vary_grey.
+    aimed, which, u, v = generator.random(4)
+    if fractures and aimed < AIMED:
+        outline = fractures[int(which * len(fractures))]
+        # The fracture comes to lie anywhere in the window but its outer tenth.
+        middle = (outline.min(0) + outline.max(0)) / 2 + (np.array([u, v]) - 0.5) * 0.8 * side
+    else:
+        middle = picture[0] + u * (picture[1] - picture[0]) + v * (picture[3] - picture[0])
+    corner = np.clip(np.round(middle - side / 2), 0, (width - side, height - side))
+    return int(corner[0]), int(corner[1])
+
+
 def warp(
-    pixels: NDArray[np.uint8] | NDArray[np.uint16], affine: NDArray[np.float64], choice: Augmentation
+    pixels: NDArray[np.uint8] | NDArray[np.uint16],
+    affine: NDArray[np.float64],
+    choice: Augmentation,
+    height: int,
+    width: int,
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Move a picture (height, width) by ``affine``; the dtype stays."""
-    height, width = pixels.shape
+    """Move a picture by ``affine`` onto a canvas (height, width); the dtype stays."""
     # OpenCV keeps the dtype; its stubs do not say so.
     return cv2.warpAffine(  # type: ignore[return-value]
         pixels, affine, (width, height), flags=cv2.INTER_LINEAR, borderMode=_BORDER[choice.fill]

@@ -13,7 +13,7 @@ import torch
 
 from callus.preprocess import CHANNELS, fit_affine, fit_pixels, prepare
 from callus.radiograph import read
-from callus.training.augment import draw_affine, vary_grey, view_generator, warp
+from callus.training.augment import draw_affine, draw_window, vary_grey, view_generator, warp
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +37,7 @@ class Batch:
 
     Attributes:
         inputs: what the network or the head takes, one tensor or several, (B, …) each.
-        label: float32 (B,), 1 fractured, 0 not.
+        label: float32 (B,), 1 fractured, 0 not; of crops, whether a fracture crosses the crop.
         mask: float32 (B, 1, H / 16, W / 16), 1 where a fracture crosses the cell.
         located: float32 (B,), 1 where the mask is known: unfractured pictures and those with masks or boxes.
         share: how much of the global batch this process has, times the number of processes: the weight of its loss.
@@ -51,10 +51,18 @@ class Batch:
 
 
 class Examples:
-    """The rows of one split, as the network takes them."""
+    """The rows of one split, as the network takes them.
 
-    def __init__(self, rows: pd.DataFrame, recipe: Recipe) -> None:
+    Args:
+        rows: of a manifest, usable ones.
+        recipe: input size, augmentation and seed.
+        crop: side in pixels, a multiple of 32, of the window that is cut from each varied view; 0 takes the whole. A
+            crop is labelled fractured where a fracture crosses it, so every fractured row has to have an outline.
+    """
+
+    def __init__(self, rows: pd.DataFrame, recipe: Recipe, crop: int = 0) -> None:
         self.recipe = recipe
+        self.crop = crop
         self.paths = [str(path) for path in rows["path"]]
         self.sha256 = [str(value) for value in rows["sha256"]]
         self.label = rows["label"].to_numpy(dtype=np.int64)
@@ -70,7 +78,7 @@ class Examples:
         return len(self.paths)
 
     def picture(self, index: int, view: int) -> NDArray[np.float32]:
-        """One view of a picture: float32 (height, width) in the network's range.
+        """One view of a picture: float32 (height, width), of a crop (crop, crop), in the network's range.
 
         Raises:
             RadiographError: the file cannot be read any more.
@@ -80,29 +88,41 @@ class Examples:
         if view == PLAIN:
             return np.asarray(prepare(radiograph, spec).array[0])
         pixels = fit_pixels(radiograph, spec)
-        generator = view_generator(self.recipe.seed, self.sha256[index], view)
-        pixels = warp(pixels, draw_affine(choice, spec.height, spec.width, generator), choice)
+        moved, (height, width), generator = self._varied(index, view)
+        pixels = warp(pixels, moved, choice, height, width)
         unit = vary_grey(pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max), choice, generator)
         return np.asarray(unit * np.float32(spec.high - spec.low) + np.float32(spec.low), dtype=np.float32)
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:
         """Where the fractures are in a view: float32 (H / 16, W / 16), 1 where one crosses the cell, else 0."""
-        spec = self.recipe.input
-        cells = np.zeros((spec.height // 16, spec.width // 16), dtype=np.float32)
-        if not self._outlines[index]:
-            return cells
-        to_input = np.vstack([fit_affine(*self._shapes[index], spec), (0, 0, 1)])
-        to_input = np.linalg.inv(to_input)
+        height, width = self.recipe.input.height, self.recipe.input.width
+        moved = np.eye(2, 3)
         if view != PLAIN:
-            generator = view_generator(self.recipe.seed, self.sha256[index], view)
-            moved = draw_affine(self.recipe.augmentation, spec.height, spec.width, generator)
-            to_input = np.vstack([moved, (0, 0, 1)]) @ to_input
-        canvas = np.zeros((spec.height, spec.width), dtype=np.uint8)
+            moved, (height, width), _ = self._varied(index, view)
+        canvas = np.zeros((height, width), dtype=np.uint8)
         for outline in self._outlines[index]:
-            points = outline @ to_input[:2, :2].T + to_input[:2, 2]
+            points = _moved(moved, self._in_input(index, outline))
             cv2.fillPoly(canvas, [np.round(points).astype(np.int32)], color=(1,))
-        cells[:] = canvas.reshape(cells.shape[0], 16, cells.shape[1], 16).max((1, 3))
-        return cells
+        return np.asarray(canvas.reshape(height // 16, 16, width // 16, 16).max((1, 3)), dtype=np.float32)
+
+    def _in_input(self, index: int, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (n, 2) of the original as points of the network's plain input."""
+        to_original = np.vstack([fit_affine(*self._shapes[index], self.recipe.input), (0, 0, 1)])
+        return _moved(np.linalg.inv(to_original)[:2], points)
+
+    def _varied(self, index: int, view: int) -> tuple[NDArray[np.float64], tuple[int, int], np.random.Generator]:
+        """The map (2, 3) from the plain input to a view, the view's size, and the generator to go on drawing from."""
+        spec = self.recipe.input
+        generator = view_generator(self.recipe.seed, self.sha256[index], view)
+        moved = draw_affine(self.recipe.augmentation, spec.height, spec.width, generator)
+        if not self.crop:
+            return moved, (spec.height, spec.width), generator
+        height, width = self._shapes[index]
+        whole = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)], dtype=np.float64)
+        outlines = [_moved(moved, self._in_input(index, outline)) for outline in (whole, *self._outlines[index])]
+        left, top = draw_window(outlines[0], outlines[1:], self.crop, spec.height, spec.width, generator)
+        moved[:, 2] -= left, top
+        return moved, (self.crop, self.crop), generator
 
     def targets(
         self, indices: Sequence[int] | NDArray[np.int64], views: Sequence[int]
@@ -110,8 +130,9 @@ class Examples:
         """Label, mask and located of some views, as :class:`Batch` has them."""
         masks = np.stack([self.mask(index, view) for index, view in zip(indices, views, strict=True)])[:, np.newaxis]
         chosen = np.asarray(indices)
+        label = masks.max((1, 2, 3)) if self.crop else self.label[chosen].astype(np.float32)
         return (
-            torch.from_numpy(self.label[chosen].astype(np.float32)),
+            torch.from_numpy(label),
             torch.from_numpy(masks),
             torch.from_numpy(self.located[chosen].astype(np.float32)),
         )
@@ -139,6 +160,11 @@ def ahead(jobs: Iterable[In], work: Callable[[In], Out], threads: int) -> Iterat
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _moved(affine: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points (n, 2) moved by an affine map (2, 3)."""
+    return points @ affine[:, :2].T + affine[:, 2]
 
 
 def _outlines(polygons: object, boxes: object) -> list[NDArray[np.float64]]:

@@ -96,7 +96,8 @@ def fit(
         phase = phases[state.phase]
         if state.phase_epoch == 0 and state.phase > 0 and run.best.exists():
             weights.put(network, run.read_best())
-        fit_phase(fabric, network, phase, recipe, run, state, saved, events, say)
+        most = max(phase.stages for phase in phases)
+        fit_phase(fabric, network, phase, most, recipe, run, state, saved, events, say)
         saved = {}
         state.phase, state.phase_epoch = state.phase + 1, 0
         state.since_better, state.plateau = 0, 1.0
@@ -116,6 +117,7 @@ def fit_phase(
     fabric: Fabric,
     network: FractureNet,
     phase: Phase,
+    most_stages: int,
     recipe: Recipe,
     run: RunFolder,
     state: State,
@@ -123,7 +125,10 @@ def fit_phase(
     events: Any,
     say: Callable[[str], None],
 ) -> None:
-    """Train one phase, epoch by epoch; each ends with validation and a state that a stopped run goes on from."""
+    """Train one phase, epoch by epoch; each ends with validation and a state that a stopped run goes on from.
+
+    ``most_stages`` is how many trunk stages any of the run's phases trains.
+    """
     choice = recipe.optimisation
     weights.freeze(network, phase.stages)
     groups = [{"params": list(network.head.parameters()), "rate": phase.rate}]
@@ -150,7 +155,7 @@ def fit_phase(
             weights.put(network, average.values)
         row = {"epoch": state.epoch + 1, "phase": phase.name, **trained}
         row |= {**validate(fabric, network, phase, choice), "seconds": seconds}
-        _finish_epoch(fabric, network, row, run, state, choice)
+        _finish_epoch(fabric, row, weights.kept(network, most_stages), run, state, choice)
         weights.put(network, own)
         if fabric.is_global_zero:
             say(_line(row, phase))
@@ -271,9 +276,14 @@ def validate(fabric: Fabric, network: FractureNet, phase: Phase, choice: Optimis
 
 
 def _finish_epoch(
-    fabric: Fabric, network: FractureNet, row: dict[str, Any], run: RunFolder, state: State, choice: Optimisation
+    fabric: Fabric,
+    row: dict[str, Any],
+    validated: dict[str, Tensor],
+    run: RunFolder,
+    state: State,
+    choice: Optimisation,
 ) -> None:
-    """Book an epoch: history, best weights, plateau. The network holds the weights that were validated."""
+    """Book an epoch: history, best weights (those that were validated), plateau."""
     state.epoch += 1
     state.phase_epoch += 1
     state.history.append(row)
@@ -282,7 +292,7 @@ def _finish_epoch(
     if better:
         state.best, state.best_epoch = score, state.epoch
     if fabric.is_global_zero and (better or choice.keep == "last"):
-        run.write_best(weights.moving(network), state.epoch)
+        run.write_best(validated, state.epoch)
     state.since_better += 1
     if row["validation_accuracy"] > state.best_accuracy:
         state.best_accuracy, state.since_better = row["validation_accuracy"], 0

@@ -17,6 +17,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from callus.errors import CallusError, RecipeError
 from callus.preprocess import InputSpec
 
+_SMALLEST_CROP = 64
+"""Two cells of the trunks' coarsest stride: batch norm over single cells has nothing to go by."""
+
 
 @dataclass(frozen=True)
 class TrunkChoice:
@@ -73,6 +76,7 @@ class TuningPhase:
     rate: float = 3e-4  # of the head
     trunk_rate: float = 3e-5  # of the unfrozen stages
     stages: int = 1  # how many of the trunk's last stages are unfrozen
+    crop: int = 0  # side in pixels of crops to learn from; 0, or more than the input: whole pictures
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,10 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (recipe.frozen.epochs + recipe.tuning.epochs >= 1, "frozen.epochs and tuning.epochs are both 0"),
         (recipe.frozen.cache_views >= 0, "frozen.cache_views cannot be negative"),
         (recipe.tuning.stages >= 1, "tuning.stages has to be at least 1"),
+        (
+            recipe.tuning.crop == 0 or (recipe.tuning.crop % 32 == 0 and recipe.tuning.crop >= _SMALLEST_CROP),
+            f"tuning.crop has to be 0 or a multiple of 32 and at least {_SMALLEST_CROP}",
+        ),
         (recipe.optimisation.batch >= 1, "optimisation.batch has to be at least 1"),
         (0 <= recipe.optimisation.ema < 1, "optimisation.ema has to lie in [0, 1)"),
         (recipe.optimisation.others > 0, "optimisation.others has to be above 0"),

@@ -42,6 +42,8 @@ GIGABYTE = 1_000_000_000
 _CACHE_BATCH = 16
 _SETTLE = 64
 """Pictures that give a fresh trunk its first batch norm statistics."""
+_ENOUGH_OUTLINED = 0.5
+"""Share of the fractured pictures that have to have an outline before the others are left out for the sake of crops."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,12 @@ def train(
         precision=options.precision,  # type: ignore[arg-type]
         strategy="ddp" if options.devices * options.nodes > 1 else "auto",
     )
-    fabric.launch()
 
     def tell(line: str) -> None:
         if say is not None and fabric.is_global_zero:
             say(line)
 
+    # Before other processes are started: what is refused here is then said once, and nobody waits for it.
     if fabric.is_global_zero and not (resume and run.manifest.exists()):
         chosen = _resolved(recipe, trunk, weights, overrides or {})
         run.check_free(resume=resume)
@@ -133,22 +135,40 @@ def train(
         with whole_file(run.recipe, "w") as file:
             file.write(chosen.to_toml())
         write_manifest(taken.frame, run.manifest)
-    fabric.barrier()
+    fabric.launch()
+    try:
+        fabric.barrier()
+        _train(fabric, run, options, threads, tell)
+    except RuntimeError as error:
+        if fabric.is_global_zero or "Connection closed by peer" not in str(error):
+            raise
+        raise TrainingError("this process stops because the first one did, which says why") from error
+    return run.path
+
+
+def _train(fabric: Fabric, run: RunFolder, options: Options, threads: int, tell: Callable[[str], None]) -> None:
+    """Train from the recipe and the manifest that the run folder holds to its bundle, as one of all processes."""
     chosen = recipes.load(run.recipe)
     frame = read_manifest(run.manifest)
     if run.bundle.exists():
         tell(f"{run.path} is finished; its bundle is {run.bundle}")
-        return run.path
+        return
 
     network = _network(chosen).to(fabric.device)
     set_layout(network, torch.channels_last)  # faster convolutions on CPUs and GPUs alike
     rows = dataset.usable(frame)
-    training = Examples(rows[rows["split"] == "train"], chosen)
+    learnt_from = rows[rows["split"] == "train"]
+    training = Examples(learnt_from, chosen)
+    tuned_from = training
+    if chosen.tuning.crop:  # whether a crop shows the fracture can only be told of those that are outlined
+        tuned_from = Examples(
+            learnt_from[(learnt_from["label"] == 0) | _outlined(learnt_from)], chosen, chosen.tuning.crop
+        )
     validation = Examples(rows[rows["split"] == "val"], chosen)
     if network.fresh_trunk:
         some = np.array_split(np.arange(len(training))[:_SETTLE], _SETTLE // _CACHE_BATCH)
         settle(network, (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1))
-    phases, cache, views = _phases(fabric, network, chosen, training, validation, options, threads, tell)
+    phases, cache, views = _phases(fabric, network, chosen, training, tuned_from, validation, options, threads, tell)
     if fabric.is_global_zero and views != chosen.frozen.cache_views:
         # The recipe says what was done, and a resumed run does the same under another limit.
         with whole_file(run.recipe, "w") as file:
@@ -161,7 +181,6 @@ def train(
         tell(_validated(bundle.info["figures"][0]))
         tell(f"bundle: {run.bundle}")
     fabric.barrier()
-    return run.path
 
 
 def _validated(figures: Mapping[str, Any]) -> str:
@@ -183,14 +202,22 @@ def _resolved(
 
 
 def _fitted(chosen: Recipe, frame: pd.DataFrame, weights_file: Path | None) -> Recipe:
-    """The recipe as this data set lets it be: no location where nothing tells where fractures are."""
+    """The recipe as this data set lets it be: no location and no crops where nothing tells where fractures are."""
     rows = dataset.usable(frame)
     fractured = rows[(rows["split"] == "train") & (rows["label"] == 1)]
-    located = (fractured["boxes"].str.len() > 0) | (fractured["polygons"].str.len() > 0)
+    located = _outlined(fractured)
     if chosen.head.location and (chosen.head.kind == "pooled" or not located.any()):
         chosen = replace(chosen, head=replace(chosen.head, location=False))
+    smaller = chosen.tuning.crop < min(chosen.input.height, chosen.input.width)
+    if chosen.tuning.crop and (not smaller or located.mean() < _ENOUGH_OUTLINED):
+        chosen = replace(chosen, tuning=replace(chosen.tuning, crop=0))
     where = "none" if weights_file is None else str(weights_file.resolve())
     return replace(chosen, trunk=replace(chosen.trunk, weights=where))
+
+
+def _outlined(rows: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows have a fracture's outline."""
+    return (rows["boxes"].str.len() > 0) | (rows["polygons"].str.len() > 0)
 
 
 def _network(chosen: Recipe) -> FractureNet:
@@ -219,6 +246,7 @@ def _phases(
     network: FractureNet,
     chosen: Recipe,
     training: Examples,
+    tuned_from: Examples,
     validation: Examples,
     options: Options,
     threads: int,
@@ -238,7 +266,8 @@ def _phases(
         phases.append(Phase("frozen", chosen.frozen.epochs, 0, chosen.frozen.rate, 0.0, *fresh))
     if chosen.tuning.epochs:
         tuning = chosen.tuning
-        phases.append(Phase("tuning", tuning.epochs, tuning.stages, tuning.rate, tuning.trunk_rate, *fresh))
+        crops = Pictures(tuned_from, batch, threads)
+        phases.append(Phase("tuning", tuning.epochs, tuning.stages, tuning.rate, tuning.trunk_rate, crops, fresh[1]))
     return phases, cache, views
 
 

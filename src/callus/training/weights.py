@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from callus.model.batch_norm import BatchNorm2d
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -51,14 +53,17 @@ def settle(network: FractureNet, batches: Iterable[Tensor]) -> None:
         batches: (B, 3, H, W) each, as the trunk takes them.
     """
     # Keras' momentum for MobileNetV2 (0.999) is for ImageNet's million steps; here there are hundreds.
-    layers = [layer for layer in network.trunk.modules() if isinstance(layer, nn.BatchNorm2d)]
+    layers = [layer for layer in network.trunk.modules() if isinstance(layer, BatchNorm2d)]
     network.trunk.train()
+    for layer in layers:
+        layer.shared = False  # every process sees these pictures: they agree to the last bit, whatever their number
     for number, batch in enumerate(batches):
         for layer in layers:
             layer.momentum = 1 / (number + 1)  # a plain mean over the batches
         network.trunk(batch)
     for layer in layers:
         layer.momentum = _MOMENTUM
+        layer.shared = True
     network.trunk.eval()
 
 
@@ -76,6 +81,22 @@ def moving(network: FractureNet) -> dict[str, Tensor]:
     if network.fresh_trunk:
         changed |= {f"trunk.{name}": value for name, value in network.trunk.named_buffers()}
     return changed
+
+
+def kept(network: FractureNet, stages: int) -> dict[str, Tensor]:
+    """What a run keeps of an epoch: all that moves in any of its phases, not only in the one that the epoch is of.
+
+    An epoch of the frozen phase can stay the best; what the tuning phase then did to the trunk has to be undone.
+
+    Args:
+        network: as it was validated.
+        stages: the most trunk stages that any phase trains.
+    """
+    values = moving(network)
+    for _, modules in network.trunk.stages()[:stages]:
+        ours = {id(value) for module in modules for value in module.parameters()}
+        values |= {name: value for name, value in network.named_parameters() if id(value) in ours}
+    return values
 
 
 def snapshot(network: FractureNet) -> dict[str, Tensor]:

@@ -1,0 +1,86 @@
+"""Crops of varied views: where they are cut, what they are labelled, and that mask and picture agree."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from callus import dataset
+from callus.training import recipe as recipes
+from callus.training.augment import AIMED, draw_window
+from callus.training.examples import PLAIN, Examples
+
+SIDE = 96
+BOX = [150.0, 60.0, 24.0, 40.0]
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Two pictures, 240 high and 320 wide: a fractured one that is bright in its box alone, and a dark sound one."""
+    folder = tmp_path_factory.mktemp("marked")
+    x, y, width, height = map(int, BOX)
+    for name in ("fractured", "normal"):
+        (folder / name).mkdir()
+        pixels = np.full((240, 320), 20, np.uint8)
+        if name == "fractured":
+            pixels[y : y + height, x : x + width] = 250
+        cv2.imwrite(str(folder / name / "a.png"), pixels)
+    frame = dataset.usable(dataset.load(folder)).sort_values("label", ascending=False, ignore_index=True)
+    return frame.assign(boxes=[[BOX], None], polygons=None)
+
+
+def crops(rows: pd.DataFrame) -> Examples:
+    changes: dict[str, object] = {"input.height": 192, "input.width": 256, "tuning.crop": SIDE}
+    changes |= {"augmentation.contrast": 0.0, "augmentation.brightness": 0.0, "augmentation.noise": 0.0}
+    return Examples(rows, recipes.override(recipes.load("callus"), changes), SIDE)
+
+
+def test_a_crop_is_labelled_by_what_it_shows(marked: pd.DataFrame) -> None:
+    examples = crops(marked)
+    labels = []
+    for view in range(60):
+        picture = examples.picture(0, view)
+        assert picture.shape == (SIDE, SIDE)
+        label, mask, located = examples.targets([0], [view])
+        bright = picture > 0.5
+        if mask[0, 0].any():
+            # Every bright pixel lies in a cell of the mask (but for a rim that interpolation smears).
+            cells = np.kron(mask[0, 0].numpy(), np.ones((16, 16))) > 0
+            assert (bright & ~cells).sum() <= 0.05 * bright.sum() + 2
+        assert bool(label[0]) == bool(mask.any())
+        assert bright.any() == bool(label[0]) or bright.sum() + mask.sum() <= 3
+        assert located[0] == 1
+        labels.append(float(label[0]))
+    assert AIMED - 0.15 <= np.mean(labels) < 1, "most crops show the fracture, some of them do not"
+    assert not examples.targets([1] * 20, list(range(20)))[0].any()
+
+
+def test_the_plain_view_of_crops_is_the_whole_picture(marked: pd.DataFrame) -> None:
+    examples = crops(marked)
+    assert examples.picture(0, PLAIN).shape == (192, 256)
+    assert examples.mask(0, PLAIN).shape == (12, 16)
+
+
+def test_windows_lie_inside_and_cover_the_whole_picture() -> None:
+    generator = np.random.default_rng(0)
+    corners = np.array([(0, 20), (255, 20), (255, 170), (0, 170)], dtype=np.float64)
+    seen = np.zeros((192, 256), bool)
+    for _ in range(400):
+        left, top = draw_window(corners, [], SIDE, 192, 256, generator)
+        assert 0 <= left <= 256 - SIDE
+        assert 0 <= top <= 192 - SIDE
+        seen[top : top + SIDE, left : left + SIDE] = True
+    assert seen.all()
+
+
+def test_a_window_about_a_fracture_at_the_edge_still_shows_it() -> None:
+    generator = np.random.default_rng(1)
+    corners = np.array([(0, 0), (255, 0), (255, 191), (0, 191)], dtype=np.float64)
+    fracture = np.array([(248, 180), (255, 180), (255, 191), (248, 191)], dtype=np.float64)
+    shown = 0
+    for _ in range(200):
+        left, top = draw_window(corners, [fracture], SIDE, 192, 256, generator)
+        shown += left + SIDE > 251 and top + SIDE > 185
+    assert shown >= 0.9 * AIMED * 200
