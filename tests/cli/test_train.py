@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -39,3 +40,29 @@ def test_wrong_use_is_one_line_and_leaves_nothing(
     assert lines[0].startswith("callus: ")
     assert said in lines[0]
     assert not out.exists()
+
+
+@pytest.mark.parametrize("verb", ["train", "demo"])
+def test_without_torch_it_says_what_to_install(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "data").mkdir()
+    words = ["callus", verb, "--out", str(tmp_path / "out")]
+    words += ["--data", str(tmp_path / "data")] if verb == "train" else []
+    code = f"""
+import sys
+
+class NoTorch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, NoTorch())
+sys.argv = {words!r}
+import callus.cli
+callus.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "callus: this verb needs torch, which is not installed: pip install 'callus[train]'"
+    ]
+    assert not (tmp_path / "out").exists()

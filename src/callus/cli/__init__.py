@@ -14,6 +14,8 @@ __all__ = ["app", "main"]
 WRONG_USE = 2
 FAILED = 1
 STOPPED = 130
+TRAINING_PARTS = ("h5py", "lightning_fabric", "onnx", "onnxscript", "safetensors", "tensorboard", "torch")
+"""Modules of the extra ``train``: only ``train`` and ``demo`` use them."""
 
 
 def main() -> NoReturn:
@@ -27,6 +29,10 @@ def main() -> NoReturn:
         # The base class is what files that cannot be written raise; the rest tells of input that does not fit.
         failed = type(error) in (CallusError, FetchError, TrainingError)
         _leave(f"callus: {error}", FAILED if failed else WRONG_USE)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in TRAINING_PARTS:
+            raise
+        _leave(f"callus: this verb needs {error.name}, which is not installed: pip install 'callus[train]'", WRONG_USE)
     except SystemExit as left:
         # typer turns Ctrl-C into an exit of its own, without a word.
         if isinstance(getattr(left.__context__, "__cause__", None), KeyboardInterrupt):

@@ -47,6 +47,7 @@ def demo(
     from callus.dataset.split import split
     from callus.report.demonstration import Step, identify_examples, write_page
     from callus.report.evaluation import evaluate
+    from callus.training import train  # before anything is written: it needs torch, which may not be there
 
     _clear(out)
     took = []
@@ -66,7 +67,7 @@ def demo(
     done(f"split by patient: {sizes}", started)
 
     started = time.monotonic()
-    run = _train(out, seed)
+    run = train(out / "manifest.parquet", "demo", out / "run", weights="none", overrides={"seed": seed})
     done(f"trained: {run}", started)
 
     started = time.monotonic()
@@ -84,27 +85,6 @@ def demo(
     page = write_page(out, frame, metrics, identified, steps)
     typer.echo(f"page: {page}")
     typer.echo(f"For {RESEARCH_ONLY}; simulated bones say nothing about people.")
-
-
-def _train(out: Path, seed: int) -> Path:
-    """Train the demo's small network on the manifest's split."""
-    try:
-        from callus.training import train
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("callus"):
-            raise
-        raise CallusError(
-            f"training needs the Python package {error.name!r}, which is not installed",
-            hint="install it with: pip install 'callus[train]'",
-        ) from error
-    return train(
-        data=out / "manifest.parquet",
-        recipe="demo",
-        out=out / "run",
-        trunk=None,
-        weights="none",
-        overrides={"seed": seed},
-    )
 
 
 def _clear(out: Path) -> None:
