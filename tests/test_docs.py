@@ -7,6 +7,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+import tiny_bundle
 
 ROOT = Path(__file__).parents[1]
 GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
@@ -34,9 +35,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_python_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from callus.dataset.simulated import simulate
 
-    tiny = runpy.run_path(str(ROOT / "tests" / "tiny_bundle.py"))
     simulate(tmp_path / "radiographs", 40, seed=1)
-    tiny["write_tiny_bundle"](tmp_path / "runs" / "mine" / "bundle")
+    tiny_bundle.write_tiny_bundle(tmp_path / "runs" / "mine" / "bundle")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 5

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import runpy
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny_bundle
 from PIL import Image
 
 import callus
@@ -18,12 +18,10 @@ from callus.identify import Finding, Identifier, cautions
 from callus.preprocess import InputSpec
 from callus.radiograph import Radiograph
 
-tiny = runpy.run_path(str(Path(__file__).parent / "tiny_bundle.py"))
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny["write_tiny_bundle"](tmp_path_factory.mktemp("bundle") / "tiny")
+    return tiny_bundle.write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture(scope="module")

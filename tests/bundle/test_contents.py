@@ -1,17 +1,13 @@
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
+import tiny_bundle
 from onnx import TensorProto, helper, numpy_helper
 
 from callus.bundle.contents import check_contents, check_self_contained
 from callus.errors import BundleError
-
-tiny = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
 
 
 def outside(tensor: TensorProto) -> TensorProto:
@@ -27,7 +23,7 @@ def tensor() -> TensorProto:
 
 
 def test_an_ordinary_graph_passes() -> None:
-    check_self_contained(tiny["tiny_graph"]().SerializeToString(), "x")
+    check_self_contained(tiny_bundle.tiny_graph().SerializeToString(), "x")
 
 
 def initializer(model: onnx.ModelProto) -> None:
@@ -58,7 +54,7 @@ def training(model: onnx.ModelProto) -> None:
 
 @pytest.mark.parametrize("hide", [initializer, sparse, attribute, subgraph, function, training])
 def test_external_data_is_found_wherever_it_hides(hide: object) -> None:
-    model = tiny["tiny_graph"]()
+    model = tiny_bundle.tiny_graph()
     hide(model)  # type: ignore[operator]
     with pytest.raises(BundleError, match="weights outside of itself"):
         check_self_contained(model.SerializeToString(), "x")

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import runpy
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tiny_bundle
 from onnx import TensorProto, helper
 
 from callus.bundle import Bundle, Engine, write_bundle
@@ -17,17 +17,15 @@ if TYPE_CHECKING:
 
     import onnx
 
-tiny = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
-
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    return Bundle.load(tiny["write_tiny_bundle"](tmp_path / "bundle"))
+    return Bundle.load(tiny_bundle.write_tiny_bundle(tmp_path / "bundle"))
 
 
 def with_graph(folder: Path, graph: bytes, **changes: Any) -> Bundle:
     files = {"model.onnx": graph, "MODEL_CARD.md": b"# x\n"}
-    return Bundle.load(write_bundle(folder, tiny["tiny_info"](**changes), files))
+    return Bundle.load(write_bundle(folder, tiny_bundle.tiny_info(**changes), files))
 
 
 @pytest.mark.parametrize("threads", [None, 1, 2])
@@ -98,7 +96,7 @@ def other_rank(model: onnx.ModelProto) -> None:
 def test_a_graph_that_is_not_a_bundles_is_refused(
     tmp_path: Path, spoil: Callable[[onnx.ModelProto], None], message: str
 ) -> None:
-    model = tiny["tiny_graph"]()
+    model = tiny_bundle.tiny_graph()
     spoil(model)
     with pytest.raises(BundleError, match=message):
         Engine(with_graph(tmp_path / "b", model.SerializeToString()))
@@ -106,13 +104,13 @@ def test_a_graph_that_is_not_a_bundles_is_refused(
 
 def test_sizes_that_differ_from_the_bundles_are_told_together(tmp_path: Path) -> None:
     size = {"height": 96, "width": 96, "channels": 3, "fit": "letterbox", "low": -1.0, "high": 1.0}
-    bundle = with_graph(tmp_path / "b", tiny["tiny_graph"]().SerializeToString(), input=size)
+    bundle = with_graph(tmp_path / "b", tiny_bundle.tiny_graph().SerializeToString(), input=size)
     with pytest.raises(BundleError, match=r"radiograph is .*expected \['n', 3, 96, 96\].*map is .*12, 12"):
         Engine(bundle)
 
 
 def test_a_graph_that_the_runtime_refuses_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    model = tiny["tiny_graph"]()
+    model = tiny_bundle.tiny_graph()
     model.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(BundleError, match="cannot load the graph") as refused:
         Engine(with_graph(tmp_path / "b", model.SerializeToString()))
@@ -121,7 +119,7 @@ def test_a_graph_that_the_runtime_refuses_is_one_line(tmp_path: Path, capfd: pyt
 
 
 def test_answers_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
-    graph = tiny["tiny_graph"](gain=float("inf")).SerializeToString()
+    graph = tiny_bundle.tiny_graph(gain=float("inf")).SerializeToString()
     with pytest.raises(BundleError, match="logit holds values that are no numbers"):
         Engine(with_graph(tmp_path / "b", graph)).run(np.zeros((1, 3, 64, 64), np.float32))
 

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import random
-import runpy
 import shutil
 import stat
 import struct
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tiny_bundle
 
 from callus.bundle import Bundle, pack, write_bundle
 from callus.errors import BundleError
@@ -22,12 +22,10 @@ from callus.labels import RESEARCH_ONLY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-tiny = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
-
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return tiny["write_tiny_bundle"](tmp_path / "bundle")
+    return tiny_bundle.write_tiny_bundle(tmp_path / "bundle")
 
 
 def change(bundle: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
@@ -64,7 +62,7 @@ def test_what_was_written_is_read(bundle: Path) -> None:
 
 
 def test_a_run_folder_gives_its_bundle(tmp_path: Path) -> None:
-    tiny["write_tiny_bundle"](tmp_path / "run" / "bundle")
+    tiny_bundle.write_tiny_bundle(tmp_path / "run" / "bundle")
     assert Bundle.load(tmp_path / "run").where == tmp_path / "run" / "bundle"
 
 
@@ -87,7 +85,7 @@ def test_a_deflated_archive_is_read_too(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_writing_replaces_and_leaves_nothing_behind(bundle: Path) -> None:
-    tiny["write_tiny_bundle"](bundle, name="newer")
+    tiny_bundle.write_tiny_bundle(bundle, name="newer")
     assert Bundle.load(bundle).name == "newer"
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
@@ -95,15 +93,15 @@ def test_writing_replaces_and_leaves_nothing_behind(bundle: Path) -> None:
 def test_a_bundle_that_would_not_load_is_not_written(bundle: Path) -> None:
     before = (bundle / "bundle.json").read_bytes()
     with pytest.raises(BundleError, match=r"name is '', expected a line of text"):
-        tiny["write_tiny_bundle"](bundle, name="")
+        tiny_bundle.write_tiny_bundle(bundle, name="")
     with pytest.raises(BundleError, match="cannot hold what it was given"):
-        tiny["write_tiny_bundle"](bundle, figures=[float("nan")])
+        tiny_bundle.write_tiny_bundle(bundle, figures=[float("nan")])
     with pytest.raises(BundleError, match="may not stand in a bundle"):
-        write_bundle(bundle, tiny["tiny_info"](), {"weights.pt": b"x"})
+        write_bundle(bundle, tiny_bundle.tiny_info(), {"weights.pt": b"x"})
     with pytest.raises(BundleError, match="leaves the bundle"):
-        write_bundle(bundle, tiny["tiny_info"](), {"../x.md": b"x"})
+        write_bundle(bundle, tiny_bundle.tiny_info(), {"../x.md": b"x"})
     with pytest.raises(BundleError, match=r"file is 'model\.onnx', expected one of files"):
-        write_bundle(bundle, tiny["tiny_info"](), {"MODEL_CARD.md": b"x"})
+        write_bundle(bundle, tiny_bundle.tiny_info(), {"MODEL_CARD.md": b"x"})
     assert (bundle / "bundle.json").read_bytes() == before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
 
@@ -111,7 +109,7 @@ def test_a_bundle_that_would_not_load_is_not_written(bundle: Path) -> None:
 def test_files_are_taken_from_paths(bundle: Path, tmp_path: Path) -> None:
     out = write_bundle(
         tmp_path / "copy",
-        tiny["tiny_info"](),
+        tiny_bundle.tiny_info(),
         {"model.onnx": bundle / "model.onnx", "MODEL_CARD.md": b"# c\n", "model-int8/model.bin": b"\0" * 9},
     )
     assert Bundle.load(out).read("model-int8/model.bin") == b"\0" * 9
@@ -206,7 +204,7 @@ def test_all_problems_are_told_at_once(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [None, 3, "text", [], {}, [{}], True])
-@pytest.mark.parametrize("key", sorted(tiny["tiny_info"]()))
+@pytest.mark.parametrize("key", sorted(tiny_bundle.tiny_info()))
 def test_any_wrong_type_is_an_error_of_ours(bundle: Path, key: str, value: object) -> None:
     change(bundle, lambda info: info.update({key: value}))
     if (key, value) in [("name", "text"), ("licence", "text"), ("figures", []), ("figures", [{}])]:

@@ -1,26 +1,24 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tiny_bundle
 from typer.testing import CliRunner
 
 from callus.cli import app
 from callus.dataset.manifest import read_manifest, write_manifest
 from callus.dataset.simulated import simulate
 
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle and a split manifest."""
     folder = tmp_path_factory.mktemp("evaluate")
-    TINY["write_tiny_bundle"](folder / "model")
+    tiny_bundle.write_tiny_bundle(folder / "model")
     frame = simulate(folder / "data", 10, seed=2, size=(96, 96))
     write_manifest(frame.assign(split=["test"] * 8 + ["val"] * 2), folder / "manifest.parquet")
     return folder

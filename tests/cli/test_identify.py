@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
+import tiny_bundle
 from PIL import Image
 
 from callus.cli import main
@@ -20,8 +20,6 @@ from callus.cli.identify import Input, gather, picture_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-tiny = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
 
 
 class Answer(NamedTuple):
@@ -32,7 +30,7 @@ class Answer(NamedTuple):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny["write_tiny_bundle"](tmp_path_factory.mktemp("bundle") / "tiny")
+    return tiny_bundle.write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny")
 
 
 @pytest.fixture

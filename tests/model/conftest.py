@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from legacy_weights import shuffled, write_legacy
 
 from callus.model.imagenet import load_weights
 from callus.model.trunks import build_trunk
@@ -214,3 +215,13 @@ def moved_statistics() -> Callable[[Twins], float]:
         return float(max(differences))
 
     return largest_difference
+
+
+@pytest.fixture(scope="session")
+def mobilenet() -> Trunk:
+    return shuffled("mobilenet_v2")
+
+
+@pytest.fixture
+def mobilenet_file(mobilenet: Trunk, tmp_path: Path) -> Path:
+    return write_legacy(mobilenet, tmp_path / "mobilenet.h5")

@@ -1,112 +1,26 @@
-"""Keras' weights files: read by name, refused with a reason, fetched and checked."""
+"""Keras' weights files: read by name, or refused with a reason."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-import threading
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from legacy_weights import same, shuffled, unlist, write_layer, write_legacy
 
 from callus.errors import WeightsError
-from callus.model import imagenet
-from callus.model.imagenet import PUBLISHED, Published, fetch, load_weights, resolve
-from callus.model.trunks import TRUNKS, build_trunk
+from callus.model.imagenet import load_weights
+from callus.model.trunks import build_trunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from callus.model.trunks import Trunk
-
-
-def write_legacy(trunk: Trunk, file: Path, *, style: str = "keras 2", extra: tuple[str, ...] = ()) -> Path:
-    """Write a trunk's weights as Keras does.
-
-    ``style`` is "keras 2" (names end in ":0"), "keras 3", or "published": the names that MobileNetV2's layers had when
-    its weights were published. The layers stand in reverse: what reads them by order goes wrong.
-    """
-    with h5py.File(file, "w") as opened:
-        names = []
-        for name, layer in reversed(trunk.layers().items()):
-            written = _published_name(name) if style == "published" else name
-            names.append(written)
-            _write_layer(opened.create_group(written), written, _keras_values(layer, style), style)
-        for name in (*extra, "input_1"):
-            names.append(name)
-            values = {"kernel": np.ones((2, 2)), "bias": np.ones(2)} if name in extra else {}
-            _write_layer(opened.create_group(name), name, values, style)
-        opened.attrs["layer_names"] = [name.encode() for name in names]
-    return file
-
-
-def _keras_values(layer: Any, style: str) -> dict[str, np.ndarray]:
-    if hasattr(layer, "running_mean"):
-        tensors = (layer.weight, layer.bias, layer.running_mean, layer.running_var)
-        keys = ("gamma", "beta", "moving_mean", "moving_variance")
-        return {key: tensor.detach().numpy() for key, tensor in zip(keys, tensors, strict=True)}
-    kernel = layer.weight.detach().numpy()
-    if layer.groups > 1:
-        values = {"kernel" if style == "keras 3" else "depthwise_kernel": kernel.transpose(2, 3, 0, 1)}
-    else:
-        values = {"kernel": kernel.transpose(2, 3, 1, 0)}
-    return values | ({} if layer.bias is None else {"bias": layer.bias.detach().numpy()})
-
-
-def _write_layer(group: h5py.Group, name: str, values: dict[str, np.ndarray], style: str) -> None:
-    paths = {key: f"{name}/{key}" if style == "keras 3" else f"{name}/{key}:0" for key in values}
-    group.attrs["weight_names"] = [path.encode() for path in paths.values()]
-    for key, path in paths.items():
-        group.create_dataset(path, data=values[key])
-
-
-def _published_name(name: str) -> str:
-    """``block_1_expand_BN`` was ``bn1_conv_1_bn_expand``, and ``block_1_expand`` was ``mobl1_conv_1_expand``."""
-    if not name.startswith(("block_", "expanded_conv_")):
-        return name
-    parts = name.replace("expanded_conv", "block_0").split("_")
-    number, part = parts[1], parts[2]
-    return f"bn{number}_conv_{number}_bn_{part}" if parts[-1] == "BN" else f"mobl{number}_conv_{number}_{part}"
-
-
-def unlist(file: Path, layer: str) -> None:
-    with h5py.File(file, "r+") as opened:
-        names = [name.encode() if isinstance(name, str) else name for name in opened.attrs["layer_names"]]
-        names.remove(layer.encode())
-        opened.attrs["layer_names"] = names
-
-
-def shuffled(name: str, seed: int = 0) -> Trunk:
-    """Build a trunk of which every weight and statistic is drawn."""
-    generator = torch.Generator().manual_seed(seed)
-    trunk = build_trunk(name)
-    with torch.no_grad():
-        for tensor in trunk.state_dict().values():
-            if tensor.is_floating_point():
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-    return trunk
-
-
-def same(a: Trunk, b: Trunk) -> bool:
-    theirs = b.state_dict()
-    return all(torch.equal(value, theirs[key]) for key, value in a.state_dict().items())
-
-
-@pytest.fixture(scope="module")
-def mobilenet() -> Trunk:
-    return shuffled("mobilenet_v2")
-
-
-@pytest.fixture
-def mobilenet_file(mobilenet: Trunk, tmp_path: Path) -> Path:
-    return write_legacy(mobilenet, tmp_path / "mobilenet.h5")
 
 
 def refused(trunk: Trunk, file: Path) -> str:
@@ -206,7 +120,7 @@ def test_a_network_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.h5"
     with h5py.File(file, "w") as opened:
         opened.attrs["layer_names"] = [b"dense"]
-        _write_layer(opened.create_group("dense"), "dense", {"kernel": np.ones((2, 2))}, "keras 2")
+        write_layer(opened.create_group("dense"), "dense", {"kernel": np.ones((2, 2))}, "keras 2")
 
     assert refused(build_trunk("mobilenet_v2"), file).startswith("holds the layers of another network, not of mobile")
 
@@ -326,206 +240,6 @@ def test_names_that_are_damaged_are_refused(mobilenet_file: Path) -> None:
         mobilenet_file.write_bytes(whole.replace(name, damaged))
 
         refused(build_trunk("mobilenet_v2"), mobilenet_file)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """Give the address of a server and the folder that it serves."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-            pass
-
-    with _serving(partial(Quiet, directory=folder)) as address:
-        yield address, folder
-
-
-class _serving:  # noqa: N801 - used as a function
-    def __init__(self, handler: Any) -> None:
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-
-    def __enter__(self) -> str:
-        self.thread.start()
-        return f"http://127.0.0.1:{self.server.server_port}"
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-def put(folder: Path, name: str, content: bytes) -> Path:
-    published = PUBLISHED[name]
-    file = folder / published.folder / published.file
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(content)
-    return file
-
-
-def not_kept(cache: Path) -> bool:
-    """Tell whether nothing, whole or half, is left of a download."""
-    return not [file for file in cache.rglob("*") if file.is_file()]
-
-
-def test_what_is_fetched_is_the_file_that_keras_names(keras: Any) -> None:
-    from keras.src.applications import mobilenet_v2, resnet
-
-    for name in ("resnet50v2", "resnet101v2", "resnet152v2"):
-        assert PUBLISHED[name].md5 == resnet.WEIGHTS_HASHES[name][1]
-        assert f"{imagenet.KERAS_ADDRESS}/{PUBLISHED[name].folder}/" == resnet.BASE_WEIGHTS_PATH
-        assert PUBLISHED[name].file == f"{name}_weights_tf_dim_ordering_tf_kernels_notop.h5"
-    assert f"{imagenet.KERAS_ADDRESS}/{PUBLISHED['mobilenet_v2'].folder}/" == mobilenet_v2.BASE_WEIGHT_PATH
-    assert set(PUBLISHED) == set(TRUNKS)
-
-
-def test_the_right_file_is_fetched_once(
-    server: tuple[str, Path], mobilenet: Trunk, mobilenet_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture
-) -> None:
-    address, folder = server
-    served = put(folder, "mobilenet_v2", mobilenet_file.read_bytes())
-    cache = tmp_path / "cache"
-
-    first = fetch("mobilenet_v2", cache, address=address)
-    served.unlink()
-    second = fetch("mobilenet_v2", cache, address=address)
-
-    assert first == second
-    assert cache in first.parents
-    trunk = build_trunk("mobilenet_v2")
-    load_weights(trunk, first)
-    assert same(trunk, mobilenet)
-    assert capfd.readouterr().out == ""
-
-
-def test_the_right_md5_is_accepted(server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    address, folder = server
-    content = os.urandom(300_000)
-    put(folder, "resnet50v2", content)
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    monkeypatch.setitem(PUBLISHED, "resnet50v2", Published("resnet", PUBLISHED["resnet50v2"].file, md5))
-
-    assert fetch("resnet50v2", tmp_path / "cache", address=address).read_bytes() == content
-
-
-def test_a_wrong_md5_is_named_and_nothing_kept(server: tuple[str, Path], tmp_path: Path) -> None:
-    address, folder = server
-    put(folder, "resnet152v2", b"not the original")
-    cache = tmp_path / "cache"
-
-    with pytest.raises(WeightsError, match=r"not the MD5 ed17cf2e0169df9d443503ef94b23b33 .*--weights FILE"):
-        fetch("resnet152v2", cache, address=address)
-
-    assert not_kept(cache)
-
-
-def test_a_damaged_file_in_the_cache_is_fetched_anew(
-    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, folder = server
-    put(folder, "resnet50v2", b"right")
-    md5 = hashlib.md5(b"right", usedforsecurity=False).hexdigest()
-    monkeypatch.setitem(PUBLISHED, "resnet50v2", Published("resnet", PUBLISHED["resnet50v2"].file, md5))
-    fetch("resnet50v2", tmp_path, address=address).write_bytes(b"wrong")
-
-    assert fetch("resnet50v2", tmp_path, address=address).read_bytes() == b"right"
-
-
-def test_a_page_in_place_of_the_file_is_not_kept(server: tuple[str, Path], tmp_path: Path) -> None:
-    address, folder = server
-    put(folder, "mobilenet_v2", b"<html>Please log in to this network</html>")
-    cache = tmp_path / "cache"
-
-    with pytest.raises(WeightsError, match=r"what came is no HDF5 file; .*--weights none"):
-        fetch("mobilenet_v2", cache, address=address)
-
-    assert not_kept(cache)
-
-
-def test_a_file_that_is_not_there_is_told(server: tuple[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"mobilenet_v2_.*\.h5: cannot be fetched: the server answers 404"):
-        fetch("mobilenet_v2", tmp_path / "cache", address=server[0])
-
-    assert not_kept(tmp_path / "cache")
-
-
-def test_a_download_that_ends_too_soon_is_told(tmp_path: Path) -> None:
-    class EndsTooSoon(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b"\x89HDF\r\n\x1a\n" + bytes(100))
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-            pass
-
-    with _serving(EndsTooSoon) as address, pytest.raises(WeightsError, match=r"cannot be fetched: .*--weights FILE"):
-        fetch("mobilenet_v2", tmp_path / "cache", address=address)
-
-    assert not_kept(tmp_path / "cache")
-
-
-def test_without_a_network_the_ways_out_are_told(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"no connection .*--weights FILE.*--weights none"):
-        fetch("mobilenet_v2", tmp_path / "cache", address="http://127.0.0.1:9")  # the port that discards: nobody there
-
-
-def test_a_cache_that_cannot_be_written_is_told(server: tuple[str, Path], tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file stands where the folder should")
-
-    with pytest.raises(WeightsError, match=r"cannot be kept here: .*CALLUS_CACHE"):
-        fetch("mobilenet_v2", tmp_path / "cache", address=server[0])
-
-
-def test_the_cache_is_where_callus_cache_says(
-    server: tuple[str, Path], mobilenet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(server[1], "mobilenet_v2", mobilenet_file.read_bytes())
-    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "chosen"))
-
-    assert tmp_path / "chosen" in fetch("mobilenet_v2", address=server[0]).parents
-
-
-def test_the_bar_ends_at_the_true_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    from contextlib import ExitStack, contextmanager
-
-    shown: list[int] = []
-
-    @contextmanager
-    def recorded(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        assert (what, total) == ("weights.h5 (MB)", 5)
-        yield shown.append
-
-    monkeypatch.setattr(imagenet, "progress", recorded)
-    with ExitStack() as stack:
-        bar = imagenet._DownloadBar("weights.h5", stack)
-        bar.total = 5_200_000
-        for _ in range(3):
-            bar.update(2_000_000)  # whole chunks: the last is not full
-        bar.reset()
-        bar.update(bar.total)
-        bar.close()
-
-    assert shown == [2, 2, 2, -1]
-
-
-def test_what_stands_behind_weights(mobilenet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(imagenet, "fetch", lambda name: Path(f"fetched {name}"))
-
-    assert resolve("mobilenet_v2", "none") is None
-    assert resolve("mobilenet_v2", mobilenet_file) == mobilenet_file
-    assert resolve("mobilenet_v2", str(mobilenet_file)) == mobilenet_file
-    assert resolve("mobilenet_v2", "imagenet") == Path("fetched mobilenet_v2")
-    with pytest.raises(WeightsError, match=r"imagnet: there is no such weights file; give a file, imagenet or none"):
-        resolve("mobilenet_v2", "imagnet")
-
-
-def test_an_unknown_trunk_has_no_weights() -> None:
-    with pytest.raises(WeightsError, match=r"no ImageNet weights of a trunk 'vgg16'; it is resnet50v2"):
-        fetch("vgg16")
 
 
 def test_a_file_that_may_not_be_read_is_told(mobilenet_file: Path) -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import tiny_bundle
 from PIL import Image
 
 from callus.dataset.simulated import simulate
@@ -14,8 +14,6 @@ from callus.report.demonstration import Step, examples, identify_examples, split
 
 if TYPE_CHECKING:
     import pandas as pd
-
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,7 @@ def test_the_table_of_splits_counts_each_patient_once(frame: pd.DataFrame) -> No
 
 def test_the_page_shows_the_way_and_links_only_to_what_is_there(frame: pd.DataFrame, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    TINY["write_tiny_bundle"](run / "bundle")
+    tiny_bundle.write_tiny_bundle(run / "bundle")
     Image.new("L", (40, 20), 255).save(run / "curves.png")
     metrics = evaluate(run, frame, "test", tmp_path / "report")
     identified = identify_examples(run, frame[frame["split"] == "test"], tmp_path / "identified", 4)

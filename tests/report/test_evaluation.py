@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_bundle
 from PIL import Image
 from sklearn import metrics
 
@@ -21,13 +21,11 @@ from callus.report.pages import choose_pictures, title_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_bundle.py"))
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that calls what has a bright spot fractured."""
-    return Path(TINY["write_tiny_bundle"](tmp_path_factory.mktemp("model") / "tiny"))
+    return Path(tiny_bundle.write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny"))
 
 
 def picture(path: Path, peak: float) -> None:
@@ -182,7 +180,7 @@ def test_groups_across_splits_are_told(bundle: Path, frame: pd.DataFrame, tmp_pa
 
 def test_a_run_folder_tells_what_it_was_trained_on(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    TINY["write_tiny_bundle"](run / "bundle")
+    tiny_bundle.write_tiny_bundle(run / "bundle")
     trained = frame.assign(split=["train", "test", "test", "test", "train", "val"])
     write_manifest(trained, run / "manifest.parquet")
     Image.new("L", (40, 20), 200).save(run / "curves.png")
@@ -280,6 +278,6 @@ def test_titles() -> None:
 def test_the_bundles_hash_tells_bundles_apart(bundle: Path, tmp_path: Path) -> None:
     from callus.identify import Identifier
 
-    other = TINY["write_tiny_bundle"](tmp_path / "other", name="other")
+    other = tiny_bundle.write_tiny_bundle(tmp_path / "other", name="other")
     assert bundle_digest(Identifier(bundle)) == bundle_digest(Identifier(bundle))
     assert bundle_digest(Identifier(bundle)) != bundle_digest(Identifier(other))

@@ -1,6 +1,6 @@
 """A tiny network that really runs: what is bright in the picture is its fracture.
 
-Not a test. Loaded by path (``runpy.run_path``), because the tests are no package.
+Not a test: ``tests/support`` is on the tests' path (pyproject.toml).
 """
 
 from __future__ import annotations
