@@ -185,7 +185,7 @@ def test_an_unreadable_folder_is_one_failure(
     user = os.geteuid()
     try:
         os.seteuid(user or 65534)
-        inputs, failed = gather([xrays])
+        inputs, failed = gather([xrays, xrays / "a"])  # named twice, told once
     finally:
         os.seteuid(user)
     (xrays / "a").chmod(0o755)

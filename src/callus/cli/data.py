@@ -29,9 +29,9 @@ def register(app: typer.Typer) -> None:
 
 
 def manifest(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A folder with radiographs.")],
+    path: Annotated[Path, typer.Argument(readable=False, metavar="PATH", help="A folder with radiographs.")],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet or .csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The manifest to write: .parquet or .csv.")],
     source: Annotated[
         str,
         typer.Option(
@@ -39,7 +39,8 @@ def manifest(
         ),
     ] = "auto",
     labels: Annotated[
-        Path | None, typer.Option(help="A CSV with a column of files (path, file, image...) and one of labels.")
+        Path | None,
+        typer.Option(readable=False, help="A CSV with a column of files (path, file, image...) and one of labels."),
     ] = None,
     positive: Annotated[
         list[str] | None, typer.Option(help="A class (folder, box or cell) that means fractured. May be repeated.")
@@ -72,9 +73,11 @@ def manifest(
 
 
 def split(
-    path: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest, or a folder to make one of.")],
+    path: Annotated[
+        Path, typer.Argument(readable=False, metavar="MANIFEST", help="A manifest, or a folder to make one of.")
+    ],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write: .parquet or .csv.")],
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The manifest to write: .parquet or .csv.")],
     folds: Annotated[
         int | None, typer.Option(min=2, help="Make this many folds of equal size, called fold0, fold1...")
     ] = None,
@@ -111,7 +114,9 @@ def split(
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="fracatlas, grazpedwri, bonedata or mura.")],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder that gets it, as a folder of its name.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", readable=False, help="The folder that gets it, as a folder of its name.")
+    ],
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Accept the licence without being asked.")
     ] = False,

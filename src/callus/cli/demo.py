@@ -28,7 +28,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     *,
-    out: Annotated[Path, typer.Option(help="Folder to write; a former demo there is replaced.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(readable=False, help="Folder to write; a former demo there is replaced.")] = Path(
+        "runs/demo"
+    ),
     count: Annotated[int, typer.Option(min=60, help="How many radiographs to simulate.")] = 900,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
 ) -> None:

@@ -17,9 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     *,
-    model: Annotated[Path, typer.Option(help="A run folder, a bundle's folder or a .callus file.")],
-    data: Annotated[Path, typer.Option(help="A manifest, .parquet or .csv.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; a former evaluation there is replaced.")],
+    model: Annotated[Path, typer.Option(readable=False, help="A run folder, a bundle's folder or a .callus file.")],
+    data: Annotated[Path, typer.Option(readable=False, help="A manifest, .parquet or .csv.")],
+    out: Annotated[Path, typer.Option(readable=False, help="Folder to write; a former evaluation there is replaced.")],
     split: Annotated[str, typer.Option(help='Which part: a name in the column "split", or "all".')] = "test",
     pictures: Annotated[int, typer.Option(min=0, help="At most how many pictures the page shows.")] = 48,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,

@@ -43,13 +43,24 @@ def register(app: typer.Typer) -> None:
 
 def identify(
     *,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Radiographs, or folders of them.")],
-    model: Annotated[Path, typer.Option("--model", "-m", help="A bundle, a .callus file or a run folder.")],
+    paths: Annotated[
+        list[Path], typer.Argument(readable=False, metavar="PATH...", help="Radiographs, or folders of them.")
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", readable=False, help="A bundle, a .callus file or a run folder.")
+    ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write each picture with its heat map to this folder, as PNG.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", readable=False, help="Write each picture with its heat map to this folder, as PNG."
+        ),
     ] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this JSON file.")] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the findings to this CSV file.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", readable=False, help="Write the findings to this JSON file.")
+    ] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", readable=False, help="Write the findings to this CSV file.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse damaged files that can be read in part.")] = False,
     full_size: Annotated[
         bool, typer.Option("--full-size", help="Draw pictures at the radiograph's own size, not at 1,024 to 1,600.")
@@ -122,8 +133,9 @@ def gather(paths: list[Path], out: Path | None = None) -> tuple[list[Input], lis
     for path in paths:
         try:
             if path.is_dir():
+                before = len(failed)
                 files = list(_walk(path, skipped, failed))
-                if not files and len(paths) > 1:
+                if not files and len(failed) == before and len(paths) > 1:
                     failed.append((str(path), RadiographError("holds no radiographs", where=path)))
             else:
                 files = [Input(path, Path(path.name))]  # one that is missing says so when it is read
@@ -132,7 +144,8 @@ def gather(paths: list[Path], out: Path | None = None) -> tuple[list[Input], lis
             continue
         for file in files:
             inputs.setdefault(os.path.normpath(file.path), file)
-    return list(inputs.values()), failed
+    once = {os.path.normpath(name): (name, error) for name, error in failed}  # paths may overlap
+    return list(inputs.values()), list(once.values())
 
 
 def picture_names(inputs: list[Input], out: Path) -> list[Path]:

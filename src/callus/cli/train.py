@@ -19,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 def train(
     *,
-    data: Annotated[Path, typer.Option(help="A folder of radiographs, or a manifest (Parquet or CSV).")],
+    data: Annotated[
+        Path, typer.Option(readable=False, help="A folder of radiographs, or a manifest (Parquet or CSV).")
+    ],
     recipe: Annotated[str, typer.Option(help="A recipe's file, or a name: callus, seed, demo.")] = "callus",
     trunk: Annotated[
         str | None, typer.Option(help="Instead of the recipe's: resnet50v2, resnet101v2, resnet152v2, mobilenet_v2.")
@@ -27,7 +29,7 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="Instead of the recipe's: imagenet, none, or a file in Keras' layout.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The run folder to make.")],
+    out: Annotated[Path, typer.Option(readable=False, help="The run folder to make.")],
     fold: Annotated[str | None, typer.Option(help="K/N: test on fold K of N, validate on the next.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Another value of the recipe, as section.key=value; repeatable.")
@@ -38,7 +40,7 @@ def train(
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
     cache: Annotated[
-        Path | None, typer.Option(help="Where trunk features are kept.", show_default="your cache")
+        Path | None, typer.Option(readable=False, help="Where trunk features are kept.", show_default="your cache")
     ] = None,
     cache_limit: Annotated[str, typer.Option(help="How much disk trunk features may take.")] = "20GB",
     threads: Annotated[int, typer.Option(min=0, help="Threads that read pictures; 0: one a core.")] = 0,
