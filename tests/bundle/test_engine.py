@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,3 +129,12 @@ def test_answers_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 def test_no_threads_is_wrong(bundle: Bundle) -> None:
     with pytest.raises(CallusError, match="threads is 0"):
         Engine(bundle, 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="where the identifier would lie is known for Linux")
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_runtime_tells_its_maker_nothing(tmp_path: Path, *, quiet: bool) -> None:
+    """It begins with an identifier of the machine; that it writes one without callus shows that the test can fail."""
+    code = ("import callus; " if quiet else "") + "import onnxruntime"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"HOME": str(tmp_path)})
+    assert bool(list(tmp_path.rglob("deviceid"))) is not quiet
