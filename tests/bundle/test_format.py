@@ -183,6 +183,7 @@ def test_all_problems_are_told_at_once(bundle: Path) -> None:
         engine["operating_points"] = {"high_sensitivity": 0.9, "high_specificity": 0.1}
         engine["map_threshold"] = "half"
         del info["training"]["groups"]
+        info["training"]["leaks"] = {"groups": 0, "files": 3, "sentence": ""}
         info["figures"] = {}
         info["files"]["MODEL_CARD.md"] = "abc"
 
@@ -197,6 +198,8 @@ def test_all_problems_are_told_at_once(bundle: Path) -> None:
         "0.9 (high sensitivity) and 0.1 (high specificity)",
         "map_threshold is 'half'",
         "training.groups is missing",
+        "training.leaks.sentence is ''",
+        "training.leaks.groups is 0, expected a whole number from 1",
         "figures is {}",
         "files['MODEL_CARD.md'] is 'abc'",
     ):

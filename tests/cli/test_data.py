@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from callus.cli import main
-from callus.dataset import read_manifest
+from callus.dataset import build_manifest, read_manifest, write_manifest
 from callus.dataset.split import check_groups
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def test_a_place_that_cannot_be_written(run: Run, radiographs: Path, tmp_path: P
 def test_split(run: Run, radiographs: Path, tmp_path: Path) -> None:
     code, printed, _ = run("data", "split", radiographs, "--out", tmp_path / "s.csv", "--test", "0.25", "--val", "0.25")
     assert code == 0
-    assert "1 files are in no part" in printed
+    assert "1 files are in no part:\n  1 file that cannot be read: fractured/bad.png\n" in printed
     frame = read_manifest(tmp_path / "s.csv")
     check_groups(frame)
     assert frame["split"].value_counts().to_dict() == {"train": 8, "test": 4, "val": 4, "": 1}
@@ -117,6 +119,45 @@ def test_split_wrong_use(run: Run, radiographs: Path, tmp_path: Path, options: t
     assert code == 2
     assert expected in errors
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_split_says_what_it_puts_aside(run: Run, radiographs: Path, tmp_path: Path) -> None:
+    frame = build_manifest(radiographs)
+    frame["radiograph"] = frame["radiograph"].mask(frame["path"].str.endswith(("0.png", "1.png")), "same")
+    frame.loc[frame["path"].str.endswith("not fractured/7.png"), "label"] = pd.NA
+    write_manifest(frame, tmp_path / "m.parquet")
+    code, printed, errors = run("data", "split", tmp_path / "m.parquet", "--out", tmp_path / "s.parquet")
+    assert (code, errors) == (0, "")
+    assert printed.splitlines()[-5:-1] == [
+        "6 files are in no part:",
+        "  1 file that cannot be read: fractured/bad.png",
+        "  4 files of 1 radiograph with both labels: fractured/0.png, fractured/1.png, not fractured/0.png and 1 more",
+        "  1 file without a label: not fractured/7.png",
+    ]
+    assert (read_manifest(tmp_path / "s.parquet")["split"] == "").sum() == 6
+
+
+def test_clean(run: Run, radiographs: Path, tmp_path: Path) -> None:
+    shutil.copy(radiographs / "fractured" / "0.png", radiographs / "fractured" / "0-rotated1.png")
+    shutil.copy(radiographs / "fractured" / "1.png", radiographs / "not fractured" / "1.png")
+    before = {path: path.read_bytes() for path in radiographs.rglob("*.png")}
+    code, printed, errors = run("data", "clean", radiographs, "--out", tmp_path / "clean.csv")
+    assert (code, errors) == (0, "")
+    assert printed.splitlines() == [
+        "files           18",
+        "kept            14",
+        "left out: 1 file that cannot be read: fractured/bad.png",
+        "left out: 2 files of 1 radiograph with both labels: fractured/1.png, not fractured/1.png",
+        "left out: 1 file beside a better one of 1 radiograph: fractured/0-rotated1.png",
+        f"wrote {tmp_path / 'clean.csv'}",
+    ]
+    assert len(read_manifest(tmp_path / "clean.csv")) == 14
+    assert {path: path.read_bytes() for path in radiographs.rglob("*.png")} == before
+    written = (tmp_path / "clean.csv").read_bytes()
+    code, _, errors = run("data", "clean", tmp_path / "clean.csv", "--out", tmp_path / "clean.csv")
+    assert code == 2
+    assert "is the manifest itself" in errors
+    assert (tmp_path / "clean.csv").read_bytes() == written
 
 
 def test_fetch_says_the_licence_and_asks(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

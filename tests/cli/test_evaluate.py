@@ -70,6 +70,23 @@ def test_wrong_use_is_one_line_and_2(place: Path, tmp_path: Path, more: tuple[st
     assert not out.exists()
 
 
+def test_leaks_are_refused_unless_they_are_allowed(place: Path, tmp_path: Path) -> None:
+    frame = read_manifest(place / "manifest.parquet")
+    frame.loc[[0, 9], "group"] = "both"
+    write_manifest(frame, tmp_path / "m.parquet")
+    words = ["--model", str(place / "model"), "--data", str(tmp_path / "m.parquet"), "--out", str(tmp_path / "r")]
+    run = [sys.executable, "-c", "from callus.cli import main; main()", "evaluate", *words]
+    result = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "both in test and val" in result.stderr
+    assert "callus data split MANIFEST" in result.stderr
+    assert not (tmp_path / "r").exists()
+    allowed = CliRunner().invoke(app, ["evaluate", *words, "--allow-leaks"])
+    assert allowed.exit_code == 0, allowed.output
+    assert "warning: groups cross the splits: 1 group, 1 file; the figures are too good" in allowed.stderr
+
+
 def test_no_torch_is_imported(place: Path, tmp_path: Path) -> None:
     code = (
         "import sys\n"

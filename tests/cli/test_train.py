@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from callus.cli import main
 
@@ -40,6 +42,30 @@ def test_wrong_use_is_one_line_and_leaves_nothing(
     assert lines[0].startswith("callus: ")
     assert said in lines[0]
     assert not out.exists()
+
+
+def test_a_split_that_groups_cross_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that brings a split which tears copies of one radiograph apart, as public data sets do."""
+    noise = np.random.default_rng(0)
+    for label in ("fractured", "not fractured"):
+        for name in ("train/7", "train/7-rotated1", "train/8", "val/7-rotated2", "val/9"):
+            part, stem = name.split("/")
+            path = tmp_path / "data" / part / label / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise.integers(0, 256, (40, 40), np.uint8)).save(path)
+    words = ["--data", str(tmp_path / "data"), "--weights", "none", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["callus", "train", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == (
+        f"callus: {tmp_path / 'data'}: groups cross the splits: 2 groups, 6 files "
+        "(block:fractured/7 in train and val, block:not fractured/7 in train and val); split anew with: "
+        "callus data split MANIFEST --out FILE, or go on with --allow-leaks: every result then says so\n"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("verb", ["train", "demo"])

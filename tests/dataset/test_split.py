@@ -109,6 +109,18 @@ def test_a_part_can_be_left_out() -> None:
     assert set(split(large(), val=0)["split"]) == {"train", "test"}
 
 
+@pytest.mark.parametrize("make", MAKE.values(), ids=MAKE)
+def test_label_conflicts_are_put_aside(make: Callable[[pd.DataFrame, int], pd.DataFrame]) -> None:
+    frame = manifest([f"g{number}" for number in range(24)], [number % 2 for number in range(24)])
+    frame["radiograph"] = ["same"] * 3 + [f"r{number}" for number in range(21)]
+    given_ = make(frame, 0)
+    assert given_["split"].tolist()[:3] == ["", "", ""]
+    assert (given_["split"][3:] != "").all()
+    parted = split(frame)
+    assert existing_split(parted), "a split of callus is one that training keeps"
+    assert not existing_split(parted.assign(split=parted["split"].where(parted.index != 5, "")))
+
+
 def test_few_groups_still_get_into_every_part() -> None:
     """One large group and two small ones a class: by size alone the small parts would get none."""
     groups = ["a"] * 20 + ["b", "c"] + ["d"] * 20 + ["e", "f"]
@@ -126,6 +138,7 @@ def test_few_groups_still_get_into_every_part() -> None:
         (lambda frame: assign_fold(frame, 2), "2 folds do not give"),
         (lambda frame: assign_fold(frame, 3, 3), "no fold 3 of 3"),
         (lambda frame: split(frame.assign(note="unreadable: x")), "none of the 4 files"),
+        (lambda frame: split(frame.assign(radiograph="one")), "none of the 4 files has one label"),
     ],
 )
 def test_what_cannot_be_split(make: Callable[[pd.DataFrame], object], expected: str) -> None:
@@ -136,7 +149,8 @@ def test_what_cannot_be_split(make: Callable[[pd.DataFrame], object], expected: 
 def test_a_group_that_crosses_is_named() -> None:
     frame = manifest(["a", "a", "b", "c"], [1, 1, 0, 0])
     frame["split"] = ["train", "test", "train", ""]
-    with pytest.raises(DatasetError, match=r"1 groups \(2 files\) .*: a in test and train"):
+    said = r"^groups cross the splits: 1 group, 2 files \(a in test and train\); .*data split MANIFEST .*--allow-leaks"
+    with pytest.raises(DatasetError, match=said):
         check_groups(frame)
     assert crossing_groups(frame)["group"].tolist() == ["a"]
     frame["split"] = ["train", "", "test", ""]

@@ -99,7 +99,14 @@ def test_figures_predictions_and_page(bundle: Path, frame: pd.DataFrame, tmp_pat
     assert data["manifest_sha256"] == digest(frame)
     assert result["research_only"] == "research and education, not a medical device"
     assert result["intervals"] is None
-    assert result["leaks"] == {"groups_across_splits": 0, "files_trained_on": None, "groups_trained_on": None}
+    assert result["leaks"] == {
+        "groups_across_splits": 0,
+        "files_across_splits": 0,
+        "files_trained_on": None,
+        "groups_trained_on": None,
+        "allowed": False,
+        "in_training": None,
+    }
     assert result["warnings"] == result["failures"] == []
 
     predictions = pd.read_parquet(out / "predictions.parquet")
@@ -171,11 +178,51 @@ def test_one_class_or_no_label_gives_what_can_be_said(bundle: Path, frame: pd.Da
     assert "actual: unknown / predicted: fractured" in Page((tmp_path / "none" / "report.html").read_text()).words
 
 
-def test_groups_across_splits_are_told(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
-    frame.loc[4, "group"] = "g1"
+@pytest.mark.parametrize("split", ["test", "train", "all"])
+def test_groups_across_splits_are_refused_or_told(
+    bundle: Path, frame: pd.DataFrame, tmp_path: Path, split: str
+) -> None:
+    frame.loc[4, "group"] = "g3"
+    said = rf"split '{split}': groups cross the splits: 1 group, \d files? \(g3 in test and train\); .*--allow-leaks"
+    with pytest.raises(DatasetError, match=said):
+        evaluate(bundle, frame, split, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    result = evaluate(bundle, frame, split, tmp_path / "report", allow_leaks=True)
+    files = {"test": "2 files", "train": "1 file", "all": "3 files"}[split]
+    sentence = f"groups cross the splits: 1 group, {files}; the figures are too good (g3 in test and train)"
+    assert result["warnings"][0] == sentence
+    assert (result["leaks"]["groups_across_splits"], result["leaks"]["allowed"]) == (1, True)
+    assert json.loads((tmp_path / "report" / "metrics.json").read_text())["leaks"] == result["leaks"]
+    assert sentence in Page((tmp_path / "report" / "report.html").read_text()).words
+
+
+def test_groups_that_cross_elsewhere_do_not_matter(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame.loc[4, "group"] = frame.loc[5, "group"]  # train and val
     result = evaluate(bundle, frame, "test", tmp_path / "report")
-    assert result["leaks"]["groups_across_splits"] == 1
-    assert "g1" in result["warnings"][0]
+    assert result["leaks"]["groups_across_splits"] == 0
+    assert result["warnings"] == []
+
+
+@pytest.mark.parametrize("change", [{"label": pd.NA}, {"note": "unreadable: it is text"}, {"split": ""}])
+def test_what_nobody_learns_from_leaks_nothing(
+    bundle: Path, frame: pd.DataFrame, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    frame.loc[4, "group"] = "g1"
+    for column, value in change.items():
+        frame.loc[4, column] = value
+    assert evaluate(bundle, frame, "test", tmp_path / "report")["warnings"] == []
+
+
+def test_leaks_of_the_training_are_passed_on(frame: pd.DataFrame, tmp_path: Path) -> None:
+    training = dict(tiny_bundle.tiny_info()["training"])
+    sentence = "groups cross the splits: 2 groups, 9 files; the figures are too good"
+    training["leaks"] = {"groups": 2, "files": 9, "sentence": sentence}
+    model = tiny_bundle.write_tiny_bundle(tmp_path / "leaky", training=training)
+    result = evaluate(model, frame, "test", tmp_path / "report")
+    assert result["leaks"]["in_training"] == training["leaks"]
+    assert result["leaks"]["allowed"] is False
+    assert result["warnings"] == [f"when the model was trained, {sentence}"]
+    assert sentence in Page((tmp_path / "report" / "report.html").read_text()).words
 
 
 def test_a_run_folder_tells_what_it_was_trained_on(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -184,12 +231,44 @@ def test_a_run_folder_tells_what_it_was_trained_on(bundle: Path, frame: pd.DataF
     trained = frame.assign(split=["train", "test", "test", "test", "train", "val"])
     write_manifest(trained, run / "manifest.parquet")
     Image.new("L", (40, 20), 200).save(run / "curves.png")
-    result = evaluate(run, frame, "test", tmp_path / "report")
+    with pytest.raises(DatasetError, match=r"run was trained on 1 group \(1 file\) of these: g1; .*--allow-leaks"):
+        evaluate(run, frame, "test", tmp_path / "report")
+    result = evaluate(run, frame, "test", tmp_path / "report", allow_leaks=True)
     assert result["leaks"]["files_trained_on"] == 1
+    assert result["leaks"]["allowed"] is True
     assert result["warnings"] == ["1 of these 4 files were trained on: the figures are too good"]
     assert Page((tmp_path / "report" / "report.html").read_text()).pictures == 5
     clean = evaluate(run, frame, "val", tmp_path / "val")
     assert clean["leaks"]["files_trained_on"] == clean["leaks"]["groups_trained_on"] == 0
+    asked = evaluate(run, trained, "train", tmp_path / "train")
+    assert asked["warnings"][0] == "2 of these 2 files were trained on: the figures are too good"
+    whole = evaluate(run, frame.assign(split=""), "all", tmp_path / "all")
+    assert whole["leaks"]["files_trained_on"] == 2
+    assert whole["leaks"]["allowed"] is False
+
+
+def test_groups_that_other_files_were_trained_on(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Another split of the same data, where groups were made of fewer files and so have other names."""
+    run = tmp_path / "run"
+    tiny_bundle.write_tiny_bundle(run / "bundle")
+    trained = frame.assign(split=["", "", "train", "", "", "val"], group=["", "", "other", "", "", ""])
+    write_manifest(trained, run / "manifest.parquet")
+    held_out = frame.assign(split=["test", "test", "", "test", "test", "test"])
+    with pytest.raises(DatasetError, match=r"trained on 1 group \(1 file\) of these: g3"):
+        evaluate(run, held_out, "test", tmp_path / "report")
+    result = evaluate(run, held_out, "test", tmp_path / "report", allow_leaks=True)
+    assert (result["leaks"]["files_trained_on"], result["leaks"]["groups_trained_on"]) == (0, 1)
+    assert result["warnings"] == ["1 group of these files were trained on by other files: the figures are too good"]
+
+
+def test_patients_of_other_data_may_be_called_alike(frame: pd.DataFrame, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    tiny_bundle.write_tiny_bundle(run / "bundle")
+    others = frame.assign(split="train", sha256=frame["sha256"] + "x", path="/elsewhere" + frame["path"])
+    write_manifest(others, run / "manifest.parquet")
+    result = evaluate(run, frame, "test", tmp_path / "report")
+    assert result["leaks"]["groups_trained_on"] == 0
+    assert result["warnings"] == []
 
 
 def test_a_former_report_is_replaced_and_nothing_else(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:

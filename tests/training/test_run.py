@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from callus.atomic import whole_file
 from callus.dataset import read_manifest, usable, write_manifest
+from callus.dataset.split import split
 from callus.errors import DatasetError, TrainingError
 from callus.identify import Identifier
 from callus.training import Options, train
@@ -214,6 +215,35 @@ def test_one_class_only_is_refused(tmp_path: Path, simulated: Path, small: Recip
     frame = read_manifest(simulated)
     with pytest.raises(DatasetError, match="only one class"):
         train(frame[frame["label"] == 1].reset_index(drop=True), small, tmp_path / "run")
+
+
+def test_leaks_that_are_allowed_are_written_down(tmp_path: Path, simulated: Path, small: Recipe) -> None:
+    frame = split(read_manifest(simulated), test=0.25, val=0.25)
+    moved = [frame.index[frame["split"] == part][0] for part in ("train", "val", "test")]
+    frame.loc[moved, "group"] = "torn"
+    quick = recipes.override(small, {"frozen.epochs": 1, "frozen.cache_views": 1, "tuning.epochs": 0})
+    options = Options(accelerator="cpu", cache=tmp_path / "cache")
+    with pytest.raises(DatasetError, match="torn in test and train and val"):
+        train(frame, quick, tmp_path / "run", options=options)
+    assert not (tmp_path / "run").exists()
+    lines: list[str] = []
+    run = train(frame, quick, tmp_path / "run", allow_leaks=True, options=options, say=lines.append)
+    sentence = "groups cross the splits: 1 group, 3 files; the figures are too good"
+    assert f"warning: {sentence}" in lines
+    leaks = json.loads((run / "leaks.json").read_text())
+    assert leaks["sentence"] == sentence
+    assert leaks["crossing"] == [{"group": "torn", "splits": ["test", "train", "val"], "files": 3}]
+    assert json.loads((run / "environment.json").read_text())["settings"]["allow_leaks"] is True
+    info = json.loads((run / "bundle" / "bundle.json").read_text())
+    assert info["training"]["leaks"] == {"groups": 1, "files": 3, "sentence": sentence}
+    assert sentence in info["figures"][0]["note"]
+    assert f"**Warning: {sentence}.**" in (run / "bundle" / "MODEL_CARD.md").read_text()
+
+
+def test_without_leaks_nothing_is_said_of_them(finished: Path) -> None:
+    assert not (finished / "leaks.json").exists()
+    assert json.loads((finished / "bundle" / "bundle.json").read_text())["training"]["leaks"] is None
+    assert "groups cross" not in (finished / "bundle" / "MODEL_CARD.md").read_text()
 
 
 def test_bad_files_are_listed_and_too_many_stop_it(tmp_path: Path, simulated: Path, small: Recipe) -> None:

@@ -186,3 +186,12 @@ class _Problems:
         for key in TRAINING_KEYS if training is not None else ():
             if key not in (training or {}):
                 self._expected(f"training.{key}", _MISSING, "it, or null where it is not known")
+        if training is not None and training.get("leaks") is not None:  # missing in bundles of before it was told
+            self._leaks(training)
+
+    def _leaks(self, training: Mapping[str, Any]) -> None:
+        leaks = self._object(training, "leaks", "training.leaks")
+        if leaks is not None:
+            self._text(leaks, "sentence", "training.leaks.sentence")
+            for key in ("groups", "files"):
+                self._whole(leaks, key, f"training.leaks.{key}", 1, 2**53)

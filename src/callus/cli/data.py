@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ def register(app: typer.Typer) -> None:
     data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, split and fetch data sets.")
     data.command("manifest")(manifest)
     data.command("split")(split)
+    data.command("clean")(clean)
     data.command("fetch")(fetch)
     app.add_typer(data, name="data")
 
@@ -87,7 +89,8 @@ def split(
 ) -> None:
     """Split a manifest so that no patient, study or radiograph stands in two parts, with like shares of fractures.
 
-    Files without a label and files that cannot be read are in no part.
+    Files without a label, files that cannot be read, and files of a radiograph that has both labels are in no part;
+    says how many, and the first few. The split that the manifest has is replaced.
 
     \b
     Examples:
@@ -108,6 +111,40 @@ def split(
         given = splitting.split(frame, test=0.2 if test is None else test, val=0.1 if val is None else val, seed=seed)
     write_manifest(given, out)
     _print_parts(given)
+    typer.echo(f"wrote {out}")
+
+
+def clean(
+    path: Annotated[
+        Path, typer.Argument(readable=False, metavar="MANIFEST", help="A manifest, or a folder to make one of.")
+    ],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The manifest to write: .parquet or .csv.")],
+) -> None:
+    """Write a manifest with one file a radiograph, without label conflicts and files that cannot be read.
+
+    Of the copies of a radiograph the best one is kept: the largest, then one that is not rotated, then one with fewer
+    notes. Every view stays. Files of a radiograph that has both labels are all left out. Splits stay as they are; no
+    picture is touched or moved. Says what was left out.
+
+    \b
+    Examples:
+      callus data clean manifest.parquet --out clean.parquet
+      callus data clean radiographs/ --out clean.csv
+    """
+    from callus.dataset import load, write_manifest
+    from callus.dataset.clean import clean as clean_up
+
+    _check_name(out)
+    if os.path.realpath(out) == os.path.realpath(path):  # unlike Path.resolve it takes any path, link loops too
+        raise DatasetError("is the manifest itself, which is not written over", where=out, hint="name another --out")
+    frame = load(path)
+    given, left = clean_up(frame)
+    write_manifest(given, out)
+    typer.echo(f"{'files':15} {len(frame):,}")
+    typer.echo(f"{'kept':15} {len(given):,}")
+    for line in left.lines():
+        typer.echo(f"left out: {line}")
     typer.echo(f"wrote {out}")
 
 
@@ -187,6 +224,7 @@ def _print_notes(frame: pd.DataFrame) -> None:
 
 def _print_parts(frame: pd.DataFrame) -> None:
     from callus.dataset import group_keys
+    from callus.dataset.clean import set_aside
 
     table = frame.assign(group=group_keys(frame))
     parted = table[table["split"] != ""].groupby("split")
@@ -197,4 +235,6 @@ def _print_parts(frame: pd.DataFrame) -> None:
         typer.echo(f"{part!s:8} {len(rows):8,} {rows['group'].nunique():8,} {share:>10}")
     left = int((table["split"] == "").sum())
     if left:
-        typer.echo(f"{left:,} files are in no part: they have no label or cannot be read")
+        typer.echo(f"{left:,} files are in no part:")
+        for line in set_aside(frame):
+            typer.echo(f"  {line}")

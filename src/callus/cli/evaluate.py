@@ -21,12 +21,16 @@ def evaluate(
     data: Annotated[Path, typer.Option(readable=False, help="A manifest, .parquet or .csv.")],
     out: Annotated[Path, typer.Option(readable=False, help="Folder to write; a former evaluation there is replaced.")],
     split: Annotated[str, typer.Option(help='Which part: a name in the column "split", or "all".')] = "test",
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Go on where groups of these files stand elsewhere too; OUT says so.")
+    ] = False,
     pictures: Annotated[int, typer.Option(min=0, help="At most how many pictures the page shows.")] = 48,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
 ) -> None:
     """Run a model over a split and write its figures, its predictions and a page of pictures.
 
-    OUT gets report.html (open it in a browser), metrics.json and predictions.parquet, one row a file.
+    OUT gets report.html (open it in a browser), metrics.json and predictions.parquet, one row a file. Refused where
+    groups of these files also stand in another split, or were trained on: the figures would be too good.
 
     \b
     Examples:
@@ -36,7 +40,7 @@ def evaluate(
     from callus.dataset.manifest import read_manifest
     from callus.report import evaluate as run
 
-    metrics = run(model, read_manifest(data), split, out, pictures=pictures, threads=threads)
+    metrics = run(model, read_manifest(data), split, out, allow_leaks=allow_leaks, pictures=pictures, threads=threads)
     for line in table(metrics):
         typer.echo(line)
     for warning in metrics["warnings"]:

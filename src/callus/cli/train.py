@@ -34,6 +34,9 @@ def train(
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Another value of the recipe, as section.key=value; repeatable.")
     ] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Go on where groups cross the data's own split; every result says so.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that --out holds.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="Processes (CPU) or GPUs on each machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
@@ -47,8 +50,8 @@ def train(
 ) -> None:
     """Train a network; the run folder ends with a bundle that the other verbs take.
 
-    The data are split by group (radiograph, study, patient), never by file; a split that they bring is kept. A
-    stopped run goes on with --resume and ends with the same weights.
+    The data are split by group (radiograph, study, patient), never by file. A split that they bring is kept, and
+    refused where a group crosses it. A stopped run goes on with --resume and ends with the same weights.
 
     \b
     Examples:
@@ -80,6 +83,7 @@ def train(
         weights=weights,
         overrides=dict(_change(text) for text in change or []),
         fold=_fold(fold),
+        allow_leaks=allow_leaks,
         resume=resume,
         options=options,
         say=typer.echo,

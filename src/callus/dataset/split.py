@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
+from callus.dataset.clean import counted, label_conflicts
 from callus.dataset.manifest import few, group_keys, usable
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, LABEL_NAMES, NOT_FRACTURED
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 _LABELS: Final = (NOT_FRACTURED, FRACTURED)
 # How much a file's region counts beside its label when groups are handed out.
 _REGION_WEIGHT: Final = 0.5
+ANEW: Final = "split anew with: callus data split MANIFEST --out FILE"
+ALLOW: Final = "go on with --allow-leaks: every result then says so"
 
 
 def split(frame: pd.DataFrame, *, test: float = 0.2, val: float = 0.1, seed: int = 0) -> pd.DataFrame:
-    """Give a copy whose ``split`` is train, val or test, by group; empty where a file has no label or is unreadable.
+    """Give a copy whose ``split`` is train, val or test, by group; empty where :func:`splittable` leaves a file out.
 
     Args:
         frame: a manifest.
@@ -45,7 +48,7 @@ def split(frame: pd.DataFrame, *, test: float = 0.2, val: float = 0.1, seed: int
 
 
 def folds(frame: pd.DataFrame, k: int = 5, seed: int = 0) -> pd.DataFrame:
-    """Give a copy whose ``split`` is fold0 to fold{k-1}, by group; empty where a file has no label or is unreadable.
+    """Give a copy whose ``split`` is fold0 to fold{k-1}, by group; empty where :func:`splittable` leaves a file out.
 
     Raises:
         DatasetError: k is below 2, or a class has fewer than k groups.
@@ -72,9 +75,14 @@ def assign_fold(frame: pd.DataFrame, k: int = 5, test_fold: int = 0, seed: int =
     return folded
 
 
+def splittable(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give the rows that a split takes: they have a label, can be read, and no copy of theirs has the other label."""
+    return usable(frame[~label_conflicts(frame)])
+
+
 def existing_split(frame: pd.DataFrame) -> bool:
-    """Tell whether every usable file stands in train, val or test, and there is train and at least one other."""
-    parts = set(usable(frame)["split"])
+    """Tell whether every splittable file stands in train, val or test, and there is train and at least one other."""
+    parts = set(splittable(frame)["split"])
     return "train" in parts and len(parts) > 1 and parts <= {"train", "val", "test"}
 
 
@@ -85,31 +93,57 @@ def crossing_groups(frame: pd.DataFrame) -> pd.DataFrame:
     return counted[counted["splits"].map(len) > 1].reset_index(drop=True)
 
 
+def leak_sentence(groups: int, files: int) -> str:
+    """Say in plain words that groups cross the splits; what allowed leaks are written down as, everywhere."""
+    return f"{crossing_sentence(groups, files)}; the figures are too good"
+
+
+def crossing_sentence(groups: int, files: int) -> str:
+    """Say how many groups cross the splits, with how many files."""
+    return f"groups cross the splits: {counted(groups, 'group')}, {counted(files, 'file')}"
+
+
 def check_groups(frame: pd.DataFrame) -> None:
     """Raise where a group crosses splits.
 
     Raises:
-        DatasetError: it names how many groups and files, and the first of them.
+        DatasetError: it names how many groups and files, the first of them, and what to do.
     """
-    crossing = crossing_groups(frame)
-    if len(crossing):
-        shown = [
-            f"{group} in {' and '.join(parts)}"
-            for group, parts in zip(crossing["group"], crossing["splits"], strict=True)
-        ]
-        files = crossing["files"].sum()
-        raise DatasetError(
-            f"{len(crossing):,} groups ({files:,} files) stand in more than one split: {few(shown, 3)}",
-            hint="split anew: callus data split MANIFEST --out FILE",
-        )
+    if len(crossing := crossing_groups(frame)):
+        raise crossing_error(crossing)
+
+
+def leak_summary(crossing: pd.DataFrame) -> dict[str, Any] | None:
+    """Give ``groups``, ``files`` and the ``sentence`` that results bear; None where no group crosses."""
+    if crossing.empty:
+        return None
+    groups, files = len(crossing), int(crossing["files"].sum())
+    return {"groups": groups, "files": files, "sentence": leak_sentence(groups, files)}
+
+
+def crossing_error(crossing: pd.DataFrame, where: object = None) -> DatasetError:
+    """Give the error for groups that cross splits.
+
+    Args:
+        crossing: what :func:`crossing_groups` gave, not empty.
+        where: the manifest or folder that it is about.
+    """
+    said = f"{crossing_sentence(len(crossing), int(crossing['files'].sum()))} ({crossing_names(crossing)})"
+    return DatasetError(said, where=where, hint=f"{ANEW}, or {ALLOW}")
+
+
+def crossing_names(crossing: pd.DataFrame) -> str:
+    """Name the first few groups that cross, with their splits: "a in test and train"."""
+    pairs = zip(crossing["group"], crossing["splits"], strict=True)
+    return few([f"{group} in {' and '.join(parts)}" for group, parts in pairs], 3)
 
 
 def _assign(frame: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.DataFrame:
     """Give a copy with ``split`` filled: parts named and sized by ``shares``."""
-    rows = usable(frame)
+    rows = splittable(frame)
     if rows.empty:
         raise DatasetError(
-            f"none of the {len(frame)} files has a label and can be read", hint="there is nothing to split"
+            f"none of the {len(frame)} files has one label and can be read", hint="there is nothing to split"
         )
     table = _count(rows)
     _check_enough(table, list(shares))
@@ -197,7 +231,7 @@ def _check_enough(table: pd.DataFrame, parts: list[str]) -> None:
 
 
 def _check_parts(frame: pd.DataFrame, parts: list[str]) -> None:
-    held: Any = usable(frame).groupby("split")["label"].nunique()
+    held: Any = splittable(frame).groupby("split")["label"].nunique()
     if lacking := [part for part in parts if held.get(part, 0) < len(_LABELS)]:
         raise DatasetError(
             f"no way was found to give {', '.join(lacking)} both classes: the groups are too few and too mixed",

@@ -24,7 +24,7 @@ from callus.identify import Finding, Identifier
 from callus.labels import FRACTURED, LABEL_NAMES, LEVELS, NOT_FRACTURED, RESEARCH_ONLY
 from callus.metrics.scores import score_table
 from callus.progress import progress
-from callus.report.leaks import find_leaks
+from callus.report.leaks import Leaks, find_leaks
 
 if TYPE_CHECKING:
     import os
@@ -59,6 +59,7 @@ def evaluate(
     split: str,
     out: Path,
     *,
+    allow_leaks: bool = False,
     pictures: int = PICTURES,
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def evaluate(
         frame: the manifest.
         split: a name in its column ``split``, or "all".
         out: folder to write; one that a former evaluation wrote is replaced.
+        allow_leaks: go on where :func:`callus.report.leaks.find_leaks` would refuse; what is written then says so.
         pictures: at most how many pictures stand in the page.
         threads: cores for the network; None for all that this process may use.
 
@@ -78,7 +80,8 @@ def evaluate(
         What ``metrics.json`` holds (``docs/evaluate.md`` describes it).
 
     Raises:
-        DatasetError: no such split, or no file in it can be read.
+        DatasetError: no such split, no file in it can be read, or its groups also stand in another split or were
+            trained on.
         BundleError: the model cannot be loaded.
         CallusError: something else lies in ``out``, or it cannot be written.
     """
@@ -87,7 +90,10 @@ def evaluate(
     check_ours(out)
     rows = rows_of(frame, split)
     identifier = Identifier(model, threads=threads)
-    result = run(identifier, frame, rows, split, Path(model))
+    leaks = find_leaks(frame, rows, identifier.bundle.info["training"], Path(model))
+    if leaks.refusals and not allow_leaks:
+        raise leaks.error(split)
+    result = run(identifier, frame, rows, split, leaks, Path(model))
     with whole_folder(out) as folder:
         with whole_file(folder / "metrics.json", "w") as file:
             json.dump(result.metrics, file, indent=2, ensure_ascii=False, allow_nan=False)
@@ -114,15 +120,18 @@ def rows_of(frame: pd.DataFrame, split: str) -> pd.DataFrame:
     raise DatasetError(f"no row has the split {split!r}: the manifest is not split", hint="split it, or take 'all'")
 
 
-def run(identifier: Identifier, frame: pd.DataFrame, rows: pd.DataFrame, split: str, model: Path) -> Evaluation:
+def run(
+    identifier: Identifier, frame: pd.DataFrame, rows: pd.DataFrame, split: str, leaks: Leaks, model: Path
+) -> Evaluation:
     """Answer every readable row and count; writes nothing.
 
     Args:
         identifier: the model.
-        frame: the whole manifest, which tells whether groups cross splits.
+        frame: the whole manifest.
         rows: those of the split.
         split: its name.
-        model: where the model came from; a run folder also tells what it was trained on.
+        leaks: what makes the figures too good.
+        model: where the model came from; a run folder has the training's curves.
     """
     readable_rows = rows[readable(rows)]
     findings: dict[str, Finding] = {}
@@ -141,7 +150,7 @@ def run(identifier: Identifier, frame: pd.DataFrame, rows: pd.DataFrame, split: 
     predictions = _predictions(rows, findings, errors)
     curves = model / "curves.png"
     return Evaluation(
-        _metrics(identifier, predictions, split, digest(frame), find_leaks(frame, rows, model)),
+        _metrics(identifier, predictions, split, digest(frame), leaks),
         predictions,
         findings,
         curves if curves.is_file() else None,
@@ -180,10 +189,9 @@ def _metrics(
     predictions: pd.DataFrame,
     split: str,
     manifest_sha256: str,
-    found: tuple[dict[str, Any], list[str]],
+    leaks: Leaks,
 ) -> dict[str, Any]:
-    """What ``metrics.json`` holds; ``found`` is what :func:`find_leaks` gave."""
-    leaks, warnings = found
+    """What ``metrics.json`` holds."""
     rows = judged(predictions)
     label = rows["label"].to_numpy(dtype=int)
     probability = rows["probability"].to_numpy(dtype=float)
@@ -220,8 +228,8 @@ def _metrics(
         "classification_report": classification_report(label, probability),
         "levels": _levels(rows),
         "intervals": None,  # by group; a later version fills it in
-        "leaks": leaks,
-        "warnings": warnings + _class_warnings(label, len(predictions)),
+        "leaks": leaks.counts,
+        "warnings": leaks.warnings + _class_warnings(label, len(predictions)),
         "failures": failed[["path", "error"]].to_dict("records"),
     }
 

@@ -1,13 +1,31 @@
-"""Whether what is evaluated on was trained on."""
+"""Whether what is evaluated on was learnt from, which makes figures too good.
+
+Refused, unless leaks are allowed:
+
+- a group of the files that are evaluated stands in another split of the manifest too, whichever split is asked for,
+  and with "all". Other groups of the manifest do not matter: that they cross does not change these figures.
+- the model is a run folder that was trained on a group of files which this manifest holds out (they stand in a split
+  that is not "train": val, test, a fold): the same data were split another way.
+
+Warned of only: files of the split "train", or of none, that were trained on. Who asks for them asks how well the
+training data were learnt, and is told that it is that. A bundle alone does not tell what it was trained on; it does
+tell when groups crossed the splits of its training.
+
+Counted are files that have a label and can be read: no others make figures.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from callus.dataset.manifest import few, group_keys, read_manifest
+from callus.dataset.clean import counted
+from callus.dataset.manifest import few, group_keys, read_manifest, usable
+from callus.dataset.split import ALLOW, ANEW, crossing_groups, crossing_names, crossing_sentence, leak_sentence
 from callus.errors import DatasetError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -15,52 +33,112 @@ if TYPE_CHECKING:
 TRAIN = "train"
 
 
-def find_leaks(frame: pd.DataFrame, rows: pd.DataFrame, model: Path) -> tuple[dict[str, Any], list[str]]:
-    """Look for what makes figures too good.
+@dataclass(frozen=True)
+class Leaks:
+    """What was found.
+
+    Attributes:
+        counts: what ``metrics.json`` holds under ``leaks``.
+        refusals: why the files are not to be evaluated on, a sentence each.
+        warnings: what the results have to say, a sentence each.
+    """
+
+    counts: dict[str, Any]
+    refusals: list[str]
+    warnings: list[str]
+
+    def error(self, split: str) -> DatasetError:
+        """The refusal in one line."""
+        return DatasetError(
+            "; ".join(self.refusals),
+            where=f"split {split!r}",
+            hint=f"{ANEW}, and train on that, or {ALLOW}",
+        )
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Which of the evaluated rows a run folder was trained on.
+
+    Attributes:
+        files: by the file itself.
+        groups: by a file of their group.
+    """
+
+    files: pd.Series[bool]
+    groups: pd.Series[bool]
+
+
+def find_leaks(frame: pd.DataFrame, rows: pd.DataFrame, training: Mapping[str, Any], model: Path) -> Leaks:
+    """Look for what makes figures too good; the rule stands at the top of this module.
 
     Args:
         frame: the whole manifest.
         rows: those that are evaluated on.
+        training: what the bundle says of its training.
         model: the model's place; a run folder tells by its own ``manifest.parquet`` what it was trained on.
-
-    Returns:
-        ``groups_across_splits`` (count), ``files_trained_on`` and ``groups_trained_on`` (counts, None where nobody
-        knows what the model was trained on), and a sentence for each that is not 0.
     """
-    crossing = _crossing(frame, rows)
-    warnings = []
-    if crossing:
-        warnings.append(
-            f"{len(crossing)} groups stand in this split and in another ({few(crossing, 3)}): "
-            "where one of the splits was trained on, the figures are too good"
-        )
-    files, groups = _trained_on(rows, model)
-    if files:
-        warnings.append(f"{files} of these {len(rows)} files were trained on: the figures are too good")
-    elif groups:
-        warnings.append(f"{groups} groups of these files were trained on by other files: the figures are too good")
-    elif files is None and (rows["split"] == TRAIN).any():
+    rows = usable(rows)
+    keys = group_keys(rows)
+    crossing = crossing_groups(usable(frame))
+    crossing = crossing[crossing["group"].isin(set(keys))]
+    refusals, warnings = [], []
+    across = int(keys.isin(set(crossing["group"])).sum())
+    if len(crossing):
+        names = crossing_names(crossing)
+        refusals.append(f"{crossing_sentence(len(crossing), across)} ({names})")
+        warnings.append(f"{leak_sentence(len(crossing), across)} ({names})")
+    trained = _trained_on(frame, rows, model)
+    if trained is not None:
+        held_out = trained.groups & ~rows["split"].isin(["", TRAIN])
+        if held_out.any():
+            groups = sorted(set(keys[held_out]))
+            counts = f"{counted(len(groups), 'group')} ({counted(int(held_out.sum()), 'file')})"
+            refusals.append(f"{model} was trained on {counts} of these: {few(groups, 3)}")
+        warnings += _trained_warnings(trained, keys)
+    elif (rows["split"] == TRAIN).any():
         warnings.append(
             'files of the split "train" are among these: if the model learnt from them, the figures are too good'
         )
-    leaks = {"groups_across_splits": len(crossing), "files_trained_on": files, "groups_trained_on": groups}
-    return leaks, warnings
+    if training.get("leaks"):
+        warnings.append(f"when the model was trained, {training['leaks']['sentence']}")
+    found = {
+        "groups_across_splits": len(crossing),
+        "files_across_splits": across,
+        "files_trained_on": None if trained is None else int(trained.files.sum()),
+        "groups_trained_on": None if trained is None else int(keys[trained.groups].nunique()),
+        "allowed": bool(refusals),
+        "in_training": training.get("leaks"),
+    }
+    return Leaks(found, refusals, warnings)
 
 
-def _crossing(frame: pd.DataFrame, rows: pd.DataFrame) -> list[str]:
-    """Groups of ``rows`` that have more than one split in the manifest."""
-    keys, known = group_keys(frame), frame["split"] != ""
-    splits = frame["split"][known].groupby(keys[known]).nunique()
-    return sorted(set(splits.index[splits > 1]) & set(group_keys(rows)))
+def _trained_warnings(trained: _Trained, keys: pd.Series[str]) -> list[str]:
+    files, groups = int(trained.files.sum()), int(keys[trained.groups].nunique())
+    if files:
+        return [f"{files} of these {counted(len(keys), 'file')} were trained on: the figures are too good"]
+    if groups:
+        return [f"{counted(groups, 'group')} of these files were trained on by other files: the figures are too good"]
+    return []
 
 
-def _trained_on(rows: pd.DataFrame, model: Path) -> tuple[int | None, int | None]:
-    """How many of the files, and of their groups, the run folder says it was trained on; (None, None): it is none."""
+def _trained_on(frame: pd.DataFrame, rows: pd.DataFrame, model: Path) -> _Trained | None:
+    """Tell which rows the run folder was trained on; None where the model is no run folder.
+
+    A group is known by any file of it in this manifest that was trained on. Its name counts as well, where the two
+    manifests have files in common: those of other data may call their patients alike.
+    """
     try:
         theirs = read_manifest(model / "manifest.parquet")
     except DatasetError:
-        return None, None
-    theirs = theirs[theirs["split"] == TRAIN]
-    seen = rows["sha256"].isin(set(theirs["sha256"]) - {""}) | rows["path"].isin(set(theirs["path"]))
-    groups = set(rows["group"]) & set(theirs["group"]) - {""}
-    return int(seen.sum()), len(groups)
+        return None
+    learnt = usable(theirs[theirs["split"] == TRAIN])
+    groups = set(group_keys(frame)[_among(frame, learnt)])
+    if _among(frame, theirs).any():
+        groups |= set(group_keys(learnt))
+    return _Trained(_among(rows, learnt), group_keys(rows).isin(groups))
+
+
+def _among(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series[bool]:
+    """Tell which files also stand in ``others``, by their bytes or their place."""
+    return rows["sha256"].isin(set(others["sha256"]) - {""}) | rows["path"].isin(set(others["path"]))

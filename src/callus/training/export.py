@@ -94,7 +94,8 @@ def export_bundle(
         points = choose(label, probability)
         info["engines"] = {ENGINE: _engine(calibration, points, threshold, agreement)}
         table = score_table(label, probability, points.high_sensitivity)
-        info["figures"] = [{"split": "validation", "engine": ENGINE, "note": "thresholds were chosen here", **table}]
+        note = "; ".join(["thresholds were chosen here", *_leaks(training)])
+        info["figures"] = [{"split": "validation", "engine": ENGINE, "note": note, **table}]
         files["MODEL_CARD.md"] = _card(info, recipe, len(np.unique(validation.examples.group))).encode()
         write_bundle(folder, info, files)
     return Bundle.load(folder)
@@ -191,6 +192,11 @@ def _engine(
     }
 
 
+def _leaks(training: dict[str, Any]) -> list[str]:
+    """What is to be said of leaks that were allowed."""
+    return [training["leaks"]["sentence"]] if training.get("leaks") else []
+
+
 def _card(info: dict[str, Any], recipe: Recipe, groups: int) -> str:
     """The model card: what it is, what it saw, how good it was on validation, what it is not for."""
     training, figures = info["training"], info["figures"][0]
@@ -199,10 +205,13 @@ def _card(info: dict[str, Any], recipe: Recipe, groups: int) -> str:
     def show(value: float | None) -> str:
         return "not defined" if value is None else f"{value:.3f}"
 
+    leaks = "".join(
+        f"\n**Warning: {line}.** Training was allowed to go on all the same.\n" for line in _leaks(training)
+    )
     return f"""# {info["name"]}
 
 **For {RESEARCH_ONLY}.** It must not be used to decide on a person's care.
-
+{leaks}
 | | |
 | --- | --- |
 | answers | whether a radiograph shows a fracture: calibrated probability, level, heat map ({info["outputs"]["map"]["kind"]}) |

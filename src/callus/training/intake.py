@@ -8,8 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callus import dataset
+from callus.dataset.clean import conflict_lines, label_conflicts
 from callus.dataset.manifest import few
-from callus.dataset.split import assign_fold, check_groups, existing_split, split
+from callus.dataset.split import (
+    assign_fold,
+    crossing_error,
+    crossing_groups,
+    existing_split,
+    leak_sentence,
+    split,
+    splittable,
+)
 from callus.errors import CallusError, TrainingError
 from callus.progress import track
 from callus.radiograph import read
@@ -29,24 +38,38 @@ class Intake:
 
     Attributes:
         frame: all rows; ``split`` is train, val, test, or empty for what was left out.
+        leaks: the groups that cross the splits, as ``crossing_groups`` gives them; rows only where that is allowed.
         lines: what to tell the user, a line each.
     """
 
     frame: pd.DataFrame
+    leaks: pd.DataFrame
     lines: list[str]
 
 
-def take_in(data: Path | pd.DataFrame, recipe: Recipe, *, fold: tuple[int, int] | None, threads: int) -> Intake:
+def take_in(
+    data: Path | pd.DataFrame,
+    recipe: Recipe,
+    *,
+    fold: tuple[int, int] | None,
+    threads: int,
+    allow_leaks: bool = False,
+) -> Intake:
     """Read, check and split a data set.
+
+    Files of a radiograph with both labels are in no split. A split that the data bring is kept where every other usable
+    file stands in train, val or test; any other is made anew, by group. Leaks are counted over the files that are used:
+    one that cannot be read, or has no label, lets nothing through.
 
     Args:
         data: a folder, a manifest's file, or a manifest.
         recipe: gives the shares of the splits and the seed.
         fold: (k, n): test on fold k of n (from 1), validate on the next, train on the rest; None for one split.
         threads: that check files.
+        allow_leaks: go on where groups cross the split that the data bring.
 
     Raises:
-        DatasetError: the data set is not what it has to be, or a group stands in two splits.
+        DatasetError: the data set is not what it has to be, or a group crosses its splits and that is not allowed.
         TrainingError: more than 5 % of the files cannot be used.
     """
     if isinstance(data, Path):
@@ -55,16 +78,28 @@ def take_in(data: Path | pd.DataFrame, recipe: Recipe, *, fold: tuple[int, int] 
             frame = _check_files(frame, threads)
     else:
         frame = data.copy()
+    conflicts = label_conflicts(frame)
     lines = [*frame.attrs.get("remarks", []), *_left_out(frame)]
-    dataset.check_trainable(frame)
+    lines += [f"left out: {line}" for line in conflict_lines(frame[conflicts & dataset.readable(frame)])]
+    dataset.check_trainable(frame[~conflicts])
+    frame = frame.assign(split=frame["split"].mask(conflicts, "").astype("str"))
     if fold is not None:
         frame = assign_fold(frame, k=fold[1], test_fold=fold[0] - 1, seed=recipe.seed)
     elif existing_split(frame):
+        crossing = crossing_groups(splittable(frame))
+        if len(crossing) and not allow_leaks:
+            raise crossing_error(crossing, where=data if isinstance(data, Path) else None)
         frame = _keep_split(frame, recipe)
     else:
+        if names := sorted(set(frame["split"]) - {""}):
+            lines.append(
+                f"split anew: the data's own split ({few(names, 3)}) is not train and val or test of all files"
+            )
         frame = split(frame, test=recipe.splitting.test, val=recipe.splitting.validation, seed=recipe.seed)
-    check_groups(frame)
-    rows = dataset.usable(frame)
+    rows = splittable(frame)
+    leaks = crossing_groups(rows)
+    if len(leaks):
+        lines.append(f"warning: {leak_sentence(len(leaks), int(leaks['files'].sum()))}")
     for name in ("train", "val"):
         part = rows[rows["split"] == name]
         if part["label"].nunique() < 2:  # noqa: PLR2004 - the two classes
@@ -78,12 +113,11 @@ def take_in(data: Path | pd.DataFrame, recipe: Recipe, *, fold: tuple[int, int] 
         for name in ("train", "val", "test")
         if len(part := rows[rows["split"] == name])
     ]
-    return Intake(frame, lines)
+    return Intake(frame, leaks, lines)
 
 
 def _keep_split(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
     """The split that the data set came with; validation is cut from training where it has none."""
-    check_groups(frame)
     if (frame["split"] == "val").any():
         return frame
     kept = frame.copy()

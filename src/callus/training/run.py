@@ -17,6 +17,7 @@ from callus import dataset
 from callus.atomic import whole_file
 from callus.cache import cache_folder
 from callus.dataset.manifest import digest, read_manifest, write_manifest
+from callus.dataset.split import crossing_groups, leak_summary, splittable
 from callus.errors import TrainingError
 from callus.model import imagenet
 from callus.model.network import FractureNet, build_network
@@ -78,6 +79,7 @@ def train(
     weights: str | None = None,
     overrides: Mapping[str, object] | None = None,
     fold: tuple[int, int] | None = None,
+    allow_leaks: bool = False,
     resume: bool = False,
     options: Options | None = None,
     say: Callable[[str], None] | None = None,
@@ -92,6 +94,8 @@ def train(
         weights: instead of the recipe's: "imagenet", "none", or a file in Keras' layout.
         overrides: other values of the recipe, by ``section.key``.
         fold: (k, n) tests on fold k of n instead of one split.
+        allow_leaks: go on where groups cross the split that the data bring; the run folder, the bundle and its model
+            card then say so.
         resume: go on with the run that ``out`` holds; its own recipe and manifest are used.
         options: how it runs.
         say: takes lines for people; None says nothing.
@@ -126,14 +130,17 @@ def train(
         run.check_free(resume=resume)
         if chosen.trunk.weights != "imagenet":  # a file that is not there is said before the data are read
             imagenet.resolve(chosen.trunk.name, chosen.trunk.weights)
-        taken = take_in(data, chosen, fold=fold, threads=threads)
+        taken = take_in(data, chosen, fold=fold, threads=threads, allow_leaks=allow_leaks)
         weights_file = imagenet.resolve(chosen.trunk.name, chosen.trunk.weights)
-        run.begin({"fold": fold, **{key: str(value) for key, value in vars(options).items()}})
+        run.begin(
+            {"fold": fold, "allow_leaks": allow_leaks, **{key: str(value) for key, value in vars(options).items()}}
+        )
         for line in taken.lines:
             tell(line)
         chosen = _fitted(chosen, taken.frame, weights_file)
         with whole_file(run.recipe, "w") as file:
             file.write(chosen.to_toml())
+        run.write_leaks(taken.leaks)
         write_manifest(taken.frame, run.manifest)
     fabric.launch()
     try:
@@ -317,4 +324,5 @@ def _origin(chosen: Recipe, frame: pd.DataFrame) -> dict[str, Any]:
         "radiographs": int(rows["radiograph"].nunique()),
         "groups": int(rows["group"].nunique()),
         "splits": {name: int(count) for name, count in dataset.usable(frame)["split"].value_counts().items() if name},
+        "leaks": leak_summary(crossing_groups(splittable(frame))),
     }

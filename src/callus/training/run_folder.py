@@ -2,6 +2,7 @@
 
 ``recipe.toml`` (resolved), ``manifest.parquet`` (with the split it used), ``epochs.csv``, ``curves.png``, ``events/``
 (TensorBoard), ``last/`` and ``best/`` (safetensors, no pickle), ``environment.json``, and at the end ``bundle/``.
+``leaks.json`` where groups cross the splits, which has to be allowed.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from safetensors.torch import save_file
 
 from callus import __version__
 from callus.atomic import whole_file
+from callus.dataset.split import leak_summary
 from callus.errors import TrainingError
 from callus.labels import RESEARCH_ONLY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pandas as pd
     from torch import Tensor
 
 _CURVES_EVERY_S = 20.0
@@ -71,6 +74,7 @@ class RunFolder:
         self.recipe = path / "recipe.toml"
         self.manifest = path / "manifest.parquet"
         self.environment = path / "environment.json"
+        self.leaks = path / "leaks.json"
         self.curves = path / "curves.png"
         self.bundle = path / "bundle"
         self.last = path / "last" / "state.safetensors"
@@ -101,6 +105,13 @@ class RunFolder:
         """
         with whole_file(self.environment, "w") as file:
             json.dump(_environment(settings), file, indent=2)
+
+    def write_leaks(self, crossing: pd.DataFrame) -> None:
+        """Keep which groups cross the splits, where any do; ``crossing`` is what ``crossing_groups`` gave."""
+        if crossing.empty:
+            return
+        with whole_file(self.leaks, "w") as file:
+            json.dump({**(leak_summary(crossing) or {}), "crossing": crossing.to_dict("records")}, file, indent=2)
 
     def write_state(self, state: State, tensors: dict[str, Tensor]) -> None:
         """Keep where the training is, in one file that appears whole; then the tables for people."""
