@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add ``data`` with its verbs."""
     data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, split and fetch data sets.")
     data.command("manifest")(manifest)
+    data.command("audit")(audit)
     data.command("split")(split)
     data.command("clean")(clean)
     data.command("fetch")(fetch)
@@ -72,6 +73,55 @@ def manifest(
     write_manifest(frame, out)
     _print_summary(frame)
     typer.echo(f"wrote {out}")
+
+
+def audit(
+    path: Annotated[
+        Path, typer.Argument(readable=False, metavar="PATH", help="A folder with radiographs, or a manifest.")
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", readable=False, help="The folder for the manifest and the report.")
+    ],
+    source: Annotated[str, typer.Option(help="What the folder is, as for data manifest.")] = "auto",
+    labels: Annotated[Path | None, typer.Option(readable=False, help="A CSV of labels, as for data manifest.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; all where not given.")] = None,
+) -> None:
+    """Find which files show the same radiograph, what leaks between splits, and which labels contradict each other.
+
+    Copies are found by their pixels: re-encoded, resized, squashed, cropped a little, relit, inverted, mirrored, turned
+    by any angle, and chains of these. Writes manifest.parquet (radiograph and group given anew), audit.json and
+    audit.html to --out. A search that was stopped goes on with the same command. Exit code: 0 written; 1 it could not
+    be written; 2 there is nothing to audit.
+
+    \b
+    Examples:
+      callus data audit radiographs/ --out audit
+      callus data audit manifest.parquet --out audit
+      callus data split audit/manifest.parquet --out split.parquet
+    """
+    import json
+
+    from callus.atomic import whole_file
+    from callus.dataset import load, write_manifest
+    from callus.dataset.audit import audit as look
+    from callus.dataset.shelf import Shelf
+    from callus.report.audit_page import audit_page, summary
+
+    frame = load(path, source, labels)
+    with Shelf() as shelf:
+        result = look(frame, shelf, threads)
+    numbers = result.as_dict()
+    write_manifest(result.frame, out / "manifest.parquet")
+    with whole_file(out / "audit.json", "w") as file:
+        json.dump(numbers, file, indent=1)
+        file.write("\n")
+    with whole_file(out / "audit.html", "w") as file:
+        file.write(audit_page(result, path.name or str(path.absolute().name)))
+    for line in (*summary(numbers), *numbers["remarks"]):
+        typer.echo(line)
+    typer.echo(f"report: {out / 'audit.html'}")
+    typer.echo(f"next: callus data split {out / 'manifest.parquet'} --out {out / 'split.parquet'}")
 
 
 def split(

@@ -1,0 +1,186 @@
+"""How well the search for copies does, and how its cost grows. Prints one JSON line for each part that is asked for.
+
+stress: copies of N radiographs of a folder, changed in every way and in chains of three; recall and precision over pairs.
+names: a folder whose files' names tell the truth (the stem before "-rotated", within the class folder), such as BoneData.
+growth: simulated radiographs with copies, 1,000 to 8,000 files, seconds for each; a plot beside --out.
+search: 100,000 random descriptions' vectors, looked up.
+
+python bench/duplicates.py stress --data ../shared/data/fracatlas/images --count 300 --seed 1
+python bench/duplicates.py names --data ../shared/data/bonedata/Data
+python bench/duplicates.py growth --out runs/growth
+python bench/duplicates.py search
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import resource
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from callus import radiograph
+from callus.dataset.changes import CHANGES
+from callus.dataset.duplicates import Duplicates, find_duplicates
+from callus.dataset.files import list_files
+from callus.dataset.neighbours import Neighbours
+from callus.dataset.shelf import Shelf
+from callus.errors import RadiographError
+
+SHARE = 0.6  # of the changes that each radiograph gets, beside its chains
+CHAINS = 4
+LENGTH = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("stress", "names", "growth", "search"))
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        for line in PARTS[given.part](given, Path(temporary)):
+            print(json.dumps(line), flush=True)
+
+
+def stress(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(given.seed)
+    names = list_files(given.data).pictures
+    truth: dict[str, str] = {}
+    for number in generator.permutation(len(names))[: given.count]:
+        try:
+            seen = radiograph.read(given.data / names[number])
+        except RadiographError:
+            continue
+        original = (seen.unit() * 255).astype(np.uint8)
+        copies: list[tuple[str, np.ndarray]] = [("original", original)]
+        copies += [
+            (name, change(original, generator)) for name, change in CHANGES.items() if generator.random() < SHARE
+        ]
+        for chain in range(CHAINS):
+            picture, kinds = original, generator.choice(list(CHANGES), LENGTH, replace=False)
+            for kind in kinds:
+                picture = CHANGES[kind](picture, generator)
+            copies.append((f"{chain}-{'-'.join(kinds)}", picture))
+        for name, picture in copies:
+            jpeg = generator.random() < 0.8
+            options = [cv2.IMWRITE_JPEG_QUALITY, int(generator.integers(35, 96))] if jpeg else []
+            file = folder / f"{number:05d} {name}.{'jpg' if jpeg else 'png'}"
+            cv2.imwrite(str(file), picture, options)
+            truth[str(file)] = f"{number}"
+    found, seconds = search_all(list(truth), folder)
+    return [{"part": "stress", "seed": given.seed, **judged(list(truth.values()), found), "seconds": round(seconds, 1)}]
+
+
+def names(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    files = [given.data / name for name in list_files(given.data).pictures]
+    truth = [f"{file.parent.name}/{file.stem.split('-rotated')[0]}" for file in files]
+    found, seconds = search_all([str(file) for file in files], folder)
+    members: dict[int, set[str]] = {}
+    for component, name in zip(found.component.tolist(), truth, strict=True):
+        members.setdefault(component, set()).add(name)
+    several = sorted(sorted(group) for group in members.values() if len(group) > 1)
+    return [
+        {
+            "part": "names",
+            **judged(truth, found),
+            "names": len(set(truth)),
+            "radiographs": len(members),
+            "under_several_names": several,
+            "seconds": round(seconds, 1),
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+    ]
+
+
+def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    from callus.dataset.simulated import simulate
+
+    frame = simulate(folder / "simulated", 2000, seed=given.seed, size=(256, 224), plain=True)
+    generator = np.random.default_rng(given.seed)
+    paths = list(frame["path"])
+    for path in list(paths):
+        picture = radiograph.read(path).pixels
+        for copy in range(3):
+            file = folder / f"{Path(path).stem}-{copy}.png"
+            cv2.imwrite(str(file), CHANGES["rotate"](picture, generator))
+            paths.append(str(file))
+    order = generator.permutation(len(paths))
+    lines = []
+    for count in (1000, 2000, 4000, 8000):
+        _, seconds = search_all([paths[i] for i in order[:count]], folder / f"{count}")
+        lines.append({"part": "growth", "files": count, "seconds": round(seconds, 1)})
+    if given.out is not None:
+        plot(lines, given.out)
+    return lines
+
+
+def plot(lines: list[dict[str, Any]], folder: Path) -> None:
+    from matplotlib.figure import Figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    figure = Figure((6, 4), layout="constrained")
+    axes = figure.subplots()
+    files = np.array([line["files"] for line in lines])
+    seconds = np.array([line["seconds"] for line in lines])
+    expected = files * np.log(files)
+    axes.loglog(files, seconds, "o-", label="measured")
+    axes.loglog(files, expected * seconds[0] / expected[0], "--", label="n log n")
+    axes.set(xlabel="files", ylabel="seconds", title="Search for copies, simulated radiographs")
+    axes.legend()
+    figure.savefig(folder / "growth.png", dpi=120)
+
+
+def search(given: argparse.Namespace, _: Path) -> list[dict[str, Any]]:
+    """Vectors in clusters, as copies make them."""
+    generator = np.random.default_rng(given.seed)
+    count, dimensions = 100_000, 256
+    centres = generator.normal(size=(count // 10, dimensions)).astype(np.float32)
+    noise = generator.normal(scale=0.7, size=(count, 4, dimensions)).astype(np.float32)
+    vectors = centres[generator.integers(0, len(centres), count)][:, np.newaxis] + noise
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    start = time.perf_counter()
+    index = Neighbours(vectors)
+    built = time.perf_counter()
+    index.nearest(24)
+    ended = time.perf_counter()
+    return [
+        {"part": "search", "vectors": count, "build_s": round(built - start, 1), "look_up_s": round(ended - built, 1)}
+    ]
+
+
+def search_all(paths: list[str], folder: Path) -> tuple[Duplicates, float]:
+    start = time.perf_counter()
+    folder.mkdir(exist_ok=True)
+    with Shelf(folder / "shelf.sqlite") as shelf:
+        found = find_duplicates(paths, [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in paths], shelf)
+    return found, time.perf_counter() - start
+
+
+def judged(truth: list[str], found: Duplicates) -> dict[str, Any]:
+    together = list(found.component)
+
+    def pairs(keys: list[Any]) -> int:
+        return sum(count * (count - 1) // 2 for count in Counter(keys).values())
+
+    right = pairs(list(zip(together, truth, strict=True)))
+    return {
+        "files": len(truth),
+        "recall": round(right / max(1, pairs(truth)), 5),
+        "precision": round(right / max(1, pairs(together)), 5),
+    }
+
+
+PARTS = {"stress": stress, "names": names, "growth": growth, "search": search}
+
+if __name__ == "__main__":
+    main()

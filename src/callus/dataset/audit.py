@@ -1,0 +1,196 @@
+"""What a data set really holds: how many radiographs its files show, what leaks, what contradicts itself.
+
+The manifest's ``radiograph`` is given anew, from pixels alone: files that were found to show the same one share it.
+What names, studies, patients and number blocks say stays in ``group``, joined with it: so a copy that could not be
+verified still cannot cross a split.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pandas as pd
+
+import callus
+from callus.dataset.clean import label_conflicts
+from callus.dataset.columns import UNREADABLE
+from callus.dataset.duplicates import find_duplicates
+from callus.dataset.groups import components
+from callus.dataset.manifest import digest, readable
+from callus.labels import FRACTURED, RESEARCH_ONLY
+
+if TYPE_CHECKING:
+    from callus.dataset.duplicates import Duplicates
+    from callus.dataset.shelf import Shelf
+
+SCHEMA: Final = 1
+"""Of ``audit.json``."""
+_CROSSING: Final = ("radiograph", "study", "patient")
+_DISAGREES: Final = "the folder says"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something that stands in more than one split.
+
+    Attributes:
+        kind: "radiograph", "study" or "patient".
+        name: which.
+        paths: the files, by split.
+    """
+
+    kind: str
+    name: str
+    paths: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found in a data set.
+
+    Attributes:
+        root: the folder that holds all of its files; paths are told relative to it.
+        frame: the manifest with ``radiograph`` and ``group`` given anew.
+        duplicates: which files show the same radiograph, and how that was found.
+        leaks: what crosses splits; a study or patient only where that is not told by a radiograph already.
+        conflicts: (radiograph, paths) of those with both labels.
+        remarks: what is to be known about the whole, a line each.
+    """
+
+    root: str
+    frame: pd.DataFrame
+    duplicates: Duplicates
+    leaks: tuple[Leak, ...]
+    conflicts: tuple[tuple[str, list[str]], ...]
+    remarks: tuple[str, ...]
+
+    def relative(self, path: str) -> str:
+        """A path as it is told."""
+        return os.path.relpath(path, self.root).replace(os.sep, "/")
+
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """How large each split is ("" for files in none); ``fractured`` counts radiographs."""
+        rows = self.frame[readable(self.frame)]
+        table = {}
+        for split, part in rows.groupby("split"):
+            table[str(split)] = {
+                "files": len(part),
+                "radiographs": part["radiograph"].nunique(),
+                "groups": part["group"].nunique(),
+                "fractured": part.loc[part["label"] == FRACTURED, "radiograph"].nunique(),
+            }
+        return table
+
+    def unreadable(self) -> list[dict[str, str]]:
+        """The files that cannot be read, with the reason."""
+        rows = self.frame[~readable(self.frame)]
+        return [
+            {"path": self.relative(path), "reason": note.removeprefix(UNREADABLE)}
+            for path, note in zip(rows["path"], rows["note"], strict=True)
+        ]
+
+    def disagreements(self) -> list[dict[str, str]]:
+        """The files of which folder and label file say different things."""
+        rows = self.frame[self.frame["note"].str.contains(_DISAGREES, regex=False)]
+        return [
+            {"path": self.relative(path), "note": note} for path, note in zip(rows["path"], rows["note"], strict=True)
+        ]
+
+    def copies(self) -> dict[str, int]:
+        """How many files show a radiograph that another shows too: counted without the first of each."""
+        kinds = [link.kind for link in self.duplicates.links]
+        return {kind: kinds.count(kind) for kind in ("byte_equal", "near", "rotated")}
+
+    def as_dict(self) -> dict[str, Any]:
+        """``audit.json``, as docs/audit.md describes it."""
+        frame = self.frame[readable(self.frame)]
+        return {
+            "schema": SCHEMA,
+            "callus": callus.__version__,
+            "research_only": RESEARCH_ONLY,
+            "manifest": digest(self.frame),
+            "files": len(self.frame),
+            "unreadable": self.unreadable(),
+            "radiographs": frame["radiograph"].nunique(),
+            "groups": frame["group"].nunique(),
+            "splits": self.sizes(),
+            "leaks": [{leak.kind: leak.name, "paths": leak.paths} for leak in self.leaks],
+            "label_conflicts": [{"radiograph": name, "paths": paths} for name, paths in self.conflicts],
+            "disagreements": self.disagreements(),
+            "duplicates": self.copies(),
+            "shortcuts": None,
+            "suspicious": None,
+            "remarks": list(self.remarks),
+        }
+
+
+def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audit:
+    """Look for what the files share.
+
+    Args:
+        frame: a manifest; it is not changed.
+        shelf: where descriptions are kept.
+        workers: threads; None: one a core.
+    """
+    is_readable = readable(frame)
+    found = find_duplicates(frame["path"].tolist(), frame["sha256"].where(is_readable, "").tolist(), shelf, workers)
+    root = os.path.commonpath([os.path.dirname(path) for path in frame["path"]])  # noqa: PTH120
+    given = frame.copy()
+    given["radiograph"] = _named(frame["path"], found, root).where(is_readable, "").astype("str")
+    given["group"] = _grouped(given)
+    remarks = [*frame.attrs.get("remarks", [])]
+    if found.described < is_readable.sum() - _equal_bytes(found):
+        remarks.append("some files changed or vanished while they were read; they were not compared: audit again")
+    if shelf.remark:
+        remarks.append(shelf.remark)
+    result = Audit(root, given, found, (), (), tuple(remarks))
+    return Audit(root, given, found, _leaks(result), _conflicts(result), tuple(remarks))
+
+
+def _equal_bytes(found: Duplicates) -> int:
+    return sum(link.kind == "byte_equal" for link in found.links)
+
+
+def _named(paths: pd.Series[str], found: Duplicates, root: str) -> pd.Series[str]:
+    """A radiograph is named by the shortest path that shows it, below the root: most times the one that was copied."""
+    relative = pd.Series(
+        [os.path.relpath(path, root).replace(os.sep, "/") for path in paths], index=paths.index, dtype="str"
+    )
+    order = pd.DataFrame({"component": found.component, "length": relative.str.len(), "name": relative})
+    first = order.sort_values(["component", "length", "name"]).drop_duplicates("component").set_index("component")
+    return pd.Series(first["name"].reindex(found.component).to_numpy(), index=paths.index, dtype="str")
+
+
+def _grouped(frame: pd.DataFrame) -> pd.Series[str]:
+    """The groups so far, joined where they share a radiograph; named by the first of them in the alphabet."""
+    component = pd.Series(
+        components({"group": frame["group"], "radiograph": frame["radiograph"]}, len(frame)), index=frame.index
+    )
+    first = frame["group"].where(frame["group"] != "").groupby(component).transform("min")
+    named = first.where(first.notna(), "radiograph:" + frame["radiograph"])
+    return named.where(first.notna() | (frame["radiograph"] != ""), "").astype("str")
+
+
+def _leaks(result: Audit) -> tuple[Leak, ...]:
+    frame = result.frame[readable(result.frame) & (result.frame["split"] != "")]
+    leaks: list[Leak] = []
+    told: set[str] = set()
+    for kind in _CROSSING:
+        rows = frame[frame[kind] != ""]
+        crossing = rows.groupby(kind)["split"].transform("nunique") > 1
+        for name, part in rows[crossing].groupby(kind):
+            if kind != "radiograph" and set(part["path"]) <= told:
+                continue
+            paths = {str(split): sorted(map(result.relative, files["path"])) for split, files in part.groupby("split")}
+            leaks.append(Leak(kind, str(name), paths))
+            told |= set(part["path"])
+    return tuple(leaks)
+
+
+def _conflicts(result: Audit) -> tuple[tuple[str, list[str]], ...]:
+    frame = result.frame[readable(result.frame)]
+    rows = frame[np.asarray(label_conflicts(frame), bool)]
+    return tuple((str(name), sorted(map(result.relative, part["path"]))) for name, part in rows.groupby("radiograph"))

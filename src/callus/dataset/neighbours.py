@@ -1,0 +1,151 @@
+"""Which pictures may show the same radiograph: each one's nearest by a vector that tells of all its places at once.
+
+The vector is a VLAD (Jegou et al. 2010, doi 10.1109/CVPR.2010.5540039) over a vocabulary that is learnt from the set at
+hand, with intra-normalisation and signed square roots, reduced by principal components. The vocabulary is closed under
+the variants of ``callus.dataset.keypoints``: so the vector of a mirrored or inverted picture is a permutation of the
+picture's own. An index of hierarchical navigable small worlds (Malkov and Yashunin 2018) finds the nearest in a time
+that grows like the logarithm of the set; it is filled by one thread, so that the same set gives the same neighbours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.utils.extmath import randomized_svd
+from usearch.compiled import MetricKind
+from usearch.index import Index
+
+from callus.dataset.keypoints import LENGTH, PERMUTATIONS, VARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from callus.dataset.keypoints import Description
+
+_WORDS: Final = 16  # times the four variants
+_DIMENSIONS: Final = 256
+_LEARNT_FROM: Final = 1500  # pictures
+_WORDS_FROM: Final = 60_000  # descriptors
+_CONNECTIONS: Final = 16
+_WHEN_ADDING: Final = 96
+_WHEN_SEARCHING: Final = 96
+
+
+class Vocabulary:
+    """From a description to its vectors.
+
+    Args:
+        sample: descriptions to learn from.
+        seed: of what is drawn.
+    """
+
+    def __init__(self, sample: Sequence[Description], seed: int = 0) -> None:
+        generator = np.random.default_rng(seed)
+        described = [picture.unit() for picture in sample if len(picture.points)]
+        places = np.concatenate(described) if described else np.zeros((0, LENGTH), np.float32)
+        chosen = places[np.sort(generator.permutation(len(places))[:_WORDS_FROM])]
+        count = max(1, min(_WORDS, len(chosen)))
+        if len(chosen):
+            words = MiniBatchKMeans(count, n_init=1, batch_size=4096, max_iter=20, random_state=seed).fit(chosen)
+            centres = words.cluster_centers_.astype(np.float32)
+        else:
+            centres = np.zeros((1, LENGTH), np.float32)
+        self._words = np.stack(
+            [centres[:, permutation] for permutation in PERMUTATIONS], axis=1
+        )  # (words, variants, 128)
+        self._flat = self._words.reshape(-1, LENGTH)
+        self._half_square = (self._flat**2).sum(axis=1) / 2
+        raw = np.concatenate([self._raw(picture) for picture in sample]) if sample else np.zeros((1, self._flat.size))
+        self._mean = raw.mean(axis=0).astype(np.float32)
+        most = min(_DIMENSIONS, *raw.shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a set of equal pictures has no components
+            self._axes = randomized_svd(raw - self._mean, most, n_iter=3, random_state=seed)[2].astype(np.float32)
+
+    @property
+    def dimensions(self) -> int:
+        """Numbers in a vector."""
+        return len(self._axes)
+
+    def vectors(self, picture: Description) -> NDArray[np.float32]:
+        """The vectors of a picture's four variants: float32 (4, dimensions), of length 1."""
+        vectors: NDArray[np.float32] = (self._raw(picture) - self._mean) @ self._axes.T
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
+        return vectors
+
+    def _raw(self, picture: Description) -> NDArray[np.float32]:
+        """The VLADs of the four variants: float32 (4, words * 4 * 128)."""
+        places = picture.unit()
+        nearest = (places @ self._flat.T - self._half_square).argmax(axis=1)
+        member = np.zeros((len(self._flat), len(places)), np.float32)
+        member[nearest, np.arange(len(places))] = 1
+        sums = member @ places - member.sum(axis=1, keepdims=True) * self._flat
+        sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+        sums = np.sign(sums) * np.sqrt(np.abs(sums))
+        own = sums.reshape(self._words.shape)
+        # A place of word (k, u) is one of word (k, u xor v) in variant v, and its descriptor is permuted by v.
+        raw = np.stack([own[:, np.arange(VARIANTS) ^ v][:, :, PERMUTATIONS[v]].ravel() for v in range(VARIANTS)])
+        raw /= np.maximum(np.linalg.norm(raw[:1], axis=1, keepdims=True), 1e-6)
+        return raw
+
+
+def learnt_from(count: int) -> range:
+    """Which of ``count`` pictures a vocabulary is learnt from: evenly spaced ones, at most 1,500."""
+    return range(0, count, max(1, -(-count // _LEARNT_FROM)))
+
+
+class Neighbours:
+    """Looks neighbours up.
+
+    Args:
+        vectors: float32 (n, 4, dimensions), of length 1: the variants of n pictures.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32]) -> None:
+        self._vectors = vectors
+        self._index = Index(
+            ndim=vectors.shape[2],
+            metric=MetricKind.IP,
+            dtype="f32",
+            connectivity=_CONNECTIONS,
+            expansion_add=_WHEN_ADDING,
+            expansion_search=_WHEN_SEARCHING,
+        )
+        self._index.add(np.arange(len(vectors)), np.ascontiguousarray(vectors[:, 0]), threads=1)
+
+    def nearest(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int8]]:
+        """Each picture's nearest others.
+
+        Args:
+            count: how many of each.
+
+        Returns:
+            int64 (n, count) their numbers, -1 where there are no more; float32 (n, count) the likeness, from -1 to 1,
+            falling; int8 (n, count) the variant of the picture in which it is alike.
+        """
+        total = len(self._vectors)
+        asked = min(count + 1, total)
+        keys = np.full((total, VARIANTS, asked), -1, np.int64)
+        likeness = np.full((total, VARIANTS, asked), -2, np.float32)
+        for variant in range(VARIANTS):
+            found = self._index.search(np.ascontiguousarray(self._vectors[:, variant]), asked)
+            keys[:, variant] = found.keys.reshape(total, asked)
+            likeness[:, variant] = 1 - found.distances.reshape(total, asked)
+        variants = np.broadcast_to(np.arange(VARIANTS, dtype=np.int8)[:, np.newaxis], (VARIANTS, asked)).ravel()
+        numbers = np.full((total, count), -1, np.int64)
+        values = np.full((total, count), -2, np.float32)
+        related = np.zeros((total, count), np.int8)
+        for row in range(total):
+            order = np.argsort(-likeness[row].ravel(), kind="stable")
+            others = keys[row].ravel()[order]
+            _, first = np.unique(others, return_index=True)
+            first = np.sort(first[others[first] != row])[:count]
+            numbers[row, : len(first)] = others[first]
+            values[row, : len(first)] = likeness[row].ravel()[order][first]
+            related[row, : len(first)] = variants[order][first]
+        return numbers, values, related

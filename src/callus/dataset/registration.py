@@ -1,0 +1,220 @@
+"""Whether two pictures are one radiograph: they are laid over each other, and what is left over is looked at.
+
+Two hands look alike, two exposures of one hand more so, and two pictures from one imaging plate share its scratches. A
+copy differs from all of these in that one affine map brings *every* place onto its counterpart, with errors that are
+noise; where a limb moved between two exposures the errors are a smooth field. So beside the number of places that fall
+together, the decision weighs how small the errors are, how alike neighbouring errors are, and how well the fine detail
+and the coarse grey values of the overlaid pictures agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+
+from callus.dataset.keypoints import INVERTED, MIRRORED, PERMUTATIONS, VARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from callus.dataset.keypoints import Description
+
+Floats = "NDArray[np.floating[Any]]"
+
+_LEAST: Final = 8  # places; an affine map goes through any three
+_RATIO: Final = 0.81  # Lowe's ratio 0.9 of distances, squared
+_WITHIN: Final = 1.5  # thumbnail pixels: places that are taken to fall together
+_CLOSE: Final = 0.5
+_REACH: Final = 4.0  # matches up to here tell about a field of errors
+_NEIGHBOURS: Final = 5
+_STRETCH: Final = (0.2, 5.0, 2.5)  # of the map: least, most, and most between its directions
+_BLOCK: Final = 12  # thumbnail pixels
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """How well one picture, moved by an affine map, lies over another. Lengths are in thumbnail pixels.
+
+    Attributes:
+        variant: how they are related, see ``callus.dataset.keypoints``.
+        matrix: float64 (2, 3), (x, y, 1) of the first thumbnail to (x, y) of the second.
+        close: places that fall together within half a pixel.
+        reach: places that fall together within four pixels.
+        error: median distance of these.
+        field: root mean square of what neighbouring errors have in common.
+        detail: correlation of the fine detail, locally normalised, from -1 to 1.
+        agreeing: share of the textured blocks whose detail correlates by more than one half.
+        block: median correlation of the textured blocks.
+        tone: how much of the one's coarse grey values the other's tell (correlation ratio, 0 to 1), whatever the curve
+            between them; the lesser of both ways.
+        share: share of the smaller picture that the other covers.
+    """
+
+    variant: int
+    matrix: NDArray[np.float64]
+    close: int
+    reach: int
+    error: float
+    field: float
+    detail: float
+    agreeing: float
+    block: float
+    tone: float
+    share: float
+
+    def evidence(self) -> NDArray[np.float64]:
+        """What a decision weighs: (8,)."""
+        return np.array(
+            [
+                np.log(max(self.close, 0.5)),
+                self.close / max(self.reach, 1),
+                min(self.error, 2.0),
+                min(self.field, 1.5),
+                self.detail,
+                self.agreeing,
+                self.block,
+                self.tone,
+            ]
+        )
+
+
+def lay_over(a: Description, b: Description, variants: Iterable[int] = range(VARIANTS)) -> Overlay | None:
+    """Find the affine map that brings most of ``a``'s places onto ``b``'s; None where there is none.
+
+    Args:
+        a: one picture.
+        b: the other, described with the same detail.
+        variants: the variants of ``a`` to try.
+    """
+    if min(len(a.points), len(b.points)) < _LEAST:
+        return None
+    variant, from_a, to_b = max((_matches(a, b, variant) for variant in variants), key=lambda match: len(match[1]))
+    if len(from_a) < _LEAST:
+        return None
+    matrix = _affine(from_a, to_b, mirrored=bool(variant & MIRRORED))
+    if matrix is None:
+        return None
+    errors = _moved(from_a, matrix) - to_b
+    distance = np.linalg.norm(errors, axis=1)
+    reach = distance < _REACH
+    return Overlay(
+        variant,
+        matrix,
+        int((distance < _CLOSE).sum()),
+        int(reach.sum()),
+        float(np.median(distance[reach])),
+        _common(to_b[reach], errors[reach]),
+        *_agreement(a.thumbnail, b.thumbnail, matrix, inverted=bool(variant & INVERTED)),
+    )
+
+
+def _matches(a: Description, b: Description, variant: int) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
+    """The places that are each other's nearest, and clearly nearer than the second."""
+    likeness = a.unit() @ b.unit()[:, PERMUTATIONS[variant]].T
+    rows = np.arange(len(likeness))
+    nearest = likeness.argmax(axis=1)
+    best = likeness[rows, nearest]
+    mutual = likeness.argmax(axis=0)[nearest] == rows
+    likeness[rows, nearest] = -1
+    chosen = mutual & (1 - best < _RATIO * (1 - likeness.max(axis=1)))
+    return variant, a.points[chosen], b.points[nearest[chosen]]
+
+
+def _affine(from_a: NDArray[np.float32], to_b: NDArray[np.float32], *, mirrored: bool) -> NDArray[np.float64] | None:
+    """RANSAC, then least squares on what falls together; None where that is no map of a copy."""
+    found: Any = cv2.estimateAffine2D(
+        from_a, to_b, method=cv2.RANSAC, ransacReprojThreshold=_WITHIN, maxIters=1000, confidence=0.99
+    )[0]
+    if found is None:
+        return None
+    matrix = np.asarray(found, np.float64)
+    homogeneous = np.hstack([from_a, np.ones((len(from_a), 1), np.float32)]).astype(np.float64)
+    for within in (_WITHIN * 4 / 3, _WITHIN, _WITHIN):
+        near = np.linalg.norm(homogeneous @ matrix.T - to_b, axis=1) < within
+        if near.sum() < _LEAST - 2:
+            return None
+        matrix = np.linalg.lstsq(homogeneous[near], to_b[near].astype(np.float64), rcond=None)[0].T
+    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    least, most, between = _STRETCH
+    if small < least or large > most or large > between * small:
+        return None
+    return None if (np.linalg.det(matrix[:, :2]) < 0) != mirrored else matrix
+
+
+def _moved(points: NDArray[np.float32], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    moved: NDArray[np.float64] = points @ matrix[:, :2].T + matrix[:, 2]
+    return moved
+
+
+def _common(points: NDArray[np.float32], errors: NDArray[np.float64]) -> float:
+    """Root mean square of what an error has in common with the median of its neighbours'; 0 where it is noise."""
+    once = np.unique((points / _WITHIN).round().astype(np.int64), axis=0, return_index=True)[1]
+    if len(once) <= _NEIGHBOURS + 2:
+        return 0.0
+    limited = np.clip(errors[once], -2, 2)
+    neighbours = np.asarray(cKDTree(points[once]).query(points[once], k=_NEIGHBOURS + 1)[1])[:, 1:]
+    common = (limited * np.median(limited[neighbours], axis=1)).sum(axis=1).mean()
+    return float(np.sqrt(max(0.0, common)))
+
+
+def _agreement(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], matrix: NDArray[np.float64], *, inverted: bool
+) -> tuple[float, float, float, float, float]:
+    """The overlay's ``detail``, ``agreeing``, ``block``, ``tone`` and ``share``."""
+    height, width = b.shape
+    first = cv2.warpAffine(255 - a if inverted else a, matrix, (width, height)).astype(np.float32)
+    covered = cv2.warpAffine(np.full(a.shape, 255, np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST)
+    inside = cv2.erode(covered, np.ones((5, 5), np.uint8), borderValue=255) > 0
+    share = inside.sum() / max(1.0, min(a.size * abs(np.linalg.det(matrix[:, :2])), b.size))
+    if inside.sum() < _BLOCK * _BLOCK:
+        return 0.0, 0.0, 0.0, 0.0, float(share)
+    second = b.astype(np.float32)
+    mask = inside.astype(np.float32)
+    fine_a, fine_b = _fine(first), _fine(second)
+    x, y = _levelled(fine_a) * mask, _levelled(fine_b) * mask
+    detail = float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum() + 1e-6))
+    textured = (_blocks(mask) > 0.9) & (np.maximum(_blocks(abs(fine_a) * mask), _blocks(abs(fine_b) * mask)) > 1.2)  # noqa: PLR2004
+    agreeing = block = 0.0
+    if textured.sum() >= _LEAST - 2:
+        each = _blocks(x * y)[textured] / np.sqrt(_blocks(x * x)[textured] * _blocks(y * y)[textured] + 1e-3)
+        agreeing, block = float((each > 0.5).mean()), float(np.median(each))  # noqa: PLR2004
+    coarse_a, coarse_b = _blurred(first, 2.0)[inside], _blurred(second, 2.0)[inside]
+    return detail, agreeing, block, min(_told(coarse_a, coarse_b), _told(coarse_b, coarse_a)), float(share)
+
+
+def _fine(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is finer than a few thumbnail pixels, without the finest noise."""
+    return _blurred(picture, 0.75) - _blurred(picture, 3.0)
+
+
+def _blurred(picture: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return cv2.GaussianBlur(picture, (0, 0), sigma)  # type: ignore[return-value]
+
+
+def _levelled(fine: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same strength everywhere, so that a bright edge does not outvote a bone."""
+    level: NDArray[np.float32] = fine / np.sqrt(_blurred(fine * fine, 4.0) + np.float32(4))
+    return level
+
+
+def _blocks(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of blocks."""
+    means: NDArray[np.float32] = cv2.boxFilter(values, -1, (_BLOCK, _BLOCK))[
+        _BLOCK // 2 :: _BLOCK, _BLOCK // 2 :: _BLOCK
+    ]  # type: ignore[assignment]
+    return means
+
+
+def _told(x: NDArray[np.float32], y: NDArray[np.float32], bins: int = 16) -> float:
+    """The correlation ratio: the share of y's variance between the means of bins of equal count of x."""
+    edges = np.quantile(x, np.linspace(0, 1, bins + 1)[1:-1])
+    place = np.searchsorted(edges, x)
+    count = np.maximum(np.bincount(place, minlength=bins), 1)
+    mean = np.bincount(place, y, bins) / count
+    return float(1 - ((y - mean[place]) ** 2).mean() / max(float(y.var()), 1e-3))
