@@ -1,7 +1,7 @@
 """How well the search for copies does, and how its cost grows. Prints one JSON line for each part that is asked for.
 
-stress: copies of N radiographs of a folder, changed in every way and in chains of three; recall and precision over pairs.
-names: a folder whose files' names tell the truth (the stem before "-rotated", within the class folder), such as BoneData.
+stress: copies of N radiographs of a folder, changed in every way and in chains of three; figures over pairs of files.
+names: a folder whose names tell the truth (the stem before "-rotated", within the class folder), such as BoneData.
 growth: simulated radiographs with copies, 1,000 to 8,000 files, seconds for each; a plot beside --out.
 search: 100,000 random descriptions' vectors, looked up.
 
@@ -25,6 +25,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from matplotlib.figure import Figure
 
 from callus import radiograph
 from callus.dataset.changes import CHANGES
@@ -32,6 +33,7 @@ from callus.dataset.duplicates import Duplicates, find_duplicates
 from callus.dataset.files import list_files
 from callus.dataset.neighbours import Neighbours
 from callus.dataset.shelf import Shelf
+from callus.dataset.simulated import simulate
 from callus.errors import RadiographError
 
 SHARE = 0.6  # of the changes that each radiograph gets, beside its chains
@@ -40,6 +42,7 @@ LENGTH = 3
 
 
 def main() -> None:
+    """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("stress", "names", "growth", "search"))
     parser.add_argument("--data", type=Path)
@@ -53,6 +56,7 @@ def main() -> None:
 
 
 def stress(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Changed copies of real radiographs."""
     generator = np.random.default_rng(given.seed)
     names = list_files(given.data).pictures
     truth: dict[str, str] = {}
@@ -82,6 +86,7 @@ def stress(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def names(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Names that tell the truth, or most of it: a radiograph may stand under two."""
     files = [given.data / name for name in list_files(given.data).pictures]
     truth = [f"{file.parent.name}/{file.stem.split('-rotated')[0]}" for file in files]
     found, seconds = search_all([str(file) for file in files], folder)
@@ -103,8 +108,7 @@ def names(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    from callus.dataset.simulated import simulate
-
+    """Simulated radiographs, each with three rotated copies."""
     frame = simulate(folder / "simulated", 2000, seed=given.seed, size=(256, 224), plain=True)
     generator = np.random.default_rng(given.seed)
     paths = list(frame["path"])
@@ -125,8 +129,7 @@ def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def plot(lines: list[dict[str, Any]], folder: Path) -> None:
-    from matplotlib.figure import Figure
-
+    """Measured beside n log n."""
     folder.mkdir(parents=True, exist_ok=True)
     figure = Figure((6, 4), layout="constrained")
     axes = figure.subplots()
@@ -159,6 +162,7 @@ def search(given: argparse.Namespace, _: Path) -> list[dict[str, Any]]:
 
 
 def search_all(paths: list[str], folder: Path) -> tuple[Duplicates, float]:
+    """Search with nothing kept from before; give the seconds too."""
     start = time.perf_counter()
     folder.mkdir(exist_ok=True)
     with Shelf(folder / "shelf.sqlite") as shelf:
@@ -167,6 +171,7 @@ def search_all(paths: list[str], folder: Path) -> tuple[Duplicates, float]:
 
 
 def judged(truth: list[str], found: Duplicates) -> dict[str, Any]:
+    """Recall and precision over pairs of files."""
     together = list(found.component)
 
     def pairs(keys: list[Any]) -> int:

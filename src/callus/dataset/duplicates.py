@@ -58,7 +58,7 @@ _FINE_BIAS: Final = -26.965
 _NO: Final = 0.0  # coarse log odds up to here are a no
 _YES: Final = 7.0  # and from here a yes
 _UNAIDED: Final = 1.0  # where no finer look can be had
-_FINE_YES: Final = 1.0
+_FINE_YES: Final = 2.5
 _SQUARED_FROM: Final = 1.3  # longer to shorter side; up to there SIFT finds a squashed copy's places by itself
 _LEAST_SHARE: Final = 0.5  # of the smaller picture that has to be covered
 

@@ -1,0 +1,131 @@
+"""An audit of a folder whose faults are known, and its page."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from callus import radiograph
+from callus.cli.app import app
+from callus.dataset.changes import rotate
+from callus.dataset.manifest import read_manifest
+from callus.dataset.simulated import simulate
+from callus.dataset.split import check_groups, split
+from callus.errors import DatasetError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders in splits: a leak by a rotated copy, a conflict, a byte-equal copy, a broken and an empty file."""
+    frame = simulate(tmp_path_factory.mktemp("simulated") / "set", 40, seed=9, size=(300, 260))
+    first = frame.drop_duplicates("patient")
+    pictures = [radiograph.read(path).pixels for path in first["path"].head(14)]
+    root = tmp_path_factory.mktemp("audited") / "bones"
+    generator = np.random.default_rng(0)
+
+    def save(name: str, picture: np.ndarray) -> None:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+
+    for number, picture in enumerate(pictures[:8]):
+        save(f"train/{'fractured' if number % 2 else 'not fractured'}/{number}.png", picture)
+    for number, picture in enumerate(pictures[8:14]):
+        save(f"val/{'fractured' if number % 2 else 'not fractured'}/v{number}.png", picture)
+    save("val/fractured/leak.jpg", rotate(pictures[1], generator))
+    save("train/fractured/conflict.png", rotate(pictures[2], generator))
+    shutil.copy(root / "train/fractured/3.png", root / "train/fractured/3 again.png")
+    (root / "train/fractured/broken.png").write_bytes((root / "train/fractured/3.png").read_bytes()[:40])
+    (root / "train/fractured/empty.png").write_bytes(b"")
+    return root
+
+
+def run(*words: object) -> Any:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def audited(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "audit"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CALLUS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        answer = run("data", "audit", folder, "--out", out)
+    assert answer.exit_code == 0, answer.output
+    assert "1 leak: figures measured on these splits are too good." in answer.output
+    return out
+
+
+def test_what_is_wrong_is_told(audited: Path) -> None:
+    told = json.loads((audited / "audit.json").read_text())
+    assert told["files"] == 19
+    assert sorted(row["path"] for row in told["unreadable"]) == [
+        "train/fractured/broken.png",
+        "train/fractured/empty.png",
+    ]
+    assert all(row["reason"] for row in told["unreadable"])
+    assert told["radiographs"] == 14
+    assert told["splits"]["train"] == {"files": 10, "radiographs": 8, "groups": 8, "fractured": 5}
+    assert told["splits"]["val"]["files"] == 7
+    (leak,) = told["leaks"]
+    assert leak["paths"] == {"train": ["train/fractured/1.png"], "val": ["val/fractured/leak.jpg"]}
+    assert leak["radiograph"] in ("train/fractured/1.png", "val/fractured/leak.jpg")
+    (conflict,) = told["label_conflicts"]
+    assert conflict["paths"] == ["train/fractured/conflict.png", "train/not fractured/2.png"]
+    assert told["duplicates"] == {"byte_equal": 1, "near": 0, "rotated": 2}
+
+
+def test_the_manifest_joins_what_shows_the_same(audited: Path, folder: Path) -> None:
+    frame = read_manifest(audited / "manifest.parquet").set_index("path")
+    same = [str(folder / "train/fractured/1.png"), str(folder / "val/fractured/leak.jpg")]
+    assert frame.loc[same, "radiograph"].nunique() == frame.loc[same, "group"].nunique() == 1
+    assert frame.loc[str(folder / "train/fractured/empty.png"), "radiograph"] == ""
+    with pytest.raises(DatasetError, match="split"):
+        check_groups(frame.reset_index())
+    check_groups(split(frame.reset_index(), test=0.3, val=0.0))
+
+
+def test_an_audit_of_its_own_manifest_says_the_same(
+    audited: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "cache"))
+    assert run("data", "audit", audited / "manifest.parquet", "--out", tmp_path / "again").exit_code == 0
+    first, second = (json.loads((place / "audit.json").read_text()) for place in (audited, tmp_path / "again"))
+    assert {**first, "remarks": []} == {**second, "remarks": []}
+
+
+def test_the_page_is_one_file_with_the_pictures_side_by_side(audited: Path) -> None:
+    class Sources(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sources: list[str] = []
+            self.alternatives: list[str] = []
+
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            values = dict(attributes)
+            if tag == "img":
+                self.sources.append(values.get("src") or "")
+                self.alternatives.append(values.get("alt") or "")
+            assert tag not in ("script", "iframe")
+
+    text = (audited / "audit.html").read_text()
+    page = Sources()
+    page.feed(text)
+    assert page.sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
+    assert {"train/fractured/1.png", "val/fractured/leak.jpg", "train/fractured/conflict.png"} <= set(page.alternatives)
+    assert "research and education, not a medical device" in text
+    assert "http" not in text.replace("http-equiv", "")
+
+
+def test_nothing_to_audit_is_told(tmp_path: Path) -> None:
+    answer = run("data", "audit", tmp_path, "--out", tmp_path / "out")
+    assert isinstance(answer.exception, DatasetError)
+    assert not (tmp_path / "out").exists()
