@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from callus import radiograph
+from callus.dataset import file_features as measuring
 from callus.dataset import shortcuts
 from callus.dataset.columns import COLUMNS, conform
-from callus.dataset.shortcuts import FEATURES, Carrier, Shortcuts, file_features, probe
+from callus.dataset.file_features import FEATURES, file_features
+from callus.dataset.shortcuts import Carrier, Shortcuts, probe
 from callus.errors import DatasetError
 from callus.radiograph import Radiograph
 
@@ -50,7 +52,7 @@ def test_the_quality_that_pillow_wrote_is_found(tmp_path: Path, quality: int, mo
 
 
 def test_every_quality_has_a_table_of_its_own() -> None:
-    assert len({table.tobytes() for table in shortcuts._STANDARD[0]}) == 100
+    assert len({table.tobytes() for table in measuring._STANDARD[0]}) == 100
 
 
 def test_a_table_of_another_encoder_is_near_a_quality_and_not_it(tmp_path: Path) -> None:

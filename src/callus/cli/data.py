@@ -120,6 +120,9 @@ def audit(
         file.write(audit_page(result, path.name or str(path.absolute().name)))
     for line in (*summary(numbers), *numbers["remarks"]):
         typer.echo(line)
+    for probed in (result.shortcuts, result.nameless):
+        if probed is not None:
+            typer.echo(("" if probed is result.shortcuts else "without the files' numbers: ") + probed.sentence())
     typer.echo(f"report: {out / 'audit.html'}")
     typer.echo(f"next: callus data split {out / 'manifest.parquet'} --out {out / 'split.parquet'}")
 

@@ -8,27 +8,35 @@ verified still cannot cross a split.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
 
 import callus
+from callus import radiograph
 from callus.dataset.clean import label_conflicts
 from callus.dataset.columns import UNREADABLE
 from callus.dataset.duplicates import find_duplicates
+from callus.dataset.file_features import FEATURES, file_features
 from callus.dataset.groups import components
 from callus.dataset.manifest import digest, readable
-from callus.labels import FRACTURED, RESEARCH_ONLY
+from callus.dataset.shortcuts import probe
+from callus.errors import RadiographError
+from callus.labels import FRACTURED, LABEL_NAMES, RESEARCH_ONLY
+from callus.progress import progress
 
 if TYPE_CHECKING:
     from callus.dataset.duplicates import Duplicates
     from callus.dataset.shelf import Shelf
+    from callus.dataset.shortcuts import Shortcuts
 
 SCHEMA: Final = 1
 """Of ``audit.json``."""
 _CROSSING: Final = ("radiograph", "study", "patient")
+_NAMES: Final = tuple(name for name, family in FEATURES.items() if family == "file-name number")
 _DISAGREES: Final = "the folder says"
 
 
@@ -57,6 +65,8 @@ class Audit:
         duplicates: which files show the same radiograph, and how that was found.
         leaks: what crosses splits; a study or patient only where that is not told by a radiograph already.
         conflicts: (radiograph, paths) of those with both labels.
+        shortcuts: how well the label can be told from the files alone; None where there are too few groups of a class.
+        nameless: the same without the number in the files' names, which no network sees.
         remarks: what is to be known about the whole, a line each.
     """
 
@@ -65,6 +75,8 @@ class Audit:
     duplicates: Duplicates
     leaks: tuple[Leak, ...]
     conflicts: tuple[tuple[str, list[str]], ...]
+    shortcuts: Shortcuts | None
+    nameless: Shortcuts | None
     remarks: tuple[str, ...]
 
     def relative(self, path: str) -> str:
@@ -121,8 +133,8 @@ class Audit:
             "label_conflicts": [{"radiograph": name, "paths": paths} for name, paths in self.conflicts],
             "disagreements": self.disagreements(),
             "duplicates": self.copies(),
-            "shortcuts": None,
-            "suspicious": None,
+            "shortcuts": None if self.shortcuts is None else self.shortcuts.as_dict(),
+            "shortcuts_without_names": None if self.nameless is None else self.nameless.as_dict(),
             "remarks": list(self.remarks),
         }
 
@@ -146,8 +158,61 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
         remarks.append("some files changed or vanished while they were read; they were not compared: audit again")
     if shelf.remark:
         remarks.append(shelf.remark)
-    result = Audit(root, given, found, (), (), tuple(remarks))
-    return Audit(root, given, found, _leaks(result), _conflicts(result), tuple(remarks))
+    remarks += _early_ends(given)
+    features = measure(given, workers)
+    result = Audit(
+        root,
+        given,
+        found,
+        leaks=(),
+        conflicts=(),
+        shortcuts=probe(given, features),
+        nameless=probe(given, features.assign(**dict.fromkeys(_NAMES, np.nan))),
+        remarks=tuple(remarks),
+    )
+    return replace(result, leaks=_leaks(result), conflicts=_conflicts(result))
+
+
+def measure(frame: pd.DataFrame, workers: int | None = None) -> pd.DataFrame:
+    """Measure what each file tells without its bone.
+
+    Args:
+        frame: a manifest.
+        workers: threads; None: one a core.
+
+    Returns:
+        The columns ``FEATURES``, NaN where a file cannot be read; the index of ``frame``.
+    """
+
+    def one(path: str) -> dict[str, float]:
+        try:
+            return file_features(path, radiograph.read(path))
+        except RadiographError:
+            return {}
+
+    rows = frame.loc[readable(frame), "path"]
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, progress("measuring files", len(rows)) as advance:
+        measured = []
+        try:
+            for features in pool.map(one, rows):
+                measured.append(features)
+                advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return pd.DataFrame(measured, index=rows.index, columns=list(FEATURES), dtype="float64").reindex(frame.index)
+
+
+def _early_ends(frame: pd.DataFrame) -> list[str]:
+    """Say which class has the files that end early: too few to move an AUROC, a sure sign where one class has all."""
+    early = frame["note"].str.contains("truncated:", regex=False)
+    if not early.any():
+        return []
+    shares = [
+        f"{int((early & (frame['label'] == label)).sum()):,} of {int((frame['label'] == label).sum()):,} {name}"
+        for label, name in LABEL_NAMES.items()
+    ]
+    return [f"files that end early: {', '.join(shares)}"]
 
 
 def _equal_bytes(found: Duplicates) -> int:

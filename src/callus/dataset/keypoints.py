@@ -3,9 +3,9 @@
 The places are SIFT's (Lowe 2004, doi 10.1023/B:VISI.0000029664.99615.94), with the descriptors' square roots (RootSIFT,
 Arandjelovic and Zisserman 2012). SIFT stands any rotation and scale. A mirrored or inverted picture has the same places
 too, with descriptors that are permutations of the original's: a mirror image turns the 4 x 4 cells over and reverses
-the sense of the 8 directions; inverted grey values turn every gradient round, which turns the cells by half a turn about
-the place's own direction and leaves the directions, counted from it, as they are. So all four variants of a picture
-are compared at the price of one description.
+the sense of the 8 directions; inverted grey values turn every gradient round, which turns the cells by half a turn
+about the place's own direction and leaves the directions, counted from it, as they are. So all four variants of a
+picture are compared at the price of one description.
 """
 
 from __future__ import annotations

@@ -84,6 +84,7 @@ def audit_page(result: Audit, name: str) -> str:
             summary=summary(numbers),
             leaks=leaks,
             conflicts=conflicts,
+            shortcuts=_sentences(result),
             copies=[_strip(result, by_path, title, paths) for title, paths in _copied(result)],
             most=_TYPICAL,
         )
@@ -106,6 +107,17 @@ def summary(numbers: dict[str, Any]) -> list[str]:
     if numbers["unreadable"]:
         told.append(f"{_many(len(numbers['unreadable']), 'file')} that cannot be read.")
     return told
+
+
+def _sentences(result: Audit) -> list[str]:
+    if result.shortcuts is None or result.nameless is None:
+        return ["There are too few groups of each class to try."]
+    told = result.shortcuts.sentence()
+    without = result.nameless.sentence()
+    return [
+        f"{told[:1].upper()}{told[1:]}.",
+        f"Without the numbers in the files' names, which no network sees: {without}.",
+    ]
 
 
 def _many(count: int, what: str) -> str:
