@@ -53,12 +53,13 @@ _ROTATED: Final = 3.0  # degrees from a quarter turn
 # regression on changed copies of FracAtlas radiographs against look-alikes, most of them other exposures of one limb.
 _COARSE_WEIGHTS: Final = np.array([1.509, 0.148, -2.621, -4.372, 13.502, -0.533, 1.008, 2.058])
 _COARSE_BIAS: Final = -13.772
-_FINE_WEIGHTS: Final = np.array([1.585, 1.126, 0.044, -9.932, 12.086, -3.131, 14.898, 4.029])
-_FINE_BIAS: Final = -26.965
+# The same from a closer look, which begins with the coarse log odds.
+_FINE_WEIGHTS: Final = np.array([0.431, 0.962, 0.282, -0.914, -12.651, 12.44, -4.33, 14.192, 3.657])
+_FINE_BIAS: Final = -23.012
 _NO: Final = 0.0  # coarse log odds up to here are a no
 _YES: Final = 7.0  # and from here a yes
-_UNAIDED: Final = 1.0  # where no finer look can be had
-_FINE_YES: Final = 2.5
+_UNAIDED: Final = (1.0, 2.5)  # where no finer look can be had: a yes if another pair says so too, and a yes by itself
+_AIDED: Final = (0.0, 1.6)  # the same after a finer look
 _SQUARED_FROM: Final = 1.3  # longer to shorter side; up to there SIFT finds a squashed copy's places by itself
 _LEAST_SHARE: Final = 0.5  # of the smaller picture that has to be covered
 
@@ -159,7 +160,8 @@ class _Verdict:
 
     overlay: Overlay | None
     same: bool | None  # None: open
-    sure: bool = False
+    sure: bool = False  # needs no other pair
+    weak: bool = False  # is nothing without another pair
 
 
 _NOT_SAME: Final = _Verdict(None, same=False)
@@ -188,6 +190,8 @@ class _Search:
         self._places: dict[int, list[int]] = {}
         self._vectors: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
         self._asked: set[tuple[int, int]] = set()
+        self._odds: dict[tuple[int, int], float] = {}  # coarse, of the pairs that are looked at closely
+        self._weak: dict[tuple[int, int], _Verdict] = {}  # that nothing has confirmed so far
 
     def result(self) -> Duplicates:
         component = np.array([self._components.root(number) for number in range(len(self._paths))], np.int64)
@@ -250,6 +254,8 @@ class _Search:
             open_pairs = self._judge(f"comparing, round {turn + 1}", pairs, self._coarse)
             # What better evidence has joined meanwhile needs no closer look.
             self._judge(f"looking closely, round {turn + 1}", open_pairs, self._close)
+            for pair, verdict in list(self._weak.items()):
+                self._take(pair, verdict)
             if len(self._links) == before:
                 break
 
@@ -290,14 +296,23 @@ class _Search:
 
     def _take(self, pair: tuple[int, int], verdict: _Verdict) -> None:
         """Join a pair's components, where that holds."""
-        if verdict.overlay is None or self._joined(*pair) or not (verdict.sure or self._confirmed(pair)):
+        if verdict.overlay is None or self._joined(*pair):
+            return
+        if not verdict.sure and not self._confirmed(pair, alone=not verdict.weak):
+            if verdict.weak:
+                self._weak[pair] = verdict
             return
         first, second = (self._looks[place].number for place in pair)
         self._components.join(first, second)
         self._links.append(_link(first, second, verdict.overlay))
 
-    def _confirmed(self, pair: tuple[int, int]) -> bool:
-        """Whether another pair between two components says the same, at least one in three of those asked."""
+    def _confirmed(self, pair: tuple[int, int], *, alone: bool) -> bool:
+        """Whether one in three of the likeliest other pairs between two components says the same.
+
+        Args:
+            pair: two places.
+            alone: the answer where there is no other pair.
+        """
         sides = [
             [
                 place
@@ -306,9 +321,12 @@ class _Search:
             ]
             for one in pair
         ]
-        crossing = [(a, b) for a in sides[0] for b in sides[1] if {a, b} != set(pair)]
+        files = {self._looks[one].number for one in pair}
+        crossing = [
+            (a, b) for a in sides[0] for b in sides[1] if {self._looks[a].number, self._looks[b].number} != files
+        ]
         if not crossing:
-            return True
+            return alone
         alike = [float((self._vectors[a] @ self._vectors[b, 0]).max()) for a, b in crossing]
         asked = [crossing[i] for i in np.argsort(-np.array(alike), kind="stable")[:_CONFIRM]]
         yes = sum(bool(self._verdict(other).same) for other in asked)
@@ -330,8 +348,9 @@ class _Search:
         if odds >= _YES:
             return _Verdict(overlay, same=True, sure=True)
         if min(max(a.size), max(b.size)) >= _FINER * COARSE.side:
+            self._odds[pair] = odds
             return _Verdict(overlay, same=None)
-        return _Verdict(overlay, same=odds >= _UNAIDED)
+        return _weighed(overlay, odds, _UNAIDED)
 
     def _close(self, pair: tuple[int, int]) -> _Verdict:
         """What the files themselves tell, compared at the smaller one's size."""
@@ -345,8 +364,8 @@ class _Search:
         overlay = lay_over(a, b)
         if overlay is None or overlay.share < _LEAST_SHARE:
             return _NOT_SAME
-        odds = float(_FINE_WEIGHTS @ overlay.evidence() + _FINE_BIAS)
-        return _Verdict(overlay, same=odds >= _FINE_YES)
+        odds = float(_FINE_WEIGHTS @ np.r_[self._odds[pair], overlay.evidence()] + _FINE_BIAS)
+        return _weighed(overlay, odds, _AIDED)
 
     def _pixels(self, look: _Look) -> NDArray[np.uint8] | NDArray[np.uint16]:
         pixels = radiograph.read(self._paths[look.number]).pixels
@@ -392,3 +411,8 @@ def _squared(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8
     """Squashed to a square of the same area."""
     side = round(math.sqrt(pixels.size))
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _weighed(overlay: Overlay, odds: float, needed: tuple[float, float]) -> _Verdict:
+    weak, alone = needed
+    return _Verdict(overlay, same=odds >= weak, weak=weak <= odds < alone)
