@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+import cv2
 import numpy as np
 import pandas as pd
 
@@ -24,6 +25,7 @@ from callus.dataset.file_features import FEATURES, file_features
 from callus.dataset.groups import components
 from callus.dataset.manifest import digest, readable
 from callus.dataset.shortcuts import probe
+from callus.dataset.suspicious import Suspicion, suspect
 from callus.errors import RadiographError
 from callus.labels import FRACTURED, LABEL_NAMES, RESEARCH_ONLY
 from callus.progress import progress
@@ -67,6 +69,7 @@ class Audit:
         conflicts: (radiograph, paths) of those with both labels.
         shortcuts: how well the label can be told from the files alone; None where there are too few groups of a class.
         nameless: the same without the number in the files' names, which no network sees.
+        suspicions: what is odd about a file, by its path; only files of which something is.
         remarks: what is to be known about the whole, a line each.
     """
 
@@ -77,6 +80,7 @@ class Audit:
     conflicts: tuple[tuple[str, list[str]], ...]
     shortcuts: Shortcuts | None
     nameless: Shortcuts | None
+    suspicions: dict[str, Suspicion]
     remarks: tuple[str, ...]
 
     def relative(self, path: str) -> str:
@@ -111,6 +115,23 @@ class Audit:
             {"path": self.relative(path), "note": note} for path, note in zip(rows["path"], rows["note"], strict=True)
         ]
 
+    def suspicious(self) -> list[dict[str, Any]]:
+        """The files that may be no plain radiographs, with the reasons."""
+        return [
+            {"path": self.relative(path), "why": list(suspicion.why)}
+            for path, suspicion in self.suspicions.items()
+            if suspicion.why
+        ]
+
+    def burnt_in(self) -> list[dict[str, Any]]:
+        """Where text stands in pictures that may name somebody; not what it says."""
+        return [
+            {"path": self.relative(path), "x": mark.x, "y": mark.y, "width": mark.width, "height": mark.height}
+            for path, suspicion in self.suspicions.items()
+            for mark in suspicion.marks
+            if mark.kind == "text"
+        ]
+
     def copies(self) -> dict[str, int]:
         """How many files show a radiograph that another shows too: counted without the first of each."""
         kinds = [link.kind for link in self.duplicates.links]
@@ -135,6 +156,8 @@ class Audit:
             "duplicates": self.copies(),
             "shortcuts": None if self.shortcuts is None else self.shortcuts.as_dict(),
             "shortcuts_without_names": None if self.nameless is None else self.nameless.as_dict(),
+            "suspicious": self.suspicious(),
+            "burnt_in_text": self.burnt_in(),
             "remarks": list(self.remarks),
         }
 
@@ -159,7 +182,7 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
     if shelf.remark:
         remarks.append(shelf.remark)
     remarks += _early_ends(given)
-    features = measure(given, workers)
+    features, suspicions = measure(given, workers)
     result = Audit(
         root,
         given,
@@ -168,39 +191,50 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
         conflicts=(),
         shortcuts=probe(given, features),
         nameless=probe(given, features.assign(**dict.fromkeys(_NAMES, np.nan))),
+        suspicions=suspicions,
         remarks=tuple(remarks),
     )
     return replace(result, leaks=_leaks(result), conflicts=_conflicts(result))
 
 
-def measure(frame: pd.DataFrame, workers: int | None = None) -> pd.DataFrame:
-    """Measure what each file tells without its bone.
+def measure(frame: pd.DataFrame, workers: int | None = None) -> tuple[pd.DataFrame, dict[str, Suspicion]]:
+    """Measure what each file tells without its bone, and look for what is odd about it.
 
     Args:
         frame: a manifest.
         workers: threads; None: one a core.
 
     Returns:
-        The columns ``FEATURES``, NaN where a file cannot be read; the index of ``frame``.
+        A frame with the columns ``FEATURES`` and the index of ``frame``, NaN where a file cannot be read; and, by path,
+        what is odd, of the files of which something is.
     """
 
-    def one(path: str) -> dict[str, float]:
+    def one(path: str) -> tuple[dict[str, float], Suspicion | None]:
         try:
-            return file_features(path, radiograph.read(path))
+            seen = radiograph.read(path)
         except RadiographError:
-            return {}
+            return {}, None
+        return file_features(path, seen), suspect(seen)
 
     rows = frame.loc[readable(frame), "path"]
+    measured: list[dict[str, float]] = []
+    odd: dict[str, Suspicion] = {}
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # files are spread over the cores already
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, progress("measuring files", len(rows)) as advance:
-        measured = []
         try:
-            for features in pool.map(one, rows):
+            for path, (features, suspicion) in zip(rows, pool.map(one, rows), strict=True):
                 measured.append(features)
+                if suspicion is not None and (suspicion.why or suspicion.marks):
+                    odd[path] = suspicion
                 advance()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return pd.DataFrame(measured, index=rows.index, columns=list(FEATURES), dtype="float64").reindex(frame.index)
+        finally:
+            cv2.setNumThreads(threads)
+    table = pd.DataFrame(measured, index=rows.index, columns=list(FEATURES), dtype="float64")
+    return table.reindex(frame.index), odd
 
 
 def _early_ends(frame: pd.DataFrame) -> list[str]:

@@ -86,6 +86,10 @@ def audit_page(result: Audit, name: str) -> str:
             conflicts=conflicts,
             shortcuts=_sentences(result),
             copies=[_strip(result, by_path, title, paths) for title, paths in _copied(result)],
+            suspicious=[
+                _strip(result, by_path, "; ".join(row["why"]), [row["path"]]) for row in numbers["suspicious"][:_MOST]
+            ],
+            with_text=_with_text(numbers),
             most=_TYPICAL,
         )
     )
@@ -104,6 +108,8 @@ def summary(numbers: dict[str, Any]) -> list[str]:
         told.append(f"{_many(len(numbers['leaks']), 'leak')}: figures measured on these splits are too good.")
     if numbers["label_conflicts"]:
         told.append(f"{_many(len(numbers['label_conflicts']), 'radiograph')} with both labels.")
+    if numbers["suspicious"]:
+        told.append(f"{_many(len(numbers['suspicious']), 'suspicious file')}.")
     if numbers["unreadable"]:
         told.append(f"{_many(len(numbers['unreadable']), 'file')} that cannot be read.")
     return told
@@ -118,6 +124,14 @@ def _sentences(result: Audit) -> list[str]:
         f"{told[:1].upper()}{told[1:]}.",
         f"Without the numbers in the files' names, which no network sees: {without}.",
     ]
+
+
+def _with_text(numbers: dict[str, Any]) -> list[dict[str, str]]:
+    """Where text stands, a row a file."""
+    places: dict[str, list[str]] = {}
+    for row in numbers["burnt_in_text"]:
+        places.setdefault(row["path"], []).append("{width} x {height} at ({x}, {y})".format(**row))
+    return [{"path": path, "places": "; ".join(found)} for path, found in places.items()]
 
 
 def _many(count: int, what: str) -> str:
