@@ -31,6 +31,7 @@ _WORDS: Final = 16  # times the four variants
 _DIMENSIONS: Final = 256
 _LEARNT_FROM: Final = 1500  # pictures
 _WORDS_FROM: Final = 60_000  # descriptors
+_AT_ONCE: Final = 10_000  # pictures that are looked up
 _CONNECTIONS: Final = 16
 _WHEN_ADDING: Final = 96
 _WHEN_SEARCHING: Final = 96
@@ -111,7 +112,7 @@ class Neighbours:
         self._index = Index(
             ndim=vectors.shape[2],
             metric=MetricKind.IP,
-            dtype="f32",
+            dtype="f16",  # half the bytes to fetch: twice as fast, and the likenesses that matter are far apart
             connectivity=_CONNECTIONS,
             expansion_add=_WHEN_ADDING,
             expansion_search=_WHEN_SEARCHING,
@@ -129,23 +130,39 @@ class Neighbours:
             falling; int8 (n, count) the variant of the picture in which it is alike.
         """
         total = len(self._vectors)
-        asked = min(count + 1, total)
-        keys = np.full((total, VARIANTS, asked), -1, np.int64)
-        likeness = np.full((total, VARIANTS, asked), -2, np.float32)
-        for variant in range(VARIANTS):
-            found = self._index.search(np.ascontiguousarray(self._vectors[:, variant]), asked)
-            keys[:, variant] = found.keys.reshape(total, asked)
-            likeness[:, variant] = 1 - found.distances.reshape(total, asked)
-        variants = np.broadcast_to(np.arange(VARIANTS, dtype=np.int8)[:, np.newaxis], (VARIANTS, asked)).ravel()
         numbers = np.full((total, count), -1, np.int64)
         values = np.full((total, count), -2, np.float32)
         related = np.zeros((total, count), np.int8)
-        for row in range(total):
-            order = np.argsort(-likeness[row].ravel(), kind="stable")
-            others = keys[row].ravel()[order]
-            _, first = np.unique(others, return_index=True)
-            first = np.sort(first[others[first] != row])[:count]
-            numbers[row, : len(first)] = others[first]
-            values[row, : len(first)] = likeness[row].ravel()[order][first]
-            related[row, : len(first)] = variants[order][first]
+        for start in range(0, total, _AT_ONCE):
+            rows = slice(start, min(start + _AT_ONCE, total))
+            numbers[rows], values[rows], related[rows] = self._nearest(rows, count)
+        return numbers, values, related
+
+    def _nearest(self, rows: slice, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int8]]:
+        """The variants' neighbours merged: each other picture once, by the variant in which it is most alike."""
+        here = rows.stop - rows.start
+        asked = min(count + 1, len(self._vectors))
+        found = [
+            self._index.search(np.ascontiguousarray(self._vectors[rows, variant]), asked) for variant in range(VARIANTS)
+        ]
+        keys = np.hstack([one.keys.reshape(here, asked).astype(np.int64) for one in found])
+        likeness = np.hstack([1 - one.distances.reshape(here, asked) for one in found]).astype(np.float32)
+        variants = np.repeat(np.arange(VARIANTS, dtype=np.int8), asked)
+        order = np.argsort(-likeness, axis=1, kind="stable")
+        keys = np.take_along_axis(keys, order, axis=1)
+        by_key = np.argsort(keys, axis=1, kind="stable")
+        sorted_keys = np.take_along_axis(keys, by_key, axis=1)
+        again = np.zeros(keys.shape, bool)
+        np.put_along_axis(again, by_key[:, 1:], sorted_keys[:, 1:] == sorted_keys[:, :-1], axis=1)
+        left_out = again | (keys == np.arange(rows.start, rows.stop)[:, np.newaxis])
+        first = np.argsort(left_out, axis=1, kind="stable")[:, :count]
+        gone = np.take_along_axis(left_out, first, axis=1)
+        numbers = np.full((here, count), -1, np.int64)
+        values = np.full((here, count), -2, np.float32)
+        related = np.zeros((here, count), np.int8)
+        width = first.shape[1]
+        chosen = np.take_along_axis(order, first, axis=1)
+        numbers[:, :width] = np.where(gone, -1, np.take_along_axis(keys, first, axis=1))
+        values[:, :width] = np.where(gone, -2, np.take_along_axis(likeness, chosen, axis=1))
+        related[:, :width] = variants[chosen]
         return numbers, values, related
