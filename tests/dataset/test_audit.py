@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from callus import radiograph
 from callus.cli.app import app
 from callus.dataset.changes import rotate
 from callus.dataset.manifest import read_manifest
+from callus.dataset.shelf import Shelf
 from callus.dataset.simulated import simulate
 from callus.dataset.split import check_groups, split
 from callus.errors import DatasetError
@@ -129,3 +135,32 @@ def test_nothing_to_audit_is_told(tmp_path: Path) -> None:
     answer = run("data", "audit", tmp_path, "--out", tmp_path / "out")
     assert isinstance(answer.exception, DatasetError)
     assert not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    generator = np.random.default_rng(4)
+    (tmp_path / "in").mkdir()
+    for number in range(120):
+        coarse = generator.integers(0, 256, (40, 40), np.uint8)
+        Image.fromarray(coarse).resize((700, 700), Image.Resampling.BICUBIC).save(tmp_path / "in" / f"{number}.png")
+    words = [sys.executable, "-m", "callus", "data", "audit", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    env = {**os.environ, "CALLUS_CACHE": str(tmp_path / "cache")}
+    run = subprocess.Popen(
+        [*words, "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+    )
+    shelf = tmp_path / "cache" / "descriptions.sqlite"
+    deadline = time.monotonic() + 120
+    while not shelf.exists() and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    run.send_signal(signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (130, ""), err
+    assert err.splitlines()[-1].startswith("callus: stopped")
+    assert "Traceback" not in err
+    assert not (tmp_path / "out").exists()
+    with Shelf(shelf) as kept:
+        assert 0 < len(kept) < 120
+    answer = subprocess.run(words, capture_output=True, text=True, env=env, check=False, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    assert "120 files that can be read show 120 radiographs." in answer.stdout

@@ -15,7 +15,7 @@ import pytest
 from callus import radiograph
 from callus.dataset import duplicates
 from callus.dataset.changes import CHANGES
-from callus.dataset.duplicates import Components, find_duplicates
+from callus.dataset.duplicates import find_duplicates
 from callus.dataset.keypoints import BOTH, INVERTED, MIRRORED, PLAIN, describe
 from callus.dataset.neighbours import Neighbours, Vocabulary
 from callus.dataset.registration import lay_over
@@ -115,7 +115,7 @@ def test_what_has_no_places_is_alike_to_nothing(size: tuple[int, int], originals
 def test_neighbours_are_others_and_end(originals: list[np.ndarray]) -> None:
     described = [describe(picture) for picture in originals[:4]]
     vocabulary = Vocabulary(described)
-    numbers, likeness, _ = Neighbours(np.stack([vocabulary.vectors(one) for one in described])).nearest(6)
+    numbers, likeness = Neighbours(np.stack([vocabulary.vectors(one) for one in described])).nearest(6)
     for row, found in enumerate(numbers):
         assert sorted(found[:3]) == [other for other in range(4) if other != row]
         assert (found[3:] == -1).all()
@@ -235,17 +235,6 @@ def test_what_is_put_on_a_shelf_comes_back(originals: list[np.ndarray], tmp_path
     for name in ("thumbnail", "points", "descriptors"):
         assert np.array_equal(getattr(one, name), getattr(back, name))
     assert back.size == originals[1].shape
-
-
-def test_components_know_their_members() -> None:
-    components = Components(5)
-    components.join(0, 1)
-    components.join(3, 4)
-    components.join(1, 4)
-    components.join(0, 3)
-    assert sorted(components.members(3)) == [0, 1, 3, 4]
-    assert components.members(2) == [2]
-    assert len({components.root(number) for number in (0, 1, 3, 4)}) == 1
 
 
 def test_verdicts_by_eye_on_real_radiographs(fracatlas: Path, shelf: Shelf) -> None:

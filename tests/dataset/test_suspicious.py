@@ -12,8 +12,9 @@ from matplotlib import cbook
 from PIL import Image, ImageDraw, ImageFont
 from sklearn.datasets import load_sample_image
 
+from callus.dataset.marks import Mark
 from callus.dataset.simulated import draw_patient, take
-from callus.dataset.suspicious import Mark, Suspicion, suspect
+from callus.dataset.suspicious import Suspicion, suspect
 from callus.radiograph import Radiograph, read
 
 if TYPE_CHECKING:

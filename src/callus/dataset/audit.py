@@ -20,7 +20,7 @@ import callus
 from callus import radiograph
 from callus.dataset.clean import label_conflicts
 from callus.dataset.columns import UNREADABLE
-from callus.dataset.duplicates import find_duplicates
+from callus.dataset.duplicates import find_duplicates, keep_description
 from callus.dataset.file_features import FEATURES, file_features
 from callus.dataset.groups import components
 from callus.dataset.manifest import digest, readable
@@ -171,6 +171,7 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
         workers: threads; None: one a core.
     """
     is_readable = readable(frame)
+    features, suspicions = measure(frame, shelf, workers)
     found = find_duplicates(frame["path"].tolist(), frame["sha256"].where(is_readable, "").tolist(), shelf, workers)
     root = os.path.commonpath([os.path.dirname(path) for path in frame["path"]])  # noqa: PTH120
     given = frame.copy()
@@ -182,7 +183,6 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
     if shelf.remark:
         remarks.append(shelf.remark)
     remarks += _early_ends(given)
-    features, suspicions = measure(given, workers)
     result = Audit(
         root,
         given,
@@ -197,11 +197,12 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
     return replace(result, leaks=_leaks(result), conflicts=_conflicts(result))
 
 
-def measure(frame: pd.DataFrame, workers: int | None = None) -> tuple[pd.DataFrame, dict[str, Suspicion]]:
-    """Measure what each file tells without its bone, and look for what is odd about it.
+def measure(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> tuple[pd.DataFrame, dict[str, Suspicion]]:
+    """Read each file once: describe it, measure what it tells without its bone, and look for what is odd about it.
 
     Args:
         frame: a manifest.
+        shelf: gets the descriptions.
         workers: threads; None: one a core.
 
     Returns:
@@ -214,6 +215,7 @@ def measure(frame: pd.DataFrame, workers: int | None = None) -> tuple[pd.DataFra
             seen = radiograph.read(path)
         except RadiographError:
             return {}, None
+        keep_description(seen, shelf)
         return file_features(path, seen), suspect(seen)
 
     rows = frame.loc[readable(frame), "path"]
@@ -221,7 +223,7 @@ def measure(frame: pd.DataFrame, workers: int | None = None) -> tuple[pd.DataFra
     odd: dict[str, Suspicion] = {}
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # files are spread over the cores already
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, progress("measuring files", len(rows)) as advance:
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, progress("looking at files", len(rows)) as advance:
         try:
             for path, (features, suspicion) in zip(rows, pool.map(one, rows), strict=True):
                 measured.append(features)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import cv2
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 from threadpoolctl import threadpool_limits
 
 from callus import radiograph
-from callus.dataset.keypoints import COARSE, FINE, INVERTED, MIRRORED, Detail, describe
+from callus.dataset.keypoints import COARSE, FINE, MIRRORED, Detail, describe
 from callus.dataset.neighbours import Neighbours, Vocabulary, learnt_from
 from callus.dataset.registration import Overlay, lay_over
 from callus.errors import RadiographError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from callus.dataset.keypoints import Description
     from callus.dataset.shelf import Shelf
+    from callus.radiograph import Radiograph
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,17 +52,18 @@ _FINER: Final = 1.4  # how much larger than the coarse look both pictures have t
 _ROTATED: Final = 3.0  # degrees from a quarter turn
 
 # Log odds of "same" for what an overlay tells (registration.Overlay.evidence), by logistic
-# regression on changed copies of FracAtlas radiographs against look-alikes, most of them other exposures of one limb.
+# regression on changed copies of FracAtlas radiographs against look-alikes: bench/fit_copies.py.
 _COARSE_WEIGHTS: Final = np.array([1.509, 0.148, -2.621, -4.372, 13.502, -0.533, 1.008, 2.058])
 _COARSE_BIAS: Final = -13.772
 # The same from a closer look, which begins with the coarse log odds.
 _FINE_WEIGHTS: Final = np.array([0.431, 0.962, 0.282, -0.914, -12.651, 12.44, -4.33, 14.192, 3.657])
 _FINE_BIAS: Final = -23.012
-_NO: Final = 0.0  # coarse log odds up to here are a no
+COARSE_LEAST: Final = 0.0  # coarse log odds up to here are a no
 _YES: Final = 7.0  # and from here a yes
 _UNAIDED: Final = (1.0, 2.5)  # where no finer look can be had: a yes if another pair says so too, and a yes by itself
 _AIDED: Final = (0.0, 1.6)  # the same after a finer look
 _SQUARED_FROM: Final = 1.3  # longer to shorter side; up to there SIFT finds a squashed copy's places by itself
+_SQUARED: Final = " squared"  # behind the SHA-256 of what is kept of a squashed picture
 _LEAST_SHARE: Final = 0.5  # of the smaller picture that has to be covered
 
 
@@ -72,16 +75,12 @@ class Link:
         first: number of the one file.
         second: number of the other.
         kind: "byte_equal"; "rotated": turned by more than 3 degrees from a quarter turn; "near": anything else.
-        mirrored: the one is the other's mirror image.
-        inverted: the one's grey values are the other's turned round.
         degrees: by how much the one is turned against the other, from 0 to 180.
     """
 
     first: int
     second: int
     kind: Kind
-    mirrored: bool = False
-    inverted: bool = False
     degrees: float = 0.0
 
 
@@ -124,34 +123,26 @@ def find_duplicates(
     return search.result()
 
 
-class Components:
-    """A union-find that knows its members."""
+def keep_description(seen: Radiograph, shelf: Shelf) -> None:
+    """Describe a radiograph, where that is not done yet; an oblong one also squashed to a square, as copies often are.
 
-    def __init__(self, count: int) -> None:
-        self._root = list(range(count))
-        self._members = [[number] for number in range(count)]
+    Args:
+        seen: the radiograph.
+        shelf: gets the descriptions.
+    """
+    if seen.sha256 in shelf:
+        return
+    if _is_oblong(seen.shape):
+        shelf.put(seen.sha256 + _SQUARED, describe(_squared(seen.pixels), COARSE))
+    shelf.put(seen.sha256, describe(seen.pixels, COARSE))  # last: whoever finds it finds the other
 
-    def root(self, number: int) -> int:
-        """The component's name."""
-        while self._root[number] != number:
-            self._root[number] = self._root[self._root[number]]
-            number = self._root[number]
-        return number
 
-    def members(self, number: int) -> list[int]:
-        """All that are joined with ``number``."""
-        return self._members[self.root(number)]
-
-    def join(self, a: int, b: int) -> None:
-        """Make two components one."""
-        a, b = self.root(a), self.root(b)
-        if a == b:
-            return
-        if len(self._members[a]) < len(self._members[b]):
-            a, b = b, a
-        self._root[b] = a
-        self._members[a] += self._members[b]
-        self._members[b] = []
+def fine_detail(a: tuple[int, int], b: tuple[int, int]) -> Detail | None:
+    """How closely two pictures of these sizes (height, width) can be compared; None where no closer than coarsely."""
+    side = min(FINE.side, max(a), max(b))
+    if side < _FINER * COARSE.side:
+        return None
+    return Detail(side, FINE.most, round(side * FINE.thumbnail / FINE.side))
 
 
 @dataclass(frozen=True)
@@ -175,16 +166,13 @@ class _Look:
     squared: bool = False
 
 
-_SQUARED: Final = " squared"
-
-
 class _Search:
     def __init__(self, paths: Sequence[str], sha256: Sequence[str], shelf: Shelf, workers: int) -> None:
         self._paths = paths
         self._sha256 = sha256
         self._shelf = shelf
         self._workers = workers
-        self._components = Components(len(paths))
+        self._components = DisjointSet(range(len(paths)))
         self._links: list[Link] = []
         self._looks: list[_Look] = []  # a file's of each content, and what it would be if it were squashed
         self._places: dict[int, list[int]] = {}
@@ -194,7 +182,7 @@ class _Search:
         self._weak: dict[tuple[int, int], _Verdict] = {}  # that nothing has confirmed so far
 
     def result(self) -> Duplicates:
-        component = np.array([self._components.root(number) for number in range(len(self._paths))], np.int64)
+        component = np.array([self._components[number] for number in range(len(self._paths))], np.int64)
         return Duplicates(component, tuple(self._links), sum(not look.squared for look in self._looks))
 
     def join_equal_bytes(self) -> None:
@@ -204,14 +192,14 @@ class _Search:
             if not sha:
                 continue
             if sha in first:
-                self._components.join(first[sha], number)
+                self._components.merge(first[sha], number)
                 self._links.append(Link(first[sha], number, "byte_equal"))
             else:
                 first[sha] = number
         self._looks = [_Look(number) for number in first.values()]
 
     def describe_all(self) -> None:
-        """Describe what is not on the shelf yet; oblong pictures squashed to a square as well, as copies often are."""
+        """Describe what is not on the shelf yet."""
         missing = [look.number for look in self._looks if self._sha256[look.number] not in self._shelf]
         failed: set[int] = set()
 
@@ -224,9 +212,7 @@ class _Search:
             if seen.sha256 != self._sha256[number]:  # changed since it was listed
                 failed.add(number)
                 return
-            if _is_oblong(seen.shape):
-                self._shelf.put(seen.sha256 + _SQUARED, describe(_squared(seen.pixels), COARSE))
-            self._shelf.put(seen.sha256, describe(seen.pixels, COARSE))  # last: whoever finds it finds the other
+            keep_description(seen, self._shelf)
 
         with progress("describing radiographs", len(missing)) as advance:
             for _ in self._spread(one, missing):
@@ -246,7 +232,7 @@ class _Search:
         vectors = np.stack(
             list(self._spread(lambda place: vocabulary.vectors(self._description(place)), range(len(self._looks))))
         )
-        places, likeness, _ = Neighbours(vectors).nearest(_NEAREST)
+        places, likeness = Neighbours(vectors).nearest(_NEAREST)
         self._vectors = vectors
         for turn in range(_ROUNDS):
             before = len(self._links)
@@ -291,8 +277,7 @@ class _Search:
         return sorted(new, key=lambda pair: (-best[pair], pair))
 
     def _joined(self, a: int, b: int) -> bool:
-        root = self._components.root
-        return root(self._looks[a].number) == root(self._looks[b].number)
+        return bool(self._components.connected(self._looks[a].number, self._looks[b].number))
 
     def _take(self, pair: tuple[int, int], verdict: _Verdict) -> None:
         """Join a pair's components, where that holds."""
@@ -303,7 +288,7 @@ class _Search:
                 self._weak[pair] = verdict
             return
         first, second = (self._looks[place].number for place in pair)
-        self._components.join(first, second)
+        self._components.merge(first, second)
         self._links.append(_link(first, second, verdict.overlay))
 
     def _confirmed(self, pair: tuple[int, int], *, alone: bool) -> bool:
@@ -316,7 +301,7 @@ class _Search:
         sides = [
             [
                 place
-                for number in self._components.members(self._looks[one].number)
+                for number in sorted(self._components.subset(self._looks[one].number))
                 for place in self._places.get(number, [])
             ]
             for one in pair
@@ -343,20 +328,20 @@ class _Search:
         if overlay is None or overlay.share < _LEAST_SHARE:
             return _NOT_SAME
         odds = float(_COARSE_WEIGHTS @ overlay.evidence() + _COARSE_BIAS)
-        if odds <= _NO:
+        if odds <= COARSE_LEAST:
             return _NOT_SAME
         if odds >= _YES:
             return _Verdict(overlay, same=True, sure=True)
-        if min(max(a.size), max(b.size)) >= _FINER * COARSE.side:
+        if fine_detail(a.size, b.size) is not None:
             self._odds[pair] = odds
             return _Verdict(overlay, same=None)
         return _weighed(overlay, odds, _UNAIDED)
 
     def _close(self, pair: tuple[int, int]) -> _Verdict:
         """What the files themselves tell, compared at the smaller one's size."""
-        sizes = [max(self._description(place).size) for place in pair]
-        side = min(FINE.side, *sizes)
-        detail = Detail(side, FINE.most, round(side * FINE.thumbnail / FINE.side))
+        detail = fine_detail(*(self._description(place).size for place in pair))
+        if detail is None:
+            return _NOT_SAME
         try:
             a, b = (describe(self._pixels(self._looks[place]), detail) for place in pair)
         except RadiographError:
@@ -394,13 +379,12 @@ class _Search:
 
 
 def _link(first: int, second: int, overlay: Overlay) -> Link:
-    mirrored, inverted = bool(overlay.variant & MIRRORED), bool(overlay.variant & INVERTED)
-    linear = overlay.matrix[:, :2] @ np.diag([-1.0 if mirrored else 1.0, 1.0])
+    linear = overlay.matrix[:, :2] @ np.diag([-1.0 if overlay.variant & MIRRORED else 1.0, 1.0])
     u, _, v = np.linalg.svd(linear)
     turn = u @ v  # the rotation that is nearest to the map
     degrees = abs(math.degrees(math.atan2(turn[1, 0], turn[0, 0])))
     off = abs(degrees - 90 * round(degrees / 90))
-    return Link(first, second, "rotated" if off > _ROTATED else "near", mirrored, inverted, round(degrees, 1))
+    return Link(first, second, "rotated" if off > _ROTATED else "near", round(degrees, 1))
 
 
 def _is_oblong(size: tuple[int, int]) -> bool:

@@ -119,27 +119,27 @@ class Neighbours:
         )
         self._index.add(np.arange(len(vectors)), np.ascontiguousarray(vectors[:, 0]), threads=1)
 
-    def nearest(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int8]]:
-        """Each picture's nearest others.
+    def nearest(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Each picture's nearest others, in whichever variant they are most alike.
 
         Args:
             count: how many of each.
 
         Returns:
             int64 (n, count) their numbers, -1 where there are no more; float32 (n, count) the likeness, from -1 to 1,
-            falling; int8 (n, count) the variant of the picture in which it is alike.
+            falling; -2 where there are no more.
         """
         total = len(self._vectors)
         numbers = np.full((total, count), -1, np.int64)
         values = np.full((total, count), -2, np.float32)
-        related = np.zeros((total, count), np.int8)
         for start in range(0, total, _AT_ONCE):
             rows = slice(start, min(start + _AT_ONCE, total))
-            numbers[rows], values[rows], related[rows] = self._nearest(rows, count)
-        return numbers, values, related
+            found, alike = self._nearest(rows, count)
+            numbers[rows, : found.shape[1]], values[rows, : found.shape[1]] = found, alike
+        return numbers, values
 
-    def _nearest(self, rows: slice, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int8]]:
-        """The variants' neighbours merged: each other picture once, by the variant in which it is most alike."""
+    def _nearest(self, rows: slice, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The variants' neighbours merged, each other picture once; at most ``count`` columns."""
         here = rows.stop - rows.start
         asked = min(count + 1, len(self._vectors))
         found = [
@@ -147,22 +147,17 @@ class Neighbours:
         ]
         keys = np.hstack([one.keys.reshape(here, asked).astype(np.int64) for one in found])
         likeness = np.hstack([1 - one.distances.reshape(here, asked) for one in found]).astype(np.float32)
-        variants = np.repeat(np.arange(VARIANTS, dtype=np.int8), asked)
         order = np.argsort(-likeness, axis=1, kind="stable")
-        keys = np.take_along_axis(keys, order, axis=1)
+        keys, likeness = np.take_along_axis(keys, order, axis=1), np.take_along_axis(likeness, order, axis=1)
         by_key = np.argsort(keys, axis=1, kind="stable")
         sorted_keys = np.take_along_axis(keys, by_key, axis=1)
-        again = np.zeros(keys.shape, bool)
+        left_out = keys == np.arange(rows.start, rows.stop)[:, np.newaxis]
+        again = np.zeros_like(left_out)
         np.put_along_axis(again, by_key[:, 1:], sorted_keys[:, 1:] == sorted_keys[:, :-1], axis=1)
-        left_out = again | (keys == np.arange(rows.start, rows.stop)[:, np.newaxis])
+        left_out |= again
         first = np.argsort(left_out, axis=1, kind="stable")[:, :count]
         gone = np.take_along_axis(left_out, first, axis=1)
-        numbers = np.full((here, count), -1, np.int64)
-        values = np.full((here, count), -2, np.float32)
-        related = np.zeros((here, count), np.int8)
-        width = first.shape[1]
-        chosen = np.take_along_axis(order, first, axis=1)
-        numbers[:, :width] = np.where(gone, -1, np.take_along_axis(keys, first, axis=1))
-        values[:, :width] = np.where(gone, -2, np.take_along_axis(likeness, chosen, axis=1))
-        related[:, :width] = variants[chosen]
-        return numbers, values, related
+        return (
+            np.where(gone, -1, np.take_along_axis(keys, first, axis=1)),
+            np.where(gone, np.float32(-2), np.take_along_axis(likeness, first, axis=1)),
+        )

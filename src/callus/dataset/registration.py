@@ -19,8 +19,6 @@ from scipy.spatial import cKDTree
 from callus.dataset.keypoints import INVERTED, MIRRORED, PERMUTATIONS, VARIANTS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from callus.dataset.keypoints import Description
@@ -84,19 +82,22 @@ class Overlay:
         )
 
 
-def lay_over(a: Description, b: Description, variants: Iterable[int] = range(VARIANTS)) -> Overlay | None:
+def lay_over(a: Description, b: Description) -> Overlay | None:
     """Find the affine map that brings most of ``a``'s places onto ``b``'s; None where there is none.
 
     Args:
         a: one picture.
         b: the other, described with the same detail.
-        variants: the variants of ``a`` to try.
     """
     if min(len(a.points), len(b.points)) < _LEAST:
         return None
-    variant, from_a, to_b = max((_matches(a, b, variant) for variant in variants), key=lambda match: len(match[1]))
-    if len(from_a) < _LEAST:
+    of_a, of_b = a.unit(), b.unit()
+    pairs = [_matches(of_a, of_b[:, permutation]) for permutation in PERMUTATIONS]
+    variant = max(range(VARIANTS), key=lambda number: len(pairs[number][0]))
+    in_a, in_b = pairs[variant]
+    if len(in_a) < _LEAST:
         return None
+    from_a, to_b = a.points[in_a], b.points[in_b]
     matrix = _affine(from_a, to_b, mirrored=bool(variant & MIRRORED))
     if matrix is None:
         return None
@@ -114,16 +115,16 @@ def lay_over(a: Description, b: Description, variants: Iterable[int] = range(VAR
     )
 
 
-def _matches(a: Description, b: Description, variant: int) -> tuple[int, NDArray[np.float32], NDArray[np.float32]]:
-    """The places that are each other's nearest, and clearly nearer than the second."""
-    likeness = a.unit() @ b.unit()[:, PERMUTATIONS[variant]].T
+def _matches(a: NDArray[np.float32], b: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which descriptors of ``a`` and ``b`` are each other's nearest, and clearly nearer than the second."""
+    likeness = a @ b.T
     rows = np.arange(len(likeness))
     nearest = likeness.argmax(axis=1)
     best = likeness[rows, nearest]
     mutual = likeness.argmax(axis=0)[nearest] == rows
     likeness[rows, nearest] = -1
-    chosen = mutual & (1 - best < _RATIO * (1 - likeness.max(axis=1)))
-    return variant, a.points[chosen], b.points[nearest[chosen]]
+    chosen = np.flatnonzero(mutual & (1 - best < _RATIO * (1 - likeness.max(axis=1))))
+    return chosen, nearest[chosen]
 
 
 def _affine(from_a: NDArray[np.float32], to_b: NDArray[np.float32], *, mirrored: bool) -> NDArray[np.float64] | None:
@@ -184,7 +185,8 @@ def _agreement(
     if textured.sum() >= _LEAST - 2:
         each = _blocks(x * y)[textured] / np.sqrt(_blocks(x * x)[textured] * _blocks(y * y)[textured] + 1e-3)
         agreeing, block = float((each > 0.5).mean()), float(np.median(each))  # noqa: PLR2004
-    coarse_a, coarse_b = _blurred(first, 2.0)[inside], _blurred(second, 2.0)[inside]
+    every = inside[::2, ::2]  # of what is blurred, every second pixel tells all
+    coarse_a, coarse_b = _blurred(first, 2.0)[::2, ::2][every], _blurred(second, 2.0)[::2, ::2][every]
     return detail, agreeing, block, min(_told(coarse_a, coarse_b), _told(coarse_b, coarse_a)), float(share)
 
 

@@ -17,16 +17,16 @@ import numpy as np
 
 from callus.cache import cache_folder
 from callus.dataset.keypoints import LENGTH, VERSION, Description
+from callus.errors import CallusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-_HEADER: Final = struct.Struct(
-    "<IIIIII"
-)  # height, width, thumbnail's height and width, places, numbers in a descriptor
+# Height, width, thumbnail's height and width, places.
+_HEADER: Final = struct.Struct("<IIIII")
+_INSERT: Final = "INSERT OR REPLACE INTO descriptions VALUES (?, ?)"
 _AT_HAND: Final = 2048  # descriptions, about 40 kB each
 _EVERY_S: Final = 2.0  # what was described is on disk at the latest then
 
@@ -42,16 +42,16 @@ class Shelf:
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        file = file or cache_folder() / "descriptions.sqlite"
+        self._file = file or cache_folder() / "descriptions.sqlite"
         self.remark = ""
         self._lock = threading.Lock()
         self._at_hand: OrderedDict[str, Description] = OrderedDict()
         self._saved = time.monotonic()
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _open(str(file))
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._database = _open(str(self._file))
         except (OSError, sqlite3.Error) as error:
-            self.remark = f"{file}: descriptions are not kept for the next time: {error}"
+            self.remark = f"{self._file}: descriptions are not kept for the next time: {error}"
             self._database = _open(":memory:")
         self._known = {sha for (sha,) in self._database.execute("SELECT sha256 FROM descriptions")}
 
@@ -72,7 +72,7 @@ class Shelf:
     def put(self, sha256: str, description: Description) -> None:
         """Keep a description."""
         with self._lock:
-            self._insert([(sha256, _pack(description))])
+            self._insert(sha256, _pack(description))
             self._known.add(sha256)
             self._remember(sha256, description)
             if time.monotonic() - self._saved > _EVERY_S:
@@ -83,12 +83,18 @@ class Shelf:
 
         Raises:
             KeyError: it is not here.
+            CallusError: the file is damaged.
         """
         with self._lock:
             if sha256 in self._at_hand:
                 self._at_hand.move_to_end(sha256)
                 return self._at_hand[sha256]
-            row = self._database.execute("SELECT packed FROM descriptions WHERE sha256 = ?", (sha256,)).fetchone()
+            try:
+                row = self._database.execute("SELECT packed FROM descriptions WHERE sha256 = ?", (sha256,)).fetchone()
+            except sqlite3.Error as error:
+                raise CallusError(
+                    f"is damaged: {error}", where=self._file, hint="delete it; it is made anew"
+                ) from error
             if row is None:
                 raise KeyError(sha256)
             description = _unpack(row[0])
@@ -113,20 +119,19 @@ class Shelf:
             self._leave(error)
         self._saved = time.monotonic()
 
-    def _insert(self, rows: Iterable[tuple[str, bytes]]) -> None:
+    def _insert(self, sha256: str, packed: bytes) -> None:
+        row = sha256, packed
         try:
-            self._database.executemany("INSERT OR REPLACE INTO descriptions VALUES (?, ?)", rows)
+            self._database.execute(_INSERT, row)
         except sqlite3.Error as error:
             self._leave(error)
-            self._database.executemany("INSERT OR REPLACE INTO descriptions VALUES (?, ?)", rows)
+            self._database.execute(_INSERT, row)
 
     def _leave(self, error: sqlite3.Error) -> None:
         """Go on in memory, with what can still be read."""
-        if not self.remark:
-            self.remark = f"descriptions are not kept for the next time: {error}"
+        self.remark = self.remark or f"{self._file}: descriptions are not kept for the next time: {error}"
         memory = _open(":memory:")
-        kept = self._database.execute("SELECT sha256, packed FROM descriptions")
-        memory.executemany("INSERT INTO descriptions VALUES (?, ?)", kept)
+        memory.executemany(_INSERT, self._database.execute("SELECT sha256, packed FROM descriptions"))
         self._database.close()
         self._database = memory
 
@@ -151,7 +156,7 @@ def _open(name: str) -> sqlite3.Connection:
 
 
 def _pack(description: Description) -> bytes:
-    numbers = (*description.size, *description.thumbnail.shape, len(description.points), LENGTH)
+    numbers = (*description.size, *description.thumbnail.shape, len(description.points))
     return b"".join(
         (
             _HEADER.pack(*numbers),
@@ -163,11 +168,11 @@ def _pack(description: Description) -> bytes:
 
 
 def _unpack(packed: bytes) -> Description:
-    height, width, rows, columns, places, length = _HEADER.unpack_from(packed)
+    height, width, rows, columns, places = _HEADER.unpack_from(packed)
     here = _HEADER.size
     thumbnail = np.frombuffer(packed, np.uint8, rows * columns, here).reshape(rows, columns)
     here += rows * columns
     points = np.frombuffer(packed, "<f4", places * 2, here).reshape(places, 2)
     here += places * 8
-    descriptors = np.frombuffer(packed, np.uint8, places * length, here).reshape(places, length)
+    descriptors = np.frombuffer(packed, np.uint8, places * LENGTH, here).reshape(places, LENGTH)
     return Description(thumbnail, points, descriptors, (height, width))
