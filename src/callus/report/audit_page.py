@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from callus.dataset.clean import counted
 from callus.errors import RadiographError
 from callus.labels import LABEL_NAMES
 from callus.radiograph import read
@@ -98,20 +99,20 @@ def audit_page(result: Audit, name: str) -> str:
 def summary(numbers: dict[str, Any]) -> list[str]:
     """What was found, in sentences; the worst last."""
     read_files = numbers["files"] - len(numbers["unreadable"])
-    told = [f"{_many(read_files, 'file')} that can be read show {_many(numbers['radiographs'], 'radiograph')}."]
+    told = [f"{counted(read_files, 'file')} that can be read show {counted(numbers['radiographs'], 'radiograph')}."]
     for split, sizes in numbers["splits"].items():
         if split and sizes["files"] != sizes["radiographs"]:
             told.append(
-                f'"{split}" has {_many(sizes["files"], "file")}, but {_many(sizes["radiographs"], "radiograph")}.'
+                f'"{split}" has {counted(sizes["files"], "file")}, but {counted(sizes["radiographs"], "radiograph")}.'
             )
     if numbers["leaks"]:
-        told.append(f"{_many(len(numbers['leaks']), 'leak')}: figures measured on these splits are too good.")
+        told.append(f"{counted(len(numbers['leaks']), 'leak')}: figures measured on these splits are too good.")
     if numbers["label_conflicts"]:
-        told.append(f"{_many(len(numbers['label_conflicts']), 'radiograph')} with both labels.")
+        told.append(f"{counted(len(numbers['label_conflicts']), 'radiograph')} with both labels.")
     if numbers["suspicious"]:
-        told.append(f"{_many(len(numbers['suspicious']), 'suspicious file')}.")
+        told.append(f"{counted(len(numbers['suspicious']), 'suspicious file')}.")
     if numbers["unreadable"]:
-        told.append(f"{_many(len(numbers['unreadable']), 'file')} that cannot be read.")
+        told.append(f"{counted(len(numbers['unreadable']), 'file')} that cannot be read.")
     return told
 
 
@@ -132,10 +133,6 @@ def _with_text(numbers: dict[str, Any]) -> list[dict[str, str]]:
     for row in numbers["burnt_in_text"]:
         places.setdefault(row["path"], []).append("{width} x {height} at ({x}, {y})".format(**row))
     return [{"path": path, "places": "; ".join(found)} for path, found in places.items()]
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _copied(result: Audit) -> list[tuple[str, list[str]]]:
