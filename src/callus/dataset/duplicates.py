@@ -53,15 +53,17 @@ _ROTATED: Final = 3.0  # degrees from a quarter turn
 
 # Log odds of "same" for what an overlay tells (registration.Overlay.evidence), by logistic
 # regression on changed copies of FracAtlas radiographs against look-alikes: bench/fit_copies.py.
-_COARSE_WEIGHTS: Final = np.array([1.509, 0.148, -2.621, -4.372, 13.502, -0.533, 1.008, 2.058])
-_COARSE_BIAS: Final = -13.772
+_COARSE_WEIGHTS: Final = np.array([2.346, -2.353, -2.158, -2.535, 19.155, -8.228, 1.2, -1.366])
+_COARSE_BIAS: Final = -9.582
 # The same from a closer look, which begins with the coarse log odds.
-_FINE_WEIGHTS: Final = np.array([0.431, 0.962, 0.282, -0.914, -12.651, 12.44, -4.33, 14.192, 3.657])
-_FINE_BIAS: Final = -23.012
+_FINE_WEIGHTS: Final = np.array([0.272, 1.417, -9.488, -2.989, -8.749, 28.309, -14.987, 3.043, -0.475])
+_FINE_BIAS: Final = -8.526
 COARSE_LEAST: Final = 0.0  # coarse log odds up to here are a no
-_YES: Final = 7.0  # and from here a yes
-_UNAIDED: Final = (1.0, 2.5)  # where no finer look can be had: a yes if another pair says so too, and a yes by itself
-_AIDED: Final = (0.0, 1.6)  # the same after a finer look
+_YES: Final = 8.0  # and from here a yes; between them a closer look decides, where one can be had
+# Log odds from which a pair is the same if another pair between the two components says so too; by itself where there
+# is no other pair; whatever other pairs say.
+_AIDED: Final = (0.0, 1.5, 4.0)  # after a closer look
+_UNAIDED: Final = (1.0, 2.5, 5.0)  # where none can be had
 _SQUARED_FROM: Final = 1.3  # longer to shorter side; up to there SIFT finds a squashed copy's places by itself
 _SQUARED: Final = " squared"  # behind the SHA-256 of what is kept of a squashed picture
 _LEAST_SHARE: Final = 0.5  # of the smaller picture that has to be covered
@@ -397,6 +399,6 @@ def _squared(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8
     return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def _weighed(overlay: Overlay, odds: float, needed: tuple[float, float]) -> _Verdict:
-    weak, alone = needed
-    return _Verdict(overlay, same=odds >= weak, weak=weak <= odds < alone)
+def _weighed(overlay: Overlay, odds: float, needed: tuple[float, float, float]) -> _Verdict:
+    weak, alone, sure = needed
+    return _Verdict(overlay, same=odds >= weak, sure=odds >= sure, weak=odds < alone)
