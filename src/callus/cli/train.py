@@ -41,7 +41,7 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="Processes (CPU) or GPUs on each machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
+    precision: Annotated[str, typer.Option(help="32-true, 64-true, bf16-mixed or 16-mixed.")] = "32-true",
     cache: Annotated[
         Path | None, typer.Option(readable=False, help="Where trunk features are kept.", show_default="your cache")
     ] = None,

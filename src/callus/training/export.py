@@ -37,8 +37,12 @@ if TYPE_CHECKING:
     from callus.training.recipe import Recipe
 
 ENGINE = "onnx-float32"
-PARITY = 1e-4
-"""How far the graph's outputs may be from torch's: logits, probabilities and maps alike, in float32."""
+PARITY = {"probability": 1e-4, "map": 1e-3, "logit": 1e-3}
+"""How far the graph's outputs may be from torch's, in float32; the logit relative to the largest one (from 1 up).
+
+The logit's bound finds what saturated probabilities would hide. It is not narrower because float32 is not: on a random
+trunk torch's own logits are 5e-5 from those in float64, and ONNX Runtime's 6e-5 on the other side.
+"""
 PARITY_PICTURES = 16
 _BATCH = 8
 _OPSET = 18
@@ -59,10 +63,10 @@ def export_bundle(
         name: of the model.
 
     Raises:
-        TrainingError: the graph's outputs differ from torch's by more than 1e-4.
+        TrainingError: the graph's outputs differ from torch's by more than PARITY.
     """
     spec = recipe.input
-    network.cpu()
+    network.cpu().float()
     set_modes(network, training=False)
     with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
         graph = Path(scratch) / "model.onnx"
@@ -131,11 +135,11 @@ def parity(network: FractureNet, engine: Engine, pictures: Pictures) -> dict[str
     """How far the engine's outputs are from torch's, on real radiographs.
 
     Raises:
-        TrainingError: further than 1e-4.
+        TrainingError: further than PARITY.
     """
     count = min(PARITY_PICTURES, len(pictures.examples))
     chosen = np.unique(np.linspace(0, len(pictures.examples) - 1, count).astype(np.int64))
-    worst = {"logit": 0.0, "probability": 0.0, "map": 0.0}
+    worst = dict.fromkeys(PARITY, 0.0)
     for _, (batch,) in pictures.plain([chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]):
         with torch.inference_mode():
             logit, where, _ = (value.numpy() for value in network(batch.contiguous()))
@@ -146,10 +150,11 @@ def parity(network: FractureNet, engine: Engine, pictures: Pictures) -> dict[str
             "probability": np.abs(_sigmoid(answer.logit) - _sigmoid(logit)).max(),
             "map": np.abs(answer.map - where).max(),
         }
-        worst = {key: max(worst[key], float(value)) for key, value in differences.items()}
-    if max(worst.values()) > PARITY:
+        worst = {key: float(np.maximum(worst[key], value)) for key, value in differences.items()}  # NaN stays
+    if too_far := [name for name, most in PARITY.items() if not worst[name] <= most]:
+        told = ", ".join(f"{name} by {worst[name]:.2g}, at most {PARITY[name]:g} is right" for name in too_far)
         raise TrainingError(
-            f"the exported graph differs from torch by {max(worst.values()):.2g} ({worst}); at most {PARITY} is right",
+            f"the exported graph differs from torch: {told}",
             hint="please report this with the recipe",
         )
     return {"against": f"torch {torch.__version__}", "pictures": len(chosen), "max_difference": worst}

@@ -137,13 +137,13 @@ def fit_phase(
         groups.append({"params": tuned, "rate": phase.trunk_rate})
     optimiser = torch.optim.AdamW(groups, lr=phase.rate, eps=ADAM_EPSILON, weight_decay=choice.weight_decay)
     weights.restore_optimiser(optimiser, saved)
-    average = weights.Average(network, choice.ema)
+    module, wrapped = fabric.setup(network.head if phase.training.cached else Whole(network), optimiser)
+    average = weights.Average(network, choice.ema)  # behind fabric, which may change the weights' precision
     if "average.steps" in saved:
         average.steps = int(saved["average.steps"])
         average.values = {
             name[8:]: v for name, v in saved.items() if name.startswith("average.") and name[8:] != "steps"
         }
-    module, wrapped = fabric.setup(network.head if phase.training.cached else Whole(network), optimiser)
 
     while state.phase_epoch < phase.epochs and not _stops(state, choice):
         started = time.monotonic()
@@ -251,10 +251,18 @@ def predict(fabric: Fabric, network: FractureNet, source: Source, batch: int) ->
             for start in range(0, len(order), batch)
         )
         for chosen, inputs in source.plain([part for part in mine if len(part)]):
-            collected = inputs if source.cached else network.head.collect(network.trunk(inputs[0].to(fabric.device)))
-            answer = network.head(*(value.to(fabric.device).float() for value in collected))
+            collected = (
+                inputs if source.cached else network.head.collect(network.trunk(_as_weights(network.trunk, inputs[0])))
+            )
+            answer = network.head(*(_as_weights(network.head, value) for value in collected))
             logits[chosen] = answer.logit.double().cpu()
     return summed(fabric, logits)
+
+
+def _as_weights(module: nn.Module, values: Tensor) -> Tensor:
+    """Values on the device and in the precision of a module's weights."""
+    weight = next(module.parameters())
+    return values.to(weight.device, weight.dtype)
 
 
 def summed(fabric: Fabric, values: Tensor) -> NDArray[np.float64]:

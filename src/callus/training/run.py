@@ -55,7 +55,7 @@ class Options:
         devices: processes (CPU) or GPUs on each machine.
         nodes: machines.
         accelerator: "auto", "cpu" or "cuda".
-        precision: of lightning.fabric: "32-true", "bf16-mixed", "16-mixed".
+        precision: of lightning.fabric: "32-true", "64-true", "bf16-mixed", "16-mixed".
         cache: where trunk features are kept; None for ``$CALLUS_CACHE`` or the system's place for caches.
         cache_limit: how many bytes of trunk features may lie on the disk.
         threads: that read pictures.
