@@ -1,4 +1,4 @@
-r"""Fit the weights by which callus.dataset.duplicates tells copies from look-alikes. Prints JSON lines, to be pasted.
+r"""Fit the weights by which callus.dataset.verdicts tells copies from look-alikes. Prints JSON lines, to be pasted.
 
 Copies: random pairs among changed copies of each of some radiographs (callus.dataset.changes). Look-alikes: each
 radiograph's nearest others that share some places. FracAtlas' own copies, by the verdicts that the tests keep, are left
@@ -24,11 +24,11 @@ from threadpoolctl import threadpool_limits
 
 from callus import radiograph
 from callus.dataset.changes import CHANGES
-from callus.dataset.duplicates import COARSE_LEAST, fine_detail
 from callus.dataset.files import list_files
 from callus.dataset.keypoints import describe
 from callus.dataset.neighbours import Neighbours, Vocabulary, learnt_from
 from callus.dataset.registration import lay_over
+from callus.dataset.verdicts import COARSE_LEAST, fine_detail
 from callus.errors import RadiographError
 from callus.progress import track
 
@@ -119,7 +119,7 @@ def look_alikes(
     """Different radiographs that share some places, with their overlays."""
     described = list(pool.map(describe, track(pictures, "describing")))
     vocabulary = Vocabulary([described[place] for place in learnt_from(len(described))])
-    nearest = Neighbours(np.stack([vocabulary.vectors(one) for one in described])).nearest(NEAREST)[0]
+    nearest = Neighbours(vocabulary.vectors(described)).nearest(NEAREST)[0]
     places = sorted({(min(a, b), max(a, b)) for a, row in enumerate(nearest.tolist()) for b in row if b >= 0})
     places = [(a, b) for a, b in places if tuple(sorted((names[a], names[b]))) not in UNSURE]
     found = list(pool.map(lambda pair: lay_over(described[pair[0]], described[pair[1]]), track(places, "overlaying")))

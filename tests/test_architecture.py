@@ -17,7 +17,9 @@ ROOMS = [
     "labels",
     "atomic",
     "cache",
+    "memory",
     "progress",
+    "workers",
     "radiograph",
     "dataset",
     "preprocess",
@@ -37,8 +39,8 @@ FORBIDDEN = {
     "results": {"training", "model"},
     "report": {"training", "model"},
 }
-WITHOUT_TORCH = {"errors", "labels", "atomic", "cache", "progress", "radiograph", "dataset", "preprocess", "metrics"}
-WITHOUT_TORCH |= {"bundle", "identify", "results", "report"}
+WITHOUT_TORCH = {"errors", "labels", "atomic", "cache", "memory", "progress", "workers", "radiograph", "dataset"}
+WITHOUT_TORCH |= {"preprocess", "metrics", "bundle", "identify", "results", "report"}
 TORCH = {"torch", "lightning_fabric", "safetensors", "onnx", "tensorboard", "h5py"}
 LAZY_ROOT = {"__init__", "__main__"}
 

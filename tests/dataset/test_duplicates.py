@@ -89,9 +89,9 @@ def test_the_vector_of_a_variant_is_that_of_the_changed_picture(originals: list[
     described = [describe(picture) for picture in originals]
     vocabulary = Vocabulary(described)
     for picture, description in zip(originals, described, strict=True):
-        own = vocabulary.vectors(description)
+        own = vocabulary.vectors([description])[0]
         for variant, copy in ((MIRRORED, picture[:, ::-1]), (INVERTED, 255 - picture)):
-            theirs = vocabulary.vectors(describe(np.ascontiguousarray(copy)))[PLAIN]
+            theirs = vocabulary.vectors([describe(np.ascontiguousarray(copy))])[0, PLAIN]
             likeness = own @ theirs
             assert likeness.argmax() == variant
             assert likeness[variant] > 0.6
@@ -108,14 +108,14 @@ def test_what_has_no_places_is_alike_to_nothing(size: tuple[int, int], originals
     flat = describe(np.full(size, 7, np.uint8))
     assert len(flat.points) == 0
     assert lay_over(flat, describe(originals[0])) is None
-    assert np.isfinite(Vocabulary([flat, describe(originals[0])]).vectors(flat)).all()
-    assert np.isfinite(Vocabulary([flat]).vectors(flat)).all()
+    assert np.isfinite(Vocabulary([flat, describe(originals[0])]).vectors([flat])).all()
+    assert np.isfinite(Vocabulary([flat]).vectors([flat])).all()
 
 
 def test_neighbours_are_others_and_end(originals: list[np.ndarray]) -> None:
     described = [describe(picture) for picture in originals[:4]]
     vocabulary = Vocabulary(described)
-    numbers, likeness = Neighbours(np.stack([vocabulary.vectors(one) for one in described])).nearest(6)
+    numbers, likeness = Neighbours(vocabulary.vectors(described)).nearest(6)
     for row, found in enumerate(numbers):
         assert sorted(found[:3]) == [other for other in range(4) if other != row]
         assert (found[3:] == -1).all()

@@ -8,7 +8,6 @@ verified still cannot cross a split.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +19,7 @@ import callus
 from callus import radiograph
 from callus.dataset.clean import label_conflicts
 from callus.dataset.columns import UNREADABLE
-from callus.dataset.duplicates import find_duplicates, keep_description
+from callus.dataset.duplicates import describe_all_ways, find_duplicates
 from callus.dataset.file_features import FEATURES, file_features
 from callus.dataset.groups import components
 from callus.dataset.manifest import digest, readable
@@ -28,10 +27,13 @@ from callus.dataset.shortcuts import probe
 from callus.dataset.suspicious import Suspicion, suspect
 from callus.errors import RadiographError
 from callus.labels import FRACTURED, LABEL_NAMES, RESEARCH_ONLY
+from callus.memory import keep_freed_memory
 from callus.progress import progress
+from callus.workers import WORTH_PROCESSES, spread_over_processes, spread_over_threads
 
 if TYPE_CHECKING:
     from callus.dataset.duplicates import Duplicates
+    from callus.dataset.keypoints import Description
     from callus.dataset.shelf import Shelf
     from callus.dataset.shortcuts import Shortcuts
 
@@ -170,6 +172,7 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
         shelf: where descriptions are kept.
         workers: threads; None: one a core.
     """
+    keep_freed_memory()
     is_readable = readable(frame)
     features, suspicions = measure(frame, shelf, workers)
     found = find_duplicates(frame["path"].tolist(), frame["sha256"].where(is_readable, "").tolist(), shelf, workers)
@@ -203,40 +206,44 @@ def measure(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> tu
     Args:
         frame: a manifest.
         shelf: gets the descriptions.
-        workers: threads; None: one a core.
+        workers: threads, or processes where there is much to do; None: one a core.
 
     Returns:
         A frame with the columns ``FEATURES`` and the index of ``frame``, NaN where a file cannot be read; and, by path,
         what is odd, of the files of which something is.
     """
-
-    def one(path: str) -> tuple[dict[str, float], Suspicion | None]:
-        try:
-            seen = radiograph.read(path)
-        except RadiographError:
-            return {}, None
-        keep_description(seen, shelf)
-        return file_features(path, seen), suspect(seen)
-
-    rows = frame.loc[readable(frame), "path"]
+    rows = frame[readable(frame)]
+    known = rows["sha256"].map(shelf.__contains__)
+    files = list(zip(rows["path"], ~known, strict=True))
+    count = workers or os.cpu_count() or 1
+    spread = spread_over_processes if count > 1 and len(files) >= WORTH_PROCESSES else spread_over_threads
     measured: list[dict[str, float]] = []
     odd: dict[str, Suspicion] = {}
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # files are spread over the cores already
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool, progress("looking at files", len(rows)) as advance:
-        try:
-            for path, (features, suspicion) in zip(rows, pool.map(one, rows), strict=True):
+    try:
+        with progress("looking at files", len(files)) as advance:
+            for (path, _), (features, suspicion, ways) in zip(files, spread(_look, files, count), strict=True):
                 measured.append(features)
+                for key, description in ways.items():
+                    shelf.put(key, description)
                 if suspicion is not None and (suspicion.why or suspicion.marks):
                     odd[path] = suspicion
                 advance()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        finally:
-            cv2.setNumThreads(threads)
+    finally:
+        cv2.setNumThreads(threads)
     table = pd.DataFrame(measured, index=rows.index, columns=list(FEATURES), dtype="float64")
     return table.reindex(frame.index), odd
+
+
+def _look(file: tuple[str, bool]) -> tuple[dict[str, float], Suspicion | None, dict[str, Description]]:
+    """Features, suspicion and descriptions of a file (path, whether to describe it); nothing where it is unreadable."""
+    path, new = file
+    try:
+        seen = radiograph.read(path)
+    except RadiographError:
+        return {}, None, {}
+    return file_features(path, seen), suspect(seen), describe_all_ways(seen) if new else {}
 
 
 def _early_ends(frame: pd.DataFrame) -> list[str]:

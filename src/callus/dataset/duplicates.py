@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
@@ -23,24 +22,27 @@ from scipy.cluster.hierarchy import DisjointSet
 from threadpoolctl import threadpool_limits
 
 from callus import radiograph
-from callus.dataset.keypoints import COARSE, FINE, MIRRORED, Detail, describe
+from callus.dataset.keypoints import COARSE, MIRRORED, describe
 from callus.dataset.neighbours import Neighbours, Vocabulary, learnt_from
-from callus.dataset.registration import Overlay, lay_over
+from callus.dataset.verdicts import Look, Verdict, is_oblong, judge_closely, judge_coarsely, squared
 from callus.errors import RadiographError
 from callus.progress import progress
+from callus.workers import WORTH_PROCESSES, batched, spread_over_processes, spread_over_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from callus.dataset.keypoints import Description
+    from callus.dataset.registration import Overlay
     from callus.dataset.shelf import Shelf
     from callus.radiograph import Radiograph
 
 T = TypeVar("T")
 R = TypeVar("R")
 Kind = Literal["byte_equal", "near", "rotated"]
+Pair = tuple[int, int]
 
 _NEAREST: Final = 24  # that are looked up
 _FIRST: Final = 8  # of them that are verified in the first round
@@ -48,25 +50,8 @@ _LATER: Final = 4  # of those outside a picture's component, in later rounds
 _ROUNDS: Final = 3
 _BATCH: Final = 64  # pairs that are decided before their components are joined; a constant, whatever the cores
 _CONFIRM: Final = 3  # other pairs that are asked where evidence is weak
-_FINER: Final = 1.4  # how much larger than the coarse look both pictures have to be for a finer one
 _ROTATED: Final = 3.0  # degrees from a quarter turn
-
-# Log odds of "same" for what an overlay tells (registration.Overlay.evidence), by logistic
-# regression on changed copies of FracAtlas radiographs against look-alikes: bench/fit_copies.py.
-_COARSE_WEIGHTS: Final = np.array([2.346, -2.353, -2.158, -2.535, 19.155, -8.228, 1.2, -1.366])
-_COARSE_BIAS: Final = -9.582
-# The same from a closer look, which begins with the coarse log odds.
-_FINE_WEIGHTS: Final = np.array([0.272, 1.417, -9.488, -2.989, -8.749, 28.309, -14.987, 3.043, -0.475])
-_FINE_BIAS: Final = -8.526
-COARSE_LEAST: Final = 0.0  # coarse log odds up to here are a no
-_YES: Final = 8.0  # and from here a yes; between them a closer look decides, where one can be had
-# Log odds from which a pair is the same if another pair between the two components says so too; by itself where there
-# is no other pair; whatever other pairs say.
-_AIDED: Final = (0.0, 1.5, 4.0)  # after a closer look
-_UNAIDED: Final = (1.0, 2.5, 5.0)  # where none can be had
-_SQUARED_FROM: Final = 1.3  # longer to shorter side; up to there SIFT finds a squashed copy's places by itself
 _SQUARED: Final = " squared"  # behind the SHA-256 of what is kept of a squashed picture
-_LEAST_SHARE: Final = 0.5  # of the smaller picture that has to be covered
 
 
 @dataclass(frozen=True)
@@ -110,7 +95,7 @@ def find_duplicates(
         paths: of the files.
         sha256: of their bytes, hex; empty for a file that is not to be compared.
         shelf: where descriptions are kept, so that a stopped search goes on.
-        workers: threads; None: one a core.
+        workers: threads, or processes where there is much to do; None: one a core.
     """
     search = _Search(paths, sha256, shelf, workers or os.cpu_count() or 1)
     threads = cv2.getNumThreads()
@@ -125,44 +110,18 @@ def find_duplicates(
     return search.result()
 
 
-def keep_description(seen: Radiograph, shelf: Shelf) -> None:
-    """Describe a radiograph, where that is not done yet; an oblong one also squashed to a square, as copies often are.
-
-    Args:
-        seen: the radiograph.
-        shelf: gets the descriptions.
-    """
-    if seen.sha256 in shelf:
-        return
-    if _is_oblong(seen.shape):
-        shelf.put(seen.sha256 + _SQUARED, describe(_squared(seen.pixels), COARSE))
-    shelf.put(seen.sha256, describe(seen.pixels, COARSE))  # last: whoever finds it finds the other
-
-
-def fine_detail(a: tuple[int, int], b: tuple[int, int]) -> Detail | None:
-    """How closely two pictures of these sizes (height, width) can be compared; None where no closer than coarsely."""
-    side = min(FINE.side, max(a), max(b))
-    if side < _FINER * COARSE.side:
-        return None
-    return Detail(side, FINE.most, round(side * FINE.thumbnail / FINE.side))
+def describe_all_ways(seen: Radiograph) -> dict[str, Description]:
+    """Describe a radiograph, an oblong one also squashed to a square, as copies often are: by what it is kept under."""
+    ways = {}
+    if is_oblong(seen.shape):
+        ways[seen.sha256 + _SQUARED] = describe(squared(seen.pixels), COARSE)
+    ways[seen.sha256] = describe(seen.pixels, COARSE)  # last: whoever finds it finds the other
+    return ways
 
 
 @dataclass(frozen=True)
-class _Verdict:
-    """Whether a pair is one radiograph, and whether that needs no other pair to say the same."""
-
-    overlay: Overlay | None
-    same: bool | None  # None: open
-    sure: bool = False  # needs no other pair
-    weak: bool = False  # is nothing without another pair
-
-
-_NOT_SAME: Final = _Verdict(None, same=False)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """A file as it is compared: as it is, or squashed to a square."""
+class _Place:
+    """A file among those that are compared, as it is or squashed to a square."""
 
     number: int
     squared: bool = False
@@ -174,14 +133,15 @@ class _Search:
         self._sha256 = sha256
         self._shelf = shelf
         self._workers = workers
+        self._in_processes = workers > 1 and len(paths) >= WORTH_PROCESSES
         self._components = DisjointSet(range(len(paths)))
         self._links: list[Link] = []
-        self._looks: list[_Look] = []  # a file's of each content, and what it would be if it were squashed
+        self._looks: list[_Place] = []  # a file's of each content, and what it would be if it were squashed
         self._places: dict[int, list[int]] = {}
         self._vectors: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
-        self._asked: set[tuple[int, int]] = set()
-        self._odds: dict[tuple[int, int], float] = {}  # coarse, of the pairs that are looked at closely
-        self._weak: dict[tuple[int, int], _Verdict] = {}  # that nothing has confirmed so far
+        self._asked: set[Pair] = set()
+        self._odds: dict[Pair, float] = {}  # coarse, of the pairs that are looked at closely
+        self._weak: dict[Pair, Verdict] = {}  # that nothing has confirmed so far
 
     def result(self) -> Duplicates:
         component = np.array([self._components[number] for number in range(len(self._paths))], np.int64)
@@ -198,31 +158,22 @@ class _Search:
                 self._links.append(Link(first[sha], number, "byte_equal"))
             else:
                 first[sha] = number
-        self._looks = [_Look(number) for number in first.values()]
+        self._looks = [_Place(number) for number in first.values()]
 
     def describe_all(self) -> None:
         """Describe what is not on the shelf yet."""
         missing = [look.number for look in self._looks if self._sha256[look.number] not in self._shelf]
         failed: set[int] = set()
-
-        def one(number: int) -> None:
-            try:
-                seen = radiograph.read(self._paths[number])
-            except RadiographError:
-                failed.add(number)
-                return
-            if seen.sha256 != self._sha256[number]:  # changed since it was listed
-                failed.add(number)
-                return
-            keep_description(seen, self._shelf)
-
+        asked = [(self._paths[number], self._sha256[number]) for number in missing]
         with progress("describing radiographs", len(missing)) as advance:
-            for _ in self._spread(one, missing):
+            for number, ways in zip(missing, self._spread(_describe_file, asked), strict=True):
+                if not ways:
+                    failed.add(number)
+                for key, description in ways.items():
+                    self._shelf.put(key, description)
                 advance()
         plain = [look for look in self._looks if look.number not in failed]
-        self._looks = plain + [
-            _Look(look.number, squared=True) for look in plain if _is_oblong(self._description_of(look).size)
-        ]
+        self._looks = plain + [_Place(look.number, squared=True) for look in plain if is_oblong(self._size(look))]
 
     def compare(self) -> None:
         """Look neighbours up and verify them, in rounds, until nothing more is joined."""
@@ -231,42 +182,56 @@ class _Search:
         for place, look in enumerate(self._looks):
             self._places.setdefault(look.number, []).append(place)
         vocabulary = Vocabulary([self._description(place) for place in learnt_from(len(self._looks))])
-        vectors = np.stack(
-            list(self._spread(lambda place: vocabulary.vectors(self._description(place)), range(len(self._looks))))
+        everything = range(len(self._looks))
+        vectors = np.concatenate(
+            [vocabulary.vectors([self._description(place) for place in some]) for some in batched(everything, _BATCH)]
         )
         places, likeness = Neighbours(vectors).nearest(_NEAREST)
         self._vectors = vectors
         for turn in range(_ROUNDS):
             before = len(self._links)
             pairs = self._candidates(places, likeness, turn)
-            open_pairs = self._judge(f"comparing, round {turn + 1}", pairs, self._coarse)
+            open_pairs = self._judge(f"comparing, round {turn + 1}", pairs, judge_coarsely, self._coarsely)
             # What better evidence has joined meanwhile needs no closer look.
-            self._judge(f"looking closely, round {turn + 1}", open_pairs, self._close)
+            self._judge(f"looking closely, round {turn + 1}", open_pairs, judge_closely, self._closely)
             for pair, verdict in list(self._weak.items()):
                 self._take(pair, verdict)
             if len(self._links) == before:
                 break
 
     def _judge(
-        self, what: str, pairs: list[tuple[int, int]], judge: Callable[[tuple[int, int]], _Verdict]
-    ) -> list[tuple[int, int]]:
+        self, what: str, pairs: list[Pair], judge: Callable[[T], Verdict], material: Callable[[Pair], T]
+    ) -> list[Pair]:
         """Join what is the same; give the pairs that stay open."""
-        still_open: list[tuple[int, int]] = []
+        still_open: list[Pair] = []
+        done = 0
         with progress(what, len(pairs)) as advance:
-            for start in range(0, len(pairs), _BATCH):
-                batch = pairs[start : start + _BATCH]
-                asked = [pair for pair in batch if not self._joined(*pair)]
-                for pair, verdict in zip(asked, self._spread(judge, asked), strict=True):
+            while done < len(pairs):
+                asked, passed = self._next_apart(pairs, done)
+                verdicts = self._spread(judge, [material(pair) for pair in asked])
+                for pair, verdict in zip(asked, verdicts, strict=True):
+                    self._odds[pair] = verdict.odds
                     if verdict.same is None:
                         still_open.append(pair)
                     elif verdict.same:
                         self._take(pair, verdict)
-                advance(len(batch))
+                done += passed
+                advance(passed)
         return still_open
 
-    def _candidates(self, places: NDArray[np.int64], likeness: NDArray[np.float32], turn: int) -> list[tuple[int, int]]:
+    def _next_apart(self, pairs: list[Pair], start: int) -> tuple[list[Pair], int]:
+        """The next _BATCH pairs from ``start`` on that are not joined yet, and how many were passed to find them."""
+        asked: list[Pair] = []
+        for place in range(start, len(pairs)):
+            if not self._joined(*pairs[place]):
+                asked.append(pairs[place])
+                if len(asked) == _BATCH:
+                    return asked, place + 1 - start
+        return asked, len(pairs) - start
+
+    def _candidates(self, places: NDArray[np.int64], likeness: NDArray[np.float32], turn: int) -> list[Pair]:
         """Pairs of places, the likeliest first, each once."""
-        best: dict[tuple[int, int], float] = {}
+        best: dict[Pair, float] = {}
         for place, (others, values) in enumerate(zip(places.tolist(), likeness.tolist(), strict=True)):
             found = [(other, value) for other, value in zip(others, values, strict=True) if other >= 0]
             if turn:
@@ -281,7 +246,7 @@ class _Search:
     def _joined(self, a: int, b: int) -> bool:
         return bool(self._components.connected(self._looks[a].number, self._looks[b].number))
 
-    def _take(self, pair: tuple[int, int], verdict: _Verdict) -> None:
+    def _take(self, pair: Pair, verdict: Verdict) -> None:
         """Join a pair's components, where that holds."""
         if verdict.overlay is None or self._joined(*pair):
             return
@@ -293,7 +258,7 @@ class _Search:
         self._components.merge(first, second)
         self._links.append(_link(first, second, verdict.overlay))
 
-    def _confirmed(self, pair: tuple[int, int], *, alone: bool) -> bool:
+    def _confirmed(self, pair: Pair, *, alone: bool) -> bool:
         """Whether one in three of the likeliest other pairs between two components says the same.
 
         Args:
@@ -319,65 +284,45 @@ class _Search:
         yes = sum(bool(self._verdict(other).same) for other in asked)
         return _CONFIRM * yes >= len(asked)
 
-    def _verdict(self, pair: tuple[int, int]) -> _Verdict:
-        verdict = self._coarse(pair)
-        return self._close(pair) if verdict.same is None else verdict
+    def _verdict(self, pair: Pair) -> Verdict:
+        verdict = judge_coarsely(self._coarsely(pair))
+        self._odds[pair] = verdict.odds
+        return judge_closely(self._closely(pair)) if verdict.same is None else verdict
 
-    def _coarse(self, pair: tuple[int, int]) -> _Verdict:
-        """What the descriptions tell; open where a closer look can tell more."""
-        a, b = (self._description(place) for place in pair)
-        overlay = lay_over(a, b)
-        if overlay is None or overlay.share < _LEAST_SHARE:
-            return _NOT_SAME
-        odds = float(_COARSE_WEIGHTS @ overlay.evidence() + _COARSE_BIAS)
-        if odds <= COARSE_LEAST:
-            return _NOT_SAME
-        if odds >= _YES:
-            return _Verdict(overlay, same=True, sure=True)
-        if fine_detail(a.size, b.size) is not None:
-            self._odds[pair] = odds
-            return _Verdict(overlay, same=None)
-        return _weighed(overlay, odds, _UNAIDED)
+    def _coarsely(self, pair: Pair) -> tuple[Description, Description]:
+        """What a coarse verdict is made of."""
+        return self._description(pair[0]), self._description(pair[1])
 
-    def _close(self, pair: tuple[int, int]) -> _Verdict:
-        """What the files themselves tell, compared at the smaller one's size."""
-        detail = fine_detail(*(self._description(place).size for place in pair))
-        if detail is None:
-            return _NOT_SAME
-        try:
-            a, b = (describe(self._pixels(self._looks[place]), detail) for place in pair)
-        except RadiographError:
-            return _NOT_SAME
-        overlay = lay_over(a, b)
-        if overlay is None or overlay.share < _LEAST_SHARE:
-            return _NOT_SAME
-        odds = float(_FINE_WEIGHTS @ np.r_[self._odds[pair], overlay.evidence()] + _FINE_BIAS)
-        return _weighed(overlay, odds, _AIDED)
+    def _closely(self, pair: Pair) -> tuple[Look, Look, float]:
+        """What a close one is made of."""
+        looks = (Look(self._paths[place.number], place.squared, self._size(place)) for place in self._both(pair))
+        return next(looks), next(looks), self._odds[pair]
 
-    def _pixels(self, look: _Look) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        pixels = radiograph.read(self._paths[look.number]).pixels
-        return _squared(pixels) if look.squared else pixels
+    def _both(self, pair: Pair) -> tuple[_Place, _Place]:
+        return self._looks[pair[0]], self._looks[pair[1]]
+
+    def _size(self, place: _Place) -> tuple[int, int]:
+        return self._description_of(place).size
+
+    def _spread(self, work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+        spread = spread_over_processes if self._in_processes else spread_over_threads
+        return spread(work, items, self._workers)
 
     def _description(self, place: int) -> Description:
         return self._description_of(self._looks[place])
 
-    def _description_of(self, look: _Look) -> Description:
+    def _description_of(self, look: _Place) -> Description:
         return self._shelf.get(self._sha256[look.number] + (_SQUARED if look.squared else ""))
 
-    def _spread(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Do the work in threads; results in the items' order, with few ahead, so that Ctrl-C is quick."""
-        with ThreadPoolExecutor(self._workers) as pool:
-            waiting = []
-            try:
-                for item in items:
-                    waiting.append(pool.submit(work, item))
-                    if len(waiting) >= 4 * self._workers:
-                        yield waiting.pop(0).result()
-                for future in waiting:
-                    yield future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+
+def _describe_file(file: tuple[str, str]) -> dict[str, Description]:
+    """Describe a file (path, SHA-256); nothing where it cannot be read or has changed since it was listed."""
+    path, sha256 = file
+    try:
+        seen = radiograph.read(path)
+    except RadiographError:
+        return {}
+    return describe_all_ways(seen) if seen.sha256 == sha256 else {}
 
 
 def _link(first: int, second: int, overlay: Overlay) -> Link:
@@ -387,18 +332,3 @@ def _link(first: int, second: int, overlay: Overlay) -> Link:
     degrees = abs(math.degrees(math.atan2(turn[1, 0], turn[0, 0])))
     off = abs(degrees - 90 * round(degrees / 90))
     return Link(first, second, "rotated" if off > _ROTATED else "near", round(degrees, 1))
-
-
-def _is_oblong(size: tuple[int, int]) -> bool:
-    return max(size) > _SQUARED_FROM * min(size)
-
-
-def _squared(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Squashed to a square of the same area."""
-    side = round(math.sqrt(pixels.size))
-    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
-
-
-def _weighed(overlay: Overlay, odds: float, needed: tuple[float, float, float]) -> _Verdict:
-    weak, alone, sure = needed
-    return _Verdict(overlay, same=odds >= weak, sure=odds >= sure, weak=odds < alone)

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from callus.dataset.grey_levels import percentiles
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -102,7 +104,7 @@ def describe(pixels: NDArray[np.uint8] | NDArray[np.uint16], detail: Detail = CO
     height, width = pixels.shape
     scale = min(1.0, detail.side / max(height, width))
     small = _resized(pixels, height * scale, width * scale)
-    low, high = np.percentile(small, _STRETCH)
+    low, high = percentiles(small, _STRETCH)
     top = np.iinfo(pixels.dtype).max / 255
     grey = np.clip((small.astype(np.float32) - low) * (255 / max(high - low, _LEAST_SPREAD * top)), 0, 255)
     picture = grey.astype(np.uint8)

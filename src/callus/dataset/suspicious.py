@@ -9,11 +9,13 @@ kind of picture it is, COARSE for textures. A threshold that names no other sour
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import cv2
 import numpy as np
 
+from callus.dataset.grey_levels import histogram, percentiles
 from callus.dataset.marks import FINE, Mark, find_arrows, find_spots, find_texts, slope_of
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ def _grey(pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
     reduced = _reduced(pixels, FINE)
     # 10 or 12 bits are often kept in 16 as they are.
     white = 255 if reduced.dtype == np.uint8 else 2 ** max(10, int(reduced.max()).bit_length()) - 1
-    low, high = np.percentile(reduced[::2, ::2], (0.5, 99.5))
+    low, high = percentiles(reduced[::2, ::2], (0.5, 99.5))
     if high - low < BLANK * white:
         return None
     return np.asarray((reduced * np.float32(255 / white)).astype(np.uint8)) if white > 255 else reduced  # noqa: PLR2004
@@ -164,7 +166,7 @@ def _slice(grey: NDArray[np.uint8]) -> str:
     air = float(np.median(border))
     if air > BLACK_AIR:
         return ""
-    body = (smooth > air + max(10, 0.12 * (np.percentile(smooth, 99) - air))).astype(np.uint8)
+    body: Any = (smooth > air + max(10, 0.12 * (percentiles(smooth, (99,))[0] - air))).astype(np.uint8)
     body = cv2.morphologyEx(body, cv2.MORPH_OPEN, np.ones((7, 7), np.uint8))  # a table's line is thinner
     outlines, _ = cv2.findContours(body, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outlines = [outline for outline in outlines if cv2.contourArea(outline) > 0.02 * grey.size]
@@ -222,15 +224,15 @@ def _photograph(seen: _Measures, *, grey: bool) -> str:
 
 
 def _measured(grey: NDArray[np.uint8]) -> _Measures:
-    small = _reduced(grey, COARSE).astype(np.float32)
-    low, high = np.percentile(small, (1, 99))
-    small /= max(high - low, 8)
+    reduced = _reduced(grey, COARSE)
+    low, high = percentiles(reduced, (1, 99))
+    small = reduced.astype(np.float32) / np.float32(max(high - low, 8))
     slope = slope_of(small) / 2
-    levels = np.bincount(grey.ravel(), minlength=256) / grey.size
+    levels = histogram(grey) / grey.size
     near = np.convolve(levels, np.ones(9), "same")
     square = np.ones((3, 3), np.uint8)
     spread = cv2.subtract(cv2.dilate(grey, square), cv2.erode(grey, square))
-    in_flat = np.bincount(grey[spread <= 2], minlength=256) / grey.size  # noqa: PLR2004
+    in_flat = histogram(grey, np.asarray(spread) <= 2) / grey.size  # noqa: PLR2004
     return _Measures(
         slope=float(slope.mean()),
         texture=float(np.abs(small - cv2.GaussianBlur(small, (0, 0), 1.2)).mean()),
@@ -260,7 +262,8 @@ def _straight_edges(grey: NDArray[np.uint8]) -> int:
 def _repetition(grey: NDArray[np.uint8]) -> float:
     """How strongly a fine bright pattern recurs at two places that lie in different directions, in [0, 1].
 
-    Long bones and two legs recur in one direction only, and without a sharp peak.
+    0 where it recurs at no place by more than REPETITION, which decides then. Long bones and two legs recur in one
+    direction only, and without a sharp peak.
     """
     small = _reduced(grey, COARSE)
     height, width = small.shape
@@ -270,7 +273,7 @@ def _repetition(grey: NDArray[np.uint8]) -> float:
     raised -= np.asarray(cv2.blur(raised, (21, 21)), np.float32)
     raised /= np.sqrt(np.maximum(cv2.blur(raised * raised, (21, 21)), 0)) + 3  # as strong on bone as beside it
     rows, columns = cv2.getOptimalDFTSize(height * 3 // 2), cv2.getOptimalDFTSize(width * 3 // 2)
-    spectrum = cv2.dft(np.pad(raised, ((0, rows - height), (0, columns - width))), flags=cv2.DFT_COMPLEX_OUTPUT)
+    spectrum = cv2.dft(np.pad(raised, ((0, rows - height), (0, columns - width))), nonzeroRows=height)
     power = cv2.mulSpectrums(spectrum, spectrum, 0, conjB=True)
     recurs = np.asarray(cv2.idft(power, flags=cv2.DFT_REAL_OUTPUT), np.float32)
     if recurs[0, 0] <= 0:
@@ -285,9 +288,18 @@ def _repetition(grey: NDArray[np.uint8]) -> float:
         dy, dx = RING + round((RING - 1) * np.sin(angle)), RING + round((RING - 1) * np.cos(angle))
         np.maximum(around, recurs[dy : dy + peak.shape[0], dx : dx + peak.shape[1]], out=around)
     peak -= around
-    y, x = np.arange(peak.shape[0])[:, None], np.arange(peak.shape[1]) - aside
-    peak[np.hypot(y, x) < 0.1 * max(height, width)] = -1
+    y, x, away = _offsets(peak.shape[0], aside)
+    peak[away < 0.1 * max(height, width)] = -1
+    if peak.max() <= REPETITION:
+        return 0.0
     top_y, top_x = np.unravel_index(int(peak.argmax()), peak.shape)
     to_y, to_x = int(top_y), int(top_x) - aside
-    elsewhere = np.abs(to_y * x - to_x * y) > 0.3 * np.hypot(to_y, to_x) * np.hypot(y, x)
+    elsewhere = np.abs(to_y * x - to_x * y) > 0.3 * np.hypot(to_y, to_x) * away
     return max(0.0, float(peak[elsewhere].max(initial=0)))
+
+
+@lru_cache(maxsize=8)
+def _offsets(down: int, aside: int) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Rows (down, 1), columns (2 aside) and their distance from the offset (0, aside); pictures of a set share them."""
+    y, x = np.arange(down, dtype=np.float32)[:, None], np.arange(-aside, aside, dtype=np.float32)
+    return y, x, np.hypot(y, x)

@@ -19,6 +19,7 @@ from callus.cache import cache_folder
 from callus.dataset.manifest import digest, read_manifest, write_manifest
 from callus.dataset.split import crossing_groups, leak_summary, splittable
 from callus.errors import TrainingError
+from callus.memory import keep_freed_memory
 from callus.model import imagenet
 from callus.model.network import FractureNet, build_network
 from callus.training import recipe as recipes
@@ -28,7 +29,6 @@ from callus.training.examples import PLAIN, Examples
 from callus.training.export import export_bundle
 from callus.training.intake import take_in
 from callus.training.loop import Phase, fit
-from callus.training.memory import keep_freed_memory
 from callus.training.run_folder import RunFolder
 from callus.training.weights import set_layout, settle
 

@@ -12,9 +12,9 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> None:
     """Let glibc's malloc reuse large blocks.
 
-    By default each activation of more than 32 MB is mapped anew and its pages are zeroed by the kernel: measured with
-    MobileNetV2 at 448x448, that takes as long as the arithmetic (``bench/trunk_cache.py --plain-malloc``). Elsewhere
-    than on glibc this does nothing.
+    By default large blocks are mapped anew and their pages zeroed by the kernel. Measured: with MobileNetV2's
+    activations at 448x448 that takes as long as the arithmetic (``bench/trunk_cache.py --plain-malloc``), and a tenth
+    of the time in which radiographs are audited. Elsewhere than on glibc this does nothing.
     """
     try:
         library = ctypes.CDLL("libc.so.6")

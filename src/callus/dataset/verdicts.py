@@ -1,0 +1,141 @@
+"""Whether two files show one radiograph: what an overlay tells is weighed, coarsely and, where open, closely.
+
+Nothing here knows of other files; how verdicts make components is ``callus.dataset.duplicates``' business.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import cv2
+import numpy as np
+
+from callus import radiograph
+from callus.dataset.keypoints import COARSE, FINE, Description, Detail, describe
+from callus.dataset.registration import Overlay, lay_over
+from callus.errors import RadiographError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pixels = NDArray[np.uint8] | NDArray[np.uint16]
+
+_FINER: Final = 1.4  # how much larger than the coarse look both pictures have to be for a finer one
+# Log odds of "same" for what an overlay tells (registration.Overlay.evidence), by logistic
+# regression on changed copies of FracAtlas radiographs against look-alikes: bench/fit_copies.py.
+_COARSE_WEIGHTS: Final = np.array([2.346, -2.353, -2.158, -2.535, 19.155, -8.228, 1.2, -1.366])
+_COARSE_BIAS: Final = -9.582
+# The same from a closer look, which begins with the coarse log odds.
+_FINE_WEIGHTS: Final = np.array([0.272, 1.417, -9.488, -2.989, -8.749, 28.309, -14.987, 3.043, -0.475])
+_FINE_BIAS: Final = -8.526
+COARSE_LEAST: Final = 0.0  # coarse log odds up to here are a no
+_YES: Final = 8.0  # and from here a yes; between them a closer look decides, where one can be had
+# Log odds from which a pair is the same if another pair between the two components says so too; by itself where there
+# is no other pair; whatever other pairs say.
+_AIDED: Final = (0.0, 1.5, 4.0)  # after a closer look
+_UNAIDED: Final = (1.0, 2.5, 5.0)  # where none can be had
+_SQUARED_FROM: Final = 1.3  # longer to shorter side; up to there SIFT finds a squashed copy's places by itself
+_LEAST_SHARE: Final = 0.5  # of the smaller picture that has to be covered
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a pair is one radiograph.
+
+    Attributes:
+        overlay: of the two; None where there is none.
+        same: None where the coarse look leaves it open.
+        odds: log odds of the coarse look.
+        sure: it needs no other pair to say the same.
+        weak: it is nothing without another pair.
+    """
+
+    overlay: Overlay | None
+    same: bool | None
+    odds: float = -math.inf
+    sure: bool = False
+    weak: bool = False
+
+
+_NOT_SAME: Final = Verdict(None, same=False)
+
+
+class Look(NamedTuple):
+    """A file as it is compared.
+
+    Attributes:
+        path: of the file.
+        squared: squashed to a square, as copies often are.
+        size: the radiograph's height and width.
+    """
+
+    path: str
+    squared: bool
+    size: tuple[int, int]
+
+    def pixels(self) -> Pixels:
+        """Read it.
+
+        Raises:
+            RadiographError: it cannot be read.
+        """
+        pixels = radiograph.read(self.path).pixels
+        return squared(pixels) if self.squared else pixels
+
+
+def judge_coarsely(pair: tuple[Description, Description]) -> Verdict:
+    """What two descriptions tell; open where a closer look can tell more."""
+    a, b = pair
+    overlay = lay_over(a, b)
+    if overlay is None or overlay.share < _LEAST_SHARE:
+        return _NOT_SAME
+    odds = float(_COARSE_WEIGHTS @ overlay.evidence() + _COARSE_BIAS)
+    if odds <= COARSE_LEAST:
+        return _NOT_SAME
+    if odds >= _YES:
+        return Verdict(overlay, same=True, odds=odds, sure=True)
+    if fine_detail(a.size, b.size) is not None:
+        return Verdict(overlay, same=None, odds=odds)
+    return _weighed(overlay, odds, odds, _UNAIDED)
+
+
+def judge_closely(pair: tuple[Look, Look, float]) -> Verdict:
+    """What the files themselves tell, compared at the smaller one's size; the third is the coarse look's log odds."""
+    a, b, coarse = pair
+    detail = fine_detail(a.size, b.size)
+    if detail is None:
+        return _NOT_SAME
+    try:
+        overlay = lay_over(describe(a.pixels(), detail), describe(b.pixels(), detail))
+    except RadiographError:
+        return _NOT_SAME
+    if overlay is None or overlay.share < _LEAST_SHARE:
+        return _NOT_SAME
+    odds = float(_FINE_WEIGHTS @ np.r_[coarse, overlay.evidence()] + _FINE_BIAS)
+    return _weighed(overlay, odds, coarse, _AIDED)
+
+
+def fine_detail(a: tuple[int, int], b: tuple[int, int]) -> Detail | None:
+    """How closely two pictures of these sizes (height, width) can be compared; None where no closer than coarsely."""
+    side = min(FINE.side, max(a), max(b))
+    if side < _FINER * COARSE.side:
+        return None
+    return Detail(side, FINE.most, round(side * FINE.thumbnail / FINE.side))
+
+
+def is_oblong(size: tuple[int, int]) -> bool:
+    """Whether a copy that was squashed to a square has to be looked for as such."""
+    return max(size) > _SQUARED_FROM * min(size)
+
+
+def squared(pixels: Pixels) -> Pixels:
+    """Squashed to a square of the same area."""
+    side = round(math.sqrt(pixels.size))
+    return cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _weighed(overlay: Overlay, odds: float, coarse: float, needed: tuple[float, float, float]) -> Verdict:
+    weak, alone, sure = needed
+    return Verdict(overlay, same=odds >= weak, odds=coarse, sure=odds >= sure, weak=odds < alone)

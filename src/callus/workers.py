@@ -1,0 +1,100 @@
+"""Work that is spread over the cores: results in the items' order, only a few ahead, so that Ctrl-C is quick."""
+
+from __future__ import annotations
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TYPE_CHECKING, Final, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD: Final = 8  # items a thread that are begun before the first result is taken
+_TOGETHER: Final = 4  # items that a process gets at once: passing them on takes as long as for one
+_CHUNKS_AHEAD: Final = 4
+WORTH_PROCESSES: Final = 1000
+"""Items of some milliseconds each from which processes are worth the two seconds that they take to start."""
+
+
+def spread_over_threads(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """Do work in threads: for what mostly leaves Python's lock (reading, decoding, OpenCV on large pictures).
+
+    Args:
+        work: what is to be done with an item.
+        items: taken one by one.
+        workers: threads.
+
+    Yields:
+        What the work gives, in the items' order. What it raises is raised here, and ends the rest.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = []
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= _AHEAD * workers:
+                    yield waiting.pop(0).result()
+            for future in waiting:
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def spread_over_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+    """Do work in processes: for what holds Python's lock so much that two threads are no faster than one.
+
+    loky's processes do not run the caller's script again, so it needs no guard. One that waits for ten
+    seconds ends by itself; the next call finds those that still wait.
+
+    Args:
+        work: a function of a module; it and the items are pickled.
+        items: taken one by one.
+        workers: processes, each of which computes with one thread.
+
+    Yields:
+        What the work gives, in the items' order. What it raises is raised here, and ends the rest.
+    """
+    from loky import get_reusable_executor  # noqa: PLC0415 - a tenth of a second
+
+    pool = get_reusable_executor(workers, timeout=10, initializer=_begin, env=_ONE_THREAD)
+    waiting = []
+    try:
+        for chunk in batched(items, _TOGETHER):
+            waiting.append(pool.submit(_each, work, chunk))
+            if len(waiting) >= _CHUNKS_AHEAD * workers:
+                yield from waiting.pop(0).result()
+        for future in waiting:
+            yield from future.result()
+    except BaseException:
+        pool.shutdown(kill_workers=True)
+        raise
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Give the items in lists of ``size``, the last one shorter."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def _each(work: Callable[[T], R], chunk: list[T]) -> list[R]:
+    return [work(item) for item in chunk]
+
+
+_ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def _begin() -> None:
+    """Make a process ready: Ctrl-C is the caller's to handle, and the cores are shared out already."""
+    import cv2  # noqa: PLC0415
+
+    from callus.memory import keep_freed_memory  # noqa: PLC0415
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
+    cv2.setNumThreads(1)
