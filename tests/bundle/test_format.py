@@ -61,6 +61,32 @@ def test_what_was_written_is_read(bundle: Path) -> None:
         loaded.read("other.onnx")
 
 
+def test_every_kind_of_calibration_is_read(bundle: Path) -> None:
+    def calibrated(**values: object) -> Callable[[dict[str, Any]], object]:
+        return lambda info: info["engines"]["onnx-float32"].update(calibration=values)
+
+    def read() -> Any:
+        return Bundle.load(bundle).engine_info("onnx-float32").calibration
+
+    change(bundle, calibrated(method="temperature", slope=0.5, intercept=0))
+    assert read().probability(0.0) == 0.5
+    change(bundle, calibrated(method="isotonic", logits=[-1, 1.5], probabilities=[0.25, 0.75]))
+    assert read().probability(-1.0) == 0.25
+    for values, message in [
+        ({"logits": [1, 0], "probabilities": [0.2, 0.3]}, "do not rise"),
+        ({"logits": [0, 1], "probabilities": [0.2, 1]}, "between 0 and 1"),
+        ({"logits": [0, 1], "probabilities": [0.2]}, "2 logits do not go with 1"),
+        ({"logits": [], "probabilities": []}, "has no knots"),
+        ({"logits": "01", "probabilities": [0.2, 0.3]}, "logits is '01', expected a list of numbers"),
+        ({"logits": [0, True], "probabilities": [0.2, 0.3]}, "expected a list of numbers"),
+        ({"logits": [0, 10**400], "probabilities": [0.2, 0.3]}, "expected a list of numbers"),
+        ({"slope": 1.0, "intercept": 0.0}, "probabilities is missing, expected a list of numbers"),
+    ]:
+        change(bundle, calibrated(method="isotonic", **values))
+        with pytest.raises(BundleError, match=message):
+            read()
+
+
 def test_a_run_folder_gives_its_bundle(tmp_path: Path) -> None:
     tiny_bundle.write_tiny_bundle(tmp_path / "run" / "bundle")
     assert Bundle.load(tmp_path / "run").where == tmp_path / "run" / "bundle"

@@ -28,6 +28,8 @@ TRAINING_KEYS: Final = (
 )
 """What the bundle tells of its training; a value is null where it is not known."""
 LARGEST_INPUT: Final = 8192
+LARGEST_NUMBER: Final = 1e308
+"""JSON's whole numbers have no end; a float has."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MISSING: Final = object()
 
@@ -105,6 +107,13 @@ class _Problems:
         self._expected(name, value, f"a whole number from {low} to {high}")
         return False
 
+    def _numbers(self, values: Mapping[str, Any], key: str, name: str) -> bool:
+        value = values.get(key, _MISSING)
+        if isinstance(value, list) and all(type(one) in (int, float) and abs(one) <= LARGEST_NUMBER for one in value):
+            return True
+        self._expected(name, value, "a list of numbers")
+        return False
+
     def _made(self, make: Callable[[], object], name: str) -> None:
         """Let a class of ours judge values that have the right type."""
         try:
@@ -165,13 +174,7 @@ class _Problems:
         self._number(values, "map_threshold", f"{name}.map_threshold", 0, 1)
         fitted = self._object(values, "calibration", f"{name}.calibration")
         if fitted is not None:
-            well = [
-                self._number(fitted, key, f"{name}.calibration.{key}", -math.inf, math.inf)
-                for key in ("slope", "intercept")
-            ]
-            self._text(fitted, "method", f"{name}.calibration.method")
-            if all(well) and isinstance(fitted.get("method"), str):
-                self._made(lambda: Calibration.from_dict(fitted), f"{name}.calibration")
+            self._calibration(fitted, f"{name}.calibration")
         points = self._object(values, "operating_points", f"{name}.operating_points")
         if points is not None:
             keys = ("high_sensitivity", "high_specificity")
@@ -180,6 +183,16 @@ class _Problems:
                 self._made(lambda: OperatingPoints.from_dict(points), f"{name}.operating_points")
         if not isinstance(values.get("parity"), dict):
             self._expected(f"{name}.parity", values.get("parity", _MISSING), "an object")
+
+    def _calibration(self, fitted: Mapping[str, Any], name: str) -> None:
+        self._text(fitted, "method", f"{name}.method")
+        if fitted.get("method") == "isotonic":
+            well = [self._numbers(fitted, key, f"{name}.{key}") for key in ("logits", "probabilities")]
+        else:
+            keys = ("slope", "intercept")
+            well = [self._number(fitted, key, f"{name}.{key}", -math.inf, math.inf) for key in keys]
+        if all(well) and isinstance(fitted.get("method"), str):
+            self._made(lambda: Calibration.from_dict(fitted), name)
 
     def _training(self) -> None:
         training = self._object(self._info, "training", "training")
