@@ -88,7 +88,7 @@ def read_all(folder: Path, pool: ThreadPoolExecutor) -> tuple[list[str], list[np
 
 
 def copies(pictures: list[np.ndarray], count: int, generator: np.random.Generator) -> list[Pair]:
-    """Pairs of changed copies, as bench/duplicates.py makes them, JPEG's noise included."""
+    """Pairs of changed copies, as bench/audit.py makes them, JPEG's noise included."""
     pairs: list[Pair] = []
     for place in generator.permutation(len(pictures))[:count]:
         made = [pictures[place]]

@@ -1,14 +1,18 @@
-"""How well the search for copies does, and how its cost grows. Prints one JSON line for each part that is asked for.
+"""How well the audit does, and how its cost grows. Prints one JSON line for each part that is asked for.
 
 stress: copies of N radiographs of a folder, changed in every way and in chains of three; figures over pairs of files.
 names: a folder whose names tell the truth (the stem before "-rotated", within the class folder), such as BoneData.
-growth: simulated radiographs with copies, 1,000 to 8,000 files, seconds for each; a plot beside --out.
+whole: the audit as the command does it, nothing kept from before: seconds, and peak memory of the largest process.
+growth: simulated radiographs with copies; --files, then 2, 4 and 8 times as many, seconds for each; a plot in --out.
 search: 100,000 random descriptions' vectors, looked up.
+shuffled: the shortcut probe with labels shuffled by group: how often 0.5 lies in its interval.
 
-python bench/duplicates.py stress --data ../shared/data/fracatlas/images --count 300 --seed 1
-python bench/duplicates.py names --data ../shared/data/bonedata/Data
-python bench/duplicates.py growth --out runs/growth
-python bench/duplicates.py search
+python bench/audit.py stress --data ../shared/data/fracatlas/images --count 300 --seed 1
+python bench/audit.py names --data ../shared/data/bonedata/Data
+python bench/audit.py whole --data ../shared/data/bonedata
+python bench/audit.py growth --files 6500 --out runs/growth
+python bench/audit.py search
+python bench/audit.py shuffled --data ../shared/data/fracatlas --count 50
 """
 
 from __future__ import annotations
@@ -17,7 +21,10 @@ import argparse
 import csv
 import hashlib
 import json
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -26,16 +33,22 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from callus import radiograph
+from callus.dataset.audit import measure
+from callus.dataset.build import build_manifest
 from callus.dataset.changes import CHANGES
 from callus.dataset.duplicates import Duplicates, find_duplicates
 from callus.dataset.files import list_files
+from callus.dataset.manifest import group_keys, usable
 from callus.dataset.neighbours import Neighbours
 from callus.dataset.shelf import Shelf
+from callus.dataset.shortcuts import probe
 from callus.dataset.simulated import simulate
 from callus.errors import RadiographError
+from callus.progress import track
 
 SHARE = 0.6  # of the changes that each radiograph gets, beside its chains
 CHAINS = 4
@@ -45,9 +58,10 @@ LENGTH = 3
 def main() -> None:
     """Run a part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("stress", "names", "growth", "search"))
+    parser.add_argument("part", choices=tuple(PARTS))
     parser.add_argument("--data", type=Path)
     parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--files", type=int, default=6500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -118,9 +132,29 @@ def names(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def whole(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """As a user runs it, in a process of its own."""
+    start = time.perf_counter()
+    words = [sys.executable, "-m", "callus", "data", "audit", str(given.data), "--out", str(folder / "audit")]
+    subprocess.run(words, check=True, env={**os.environ, "CALLUS_CACHE": str(folder / "cache")}, stdout=sys.stderr)
+    seconds = time.perf_counter() - start
+    told = json.loads((folder / "audit" / "audit.json").read_text())
+    return [
+        {
+            "part": "whole",
+            "files": told["files"],
+            "radiographs": told["radiographs"],
+            "leaks": len(told["leaks"]),
+            "label_conflicts": len(told["label_conflicts"]),
+            "seconds": round(seconds, 1),
+            "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        }
+    ]
+
+
 def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Simulated radiographs, each with three rotated copies."""
-    frame = simulate(folder / "simulated", 2000, seed=given.seed, size=(256, 224), plain=True)
+    frame = simulate(folder / "simulated", -(-8 * given.files // 4), seed=given.seed, size=(256, 224), plain=True)
     generator = np.random.default_rng(given.seed)
     paths = list(frame["path"])
     for path in list(paths):
@@ -131,11 +165,13 @@ def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             paths.append(str(file))
     order = generator.permutation(len(paths))
     lines = []
-    for count in (1000, 2000, 4000, 8000):
+    for times in (1, 2, 4, 8):
+        count = times * given.files
         _, seconds = search_all([paths[i] for i in order[:count]], folder / f"{count}")
         lines.append({"part": "growth", "files": count, "seconds": round(seconds, 1)})
-    if given.out is not None:
-        plot(lines, given.out)
+        print(json.dumps(lines[-1]), file=sys.stderr, flush=True)
+        if given.out is not None:
+            plot(lines, given.out)
     return lines
 
 
@@ -172,6 +208,31 @@ def search(given: argparse.Namespace, _: Path) -> list[dict[str, Any]]:
     ]
 
 
+def shuffled(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """No shortcut is left where whole groups exchange their labels."""
+    frame = build_manifest(given.data)
+    with Shelf(folder / "shelf.sqlite") as shelf:
+        features, _ = measure(frame, shelf)
+    generator = np.random.default_rng(given.seed)
+    held = []
+    for _ in track(range(given.count), "probing shuffled labels"):
+        found = probe(shuffle_labels(frame, generator), features)
+        held.append(found is not None and found.low <= 0.5 <= found.high)
+    return [{"part": "shuffled", "repetitions": given.count, "half_in_the_interval": round(float(np.mean(held)), 3)}]
+
+
+def shuffle_labels(frame: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
+    """Deal the labels out anew, each group keeping its own together in one run of another group's order."""
+    rows = usable(frame)
+    keys = group_keys(rows)
+    names = keys.unique()
+    dealt = np.concatenate([rows.loc[keys == name, "label"].to_numpy() for name in generator.permutation(names)])
+    order = np.concatenate([rows.index[keys == name] for name in names])
+    given = frame.copy()
+    given.loc[order, "label"] = dealt
+    return given
+
+
 def search_all(paths: list[str], folder: Path) -> tuple[Duplicates, float]:
     """Search with nothing kept from before; give the seconds too."""
     start = time.perf_counter()
@@ -196,7 +257,14 @@ def judged(truth: list[str], found: Duplicates) -> dict[str, Any]:
     }
 
 
-PARTS = {"stress": stress, "names": names, "growth": growth, "search": search}
+PARTS = {
+    "stress": stress,
+    "names": names,
+    "whole": whole,
+    "growth": growth,
+    "search": search,
+    "shuffled": shuffled,
+}
 
 if __name__ == "__main__":
     main()
