@@ -29,11 +29,10 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from callus import radiograph
@@ -49,6 +48,9 @@ from callus.dataset.shortcuts import probe
 from callus.dataset.simulated import simulate
 from callus.errors import RadiographError
 from callus.progress import track
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SHARE = 0.6  # of the changes that each radiograph gets, beside its chains
 CHAINS = 4

@@ -20,7 +20,8 @@ SAME: Final = 1e-12
 FEW: Final = 4.0
 """Where fewer groups than this carry a share's variance, the draws hardly know how it varies.
 
-Measured by ``bench/coverage.py``: with 30 groups and a sensitivity of 0.95, BCa alone covers 0.83 to 0.89."""
+Measured by ``bench/coverage.py``: with 30 groups of files that are much alike, the 95 % interval of a sensitivity of
+0.95 covers it in 79 to 82 % by BCa alone, and in 97 % with Wilson's in its place there."""
 _ENOUGH: Final = 0.5  # share of the draws that have to be defined
 _TWO: Final = 2  # groups without which nothing varies
 _NONE: Final = 1e-150  # of a variance: the square of less vanishes

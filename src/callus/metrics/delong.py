@@ -76,8 +76,8 @@ class Areas:
 
         Where few large groups carry the variance, its estimate is as unsure as if there were these alone. The degrees
         of freedom count them: (sum u^2)^2 / sum u^4 over what groups add, which is the number of groups where all add
-        alike, and never more than the groups of the rarer class less one. ``bench/coverage.py`` shows what it is for:
-        with the latter alone the interval of a high AUROC covers 0.84 to 0.88 at 30 groups and 0.92 at 200.
+        alike, and never more than the groups of the rarer class less one. Measured by ``bench/coverage.py``: with the
+        latter alone the 95 % interval of an AUROC of 0.97 covers it in 81 to 87 % at 30 groups, with both in 91 to 95.
         """
         by = np.asarray(weights, dtype=np.float64)
         squares = (by @ (self.positive + self.negative)) ** 2
