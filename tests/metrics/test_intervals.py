@@ -268,3 +268,19 @@ def test_wrong_input(arguments: tuple[object, ...], options: dict[str, float], m
 def test_wrong_groups_of_an_auroc() -> None:
     with pytest.raises(CallusError, match="1 groups do not go with 2 rows"):
         auroc_interval([0, 1], [0.1, 0.2], [0])
+
+
+def test_the_ppv_of_alike_groups_covers_the_truth() -> None:
+    """Files of a group share label and call; how many groups are fractured is chance, as the PPV is."""
+    generator = np.random.default_rng(8)
+    held, repetitions = 0, 120
+    for _ in range(repetitions):
+        sizes = generator.integers(1, 10, 80)
+        fractured = generator.random(80) < 0.2
+        called = np.where(fractured, generator.random(80) < 0.95, generator.random(80) < 0.5)
+        label, probability = np.repeat(fractured, sizes).astype(int), np.repeat(called, sizes).astype(float)
+        found = figure_intervals(label, probability, np.repeat(np.arange(80), sizes), 0.5, draws=500)["ppv"]
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.19 / (0.19 + 0.4) <= found.high
+    assert held / repetitions >= 0.92

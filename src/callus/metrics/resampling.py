@@ -6,6 +6,7 @@ An interval of files taken as independent is far too narrow where a radiograph s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -87,6 +88,11 @@ class Resampling:
         self.single = self.groups == self.index.size
         self.stratum = self._strata(stratum)
         self._times = self._drawn()
+
+    @cached_property
+    def across(self) -> Resampling:
+        """The same groups, drawn from all of them whatever their stratum: for what depends on how many each has."""
+        return self if self.stratum.max(initial=0) == 0 else Resampling(self.index, None, self.draws, self.seed)
 
     def check_rows(self, rows: int) -> None:
         """Refuse rows that are not those of the groups.
