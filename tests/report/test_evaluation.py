@@ -98,7 +98,12 @@ def test_figures_predictions_and_page(bundle: Path, frame: pd.DataFrame, tmp_pat
     assert (data["files"], data["judged"], data["radiographs"], data["groups"]) == (4, 4, 4, 3)
     assert data["manifest_sha256"] == digest(frame)
     assert result["research_only"] == "research and education, not a medical device"
-    assert result["intervals"] is None
+    for name, figures in result["figures"].items():
+        for figure in ("auroc", "brier", "sensitivity", "ppv", "kappa"):
+            around = result["intervals"][name][figure]
+            assert around["value"] == (None if figures[figure] is None else pytest.approx(figures[figure], abs=1e-12))
+            assert around["low"] is None or around["low"] <= around["value"] <= around["high"]
+            assert around["method"] or around["reason"]
     assert result["leaks"] == {
         "groups_across_splits": 0,
         "files_across_splits": 0,

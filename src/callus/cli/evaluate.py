@@ -58,7 +58,7 @@ def table(metrics: dict[str, Any]) -> list[str]:
     head = f"{metrics['model']['name']}, split {data['split']}: {data['judged']} labelled files"
     counts = f"{data['radiographs']} radiographs, {data['groups']} groups; {data['fractured']} fractured"
     columns = ("value", "accuracy", "sensitivity", "specificity", "TP", "FN", "FP", "TN")
-    lines = [f"{head}, {counts}", "", f"AUROC {_figure(figures['at_0.5']['auroc'])}", "", _row("threshold", columns)]
+    lines = [f"{head}, {counts}", "", _auroc(metrics), "", _row("threshold", columns)]
     for name, figure in figures.items():
         shares = (_figure(figure[key]) for key in ("threshold", "accuracy", "sensitivity", "specificity"))
         cells = (str(figure["confusion"][key]) for key in ("tp", "fn", "fp", "tn"))
@@ -68,6 +68,15 @@ def table(metrics: dict[str, Any]) -> list[str]:
     for level, text in LEVEL_TEXT.items():
         lines.append(f"{text:<18}" + "".join(f"{metrics['levels'][level][name]:>16}" for name in names))
     return [*lines, "", f"For {RESEARCH_ONLY}."]
+
+
+def _auroc(metrics: dict[str, Any]) -> str:
+    """AUROC with its interval."""
+    around = metrics["intervals"]["at_0.5"]["auroc"]
+    line = f"AUROC {_figure(metrics['figures']['at_0.5']['auroc'])}"
+    if around["low"] is None:
+        return line
+    return f"{line} (95 % interval by group {around['low']:.3f} to {around['high']:.3f})"
 
 
 def _row(name: str, cells: tuple[str, ...]) -> str:

@@ -22,12 +22,15 @@ from callus.dataset.manifest import digest, group_keys, readable
 from callus.errors import CallusError, DatasetError
 from callus.identify import Finding, Identifier
 from callus.labels import FRACTURED, LABEL_NAMES, LEVELS, NOT_FRACTURED, RESEARCH_ONLY
+from callus.metrics.intervals import ranking_intervals, threshold_intervals
+from callus.metrics.resampling import Resampling
 from callus.metrics.scores import score_table
 from callus.progress import progress
 from callus.report.leaks import Leaks, find_leaks
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
 FILES: Final = ("metrics.json", "predictions.parquet", "report.html")
 """What an evaluation's folder holds; a folder that holds anything else is not replaced."""
@@ -227,10 +230,32 @@ def _metrics(
         "figures": {name: score_table(label, probability, threshold) for name, threshold in thresholds.items()},
         "classification_report": classification_report(label, probability),
         "levels": _levels(rows),
-        "intervals": None,  # by group; a later version fills it in
+        "intervals": intervals(rows, thresholds),
         "leaks": leaks.counts,
         "warnings": leaks.warnings + _class_warnings(label, len(predictions)),
         "failures": failed[["path", "error"]].to_dict("records"),
+    }
+
+
+def intervals(rows: pd.DataFrame, thresholds: Mapping[str, float]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The figures with their 95 % intervals by group.
+
+    Args:
+        rows: label, probability and group of each judged file.
+        thresholds: by name.
+
+    Returns:
+        By threshold's name and figure: value, low, high, method, and reason where one of them is None.
+    """
+    label, probability = rows["label"].to_numpy(dtype=int), rows["probability"].to_numpy(dtype=float)
+    resampling = Resampling(rows["group"].to_numpy(), label)
+    ranking = ranking_intervals(label, probability, resampling)
+    return {
+        name: {
+            figure: interval.as_dict()
+            for figure, interval in (ranking | threshold_intervals(label, probability, at, resampling)).items()
+        }
+        for name, at in thresholds.items()
     }
 
 

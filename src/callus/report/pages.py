@@ -246,6 +246,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     made.filters["figure"] = figure_text
+    made.filters["ends"] = ends_text
     made.filters["count"] = lambda value: f"{value:,}"
     made.globals.update(research_only=RESEARCH_ONLY, version=callus.__version__)
     return made
@@ -254,6 +255,13 @@ def environment() -> jinja2.Environment:
 def figure_text(value: float | None, digits: int = 3) -> str:
     """A figure for people; a dash where it is undefined."""
     return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001 - a dash is meant
+
+
+def ends_text(interval: dict[str, Any], digits: int = 2) -> str:
+    """An interval for people: "0.81 to 0.92"; empty where there is none."""
+    if interval["low"] is None or interval["high"] is None:
+        return ""
+    return f"{interval['low']:.{digits}f} to {interval['high']:.{digits}f}"
 
 
 def _split_text(split: str) -> str:
