@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pytest
 import tiny_bundle
+from ctrl_c import heed_ctrl_c
 from PIL import Image
 
 from callus.cli import main
@@ -206,6 +207,7 @@ def test_ctrl_c_keeps_what_was_done(bundle: Path, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509
     )
     assert run.stdout is not None
     for _ in range(3):

@@ -6,15 +6,18 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from ctrl_c import heed_ctrl_c
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -22,7 +25,6 @@ from callus import radiograph
 from callus.cli.app import app
 from callus.dataset.changes import rotate
 from callus.dataset.manifest import read_manifest
-from callus.dataset.shelf import Shelf
 from callus.dataset.simulated import simulate
 from callus.dataset.split import check_groups, split
 from callus.errors import DatasetError
@@ -137,30 +139,48 @@ def test_nothing_to_audit_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("files", "side", "threads"), [(120, 700, 1), (1100, 144, 2)], ids=["threads", "processes"])
+def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on(
+    tmp_path: Path, files: int, side: int, threads: int
+) -> None:
     generator = np.random.default_rng(4)
     (tmp_path / "in").mkdir()
-    for number in range(120):
-        coarse = generator.integers(0, 256, (40, 40), np.uint8)
-        Image.fromarray(coarse).resize((700, 700), Image.Resampling.BICUBIC).save(tmp_path / "in" / f"{number}.png")
+    for number in range(files):
+        coarse = generator.integers(0, 256, (side // 18, side // 18), np.uint8)
+        Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / "in" / f"{number}.png")
     words = [sys.executable, "-m", "callus", "data", "audit", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     env = {**os.environ, "CALLUS_CACHE": str(tmp_path / "cache")}
     run = subprocess.Popen(
-        [*words, "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
+        [*words, "--threads", str(threads)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        start_new_session=True,
+        preexec_fn=heed_ctrl_c,  # noqa: PLW1509
     )
     shelf = tmp_path / "cache" / "descriptions.sqlite"
     deadline = time.monotonic() + 120
-    while not shelf.exists() and run.poll() is None and time.monotonic() < deadline:
+    while not _kept(shelf) and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
-    run.send_signal(signal.SIGINT)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: its workers get it too
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (130, ""), err
     assert err.splitlines()[-1].startswith("callus: stopped")
     assert "Traceback" not in err
     assert not (tmp_path / "out").exists()
-    with Shelf(shelf) as kept:
-        assert 0 < len(kept) < 120
+    assert 0 < _kept(shelf) < files
     answer = subprocess.run(words, capture_output=True, text=True, env=env, check=False, timeout=120)
     assert answer.returncode == 0, answer.stderr
-    assert "120 files that can be read show 120 radiographs." in answer.stdout
+    assert f"{files:,} files that can be read show {files:,} radiographs." in answer.stdout
+
+
+def _kept(shelf: Path) -> int:
+    """How many descriptions are on disk; they get there every two seconds."""
+    if not shelf.exists():
+        return 0
+    with closing(sqlite3.connect(shelf, timeout=30)) as database:
+        try:
+            return int(database.execute("SELECT count(*) FROM descriptions").fetchone()[0])
+        except sqlite3.OperationalError:  # its table is not made yet
+            return 0

@@ -56,7 +56,7 @@ def test_a_box_as_a_polygon_holds_what_the_box_holds(one: list[float], other: li
     assert box_around(corners_of(one)) == one
 
 
-@given(st.lists(st.floats(0, 2 * np.pi), min_size=3, max_size=8, unique=True))
+@given(st.lists(st.floats(0, 2 * np.pi, allow_subnormal=False), min_size=3, max_size=8, unique=True))
 def test_points_in_a_convex_shape_lie_left_of_all_its_sides(angles: list[float]) -> None:
     corners = np.array([(3 * np.cos(angle), 3 * np.sin(angle)) for angle in sorted(angles)])
     points = np.random.default_rng(0).uniform(-3.5, 3.5, (40, 2))
