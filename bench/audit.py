@@ -3,7 +3,7 @@
 stress: copies of N radiographs of a folder, changed in every way and in chains of three; figures over pairs of files.
 names: a folder whose names tell the truth (the stem before "-rotated", within the class folder), such as BoneData.
 whole: the audit as the command does it, nothing kept from before: seconds, and peak memory of the largest process.
-growth: simulated radiographs with copies; --files, then 2, 4 and 8 times as many, seconds for each; a plot in --out.
+growth: the same on simulated radiographs with copies, --files, then 2, 4 and 8 times as many; a plot in --out.
 search: 100,000 random descriptions' vectors, looked up.
 shuffled: the shortcut probe with labels shuffled by group: how often 0.5 lies in its interval.
 
@@ -135,42 +135,54 @@ def names(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def whole(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """As a user runs it, in a process of its own."""
+    """As a user runs it."""
+    return [{"part": "whole", **audited(given.data, folder)}]
+
+
+def audited(data: Path, folder: Path) -> dict[str, Any]:
+    """Run the command in a process of its own with nothing kept from before."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    words = [sys.executable, "-m", "callus", "data", "audit", str(given.data), "--out", str(folder / "audit")]
+    words = [sys.executable, "-m", "callus", "data", "audit", str(data), "--out", str(folder / "audit")]
     subprocess.run(words, check=True, env={**os.environ, "CALLUS_CACHE": str(folder / "cache")}, stdout=sys.stderr)
     seconds = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = json.loads((folder / "audit" / "audit.json").read_text())
-    return [
-        {
-            "part": "whole",
-            "files": told["files"],
-            "radiographs": told["radiographs"],
-            "leaks": len(told["leaks"]),
-            "label_conflicts": len(told["label_conflicts"]),
-            "seconds": round(seconds, 1),
-            "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
-        }
-    ]
+    return {
+        "files": told["files"],
+        "radiographs": told["radiographs"],
+        "leaks": len(told["leaks"]),
+        "label_conflicts": len(told["label_conflicts"]),
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "peak_mb": after.ru_maxrss // 1024,  # of the largest process so far
+    }
 
 
 def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Simulated radiographs, each with three rotated copies."""
+    """The whole command on simulated radiographs in folders named by their label, each with three rotated copies."""
     frame = simulate(folder / "simulated", -(-8 * given.files // 4), seed=given.seed, size=(256, 224), plain=True)
     generator = np.random.default_rng(given.seed)
-    paths = list(frame["path"])
-    for path in list(paths):
+    made: list[tuple[Path, str]] = []
+    (folder / "all").mkdir()
+    for path, label in track(list(zip(frame["path"], frame["label"], strict=True)), "turning copies"):
         picture = radiograph.read(path).pixels
-        for copy in range(3):
-            file = folder / f"{Path(path).stem}-{copy}.png"
-            cv2.imwrite(str(file), CHANGES["rotate"](picture, generator))
-            paths.append(str(file))
-    order = generator.permutation(len(paths))
+        for copy in range(4):
+            file = folder / "all" / f"{Path(path).stem}-{copy}.png"
+            cv2.imwrite(str(file), CHANGES["rotate"](picture, generator) if copy else picture)
+            made.append((file, "fractured" if label else "not fractured"))
+    order = generator.permutation(len(made))
     lines = []
     for times in (1, 2, 4, 8):
         count = times * given.files
-        _, seconds = search_all([paths[i] for i in order[:count]], folder / f"{count}")
-        lines.append({"part": "growth", "files": count, "seconds": round(seconds, 1)})
+        data = folder / f"{count}"
+        for kind in ("fractured", "not fractured"):
+            (data / kind).mkdir(parents=True)
+        for file, kind in (made[i] for i in order[:count]):
+            os.link(file, data / kind / file.name)
+        truth = len({made[i][0].stem.rsplit("-", 1)[0] for i in order[:count]})
+        told = audited(data, folder / f"{count} out")
+        lines.append({"part": "growth", **told, "true_radiographs": truth})
         print(json.dumps(lines[-1]), file=sys.stderr, flush=True)
         if given.out is not None:
             plot(lines, given.out)
@@ -183,12 +195,17 @@ def plot(lines: list[dict[str, Any]], folder: Path) -> None:
     figure = Figure((6, 4), layout="constrained")
     axes = figure.subplots()
     files = np.array([line["files"] for line in lines])
-    seconds = np.array([line["seconds"] for line in lines])
+    for name, marker, text in (("seconds", "o-", "seconds that passed"), ("cpu_seconds", "s-", "of processor time")):
+        axes.loglog(files, [line[name] for line in lines], marker, label=text)
     expected = files * np.log(files)
-    axes.loglog(files, seconds, "o-", label="measured")
-    axes.loglog(files, expected * seconds[0] / expected[0], "--", label="n log n")
-    axes.set(xlabel="files", ylabel="seconds", title="Search for copies, simulated radiographs")
-    axes.legend()
+    for name in ("seconds", "cpu_seconds"):
+        axes.loglog(files, expected * lines[0][name] / expected[0], ":", color="0.5", label="n log n from the first")
+    axes.set(xlabel="files", ylabel="seconds", title="callus data audit on simulated radiographs")
+    axes.set_xticks(files, [f"{count:,}" for count in files])
+    axes.minorticks_off()
+    handles, names = axes.get_legend_handles_labels()
+    axes.legend(handles[:3], names[:3], frameon=False)
+    axes.grid(alpha=0.3)
     figure.savefig(folder / "growth.png", dpi=120)
 
 
