@@ -17,11 +17,10 @@ import numpy as np
 import pandas as pd
 
 from callus import dataset
+from callus.metrics.intervals import auroc_interval
 from callus.metrics.scores import auroc, score_table
 from callus.report.evaluation import evaluate
 from callus.training import train
-
-DRAWS = 2000
 
 
 def main() -> None:
@@ -61,7 +60,7 @@ def main() -> None:
         parts.append(part.assign(fold=number))
     pooled = pd.concat(parts)
     label, probability = pooled["label"].to_numpy(np.int64), pooled["probability"].to_numpy(np.float64)
-    low, high = interval(label, probability, pooled["group"].astype(str).to_numpy())
+    around = auroc_interval(label, probability, pooled["group"])
     figures = score_table(label, probability)
     print(
         json.dumps(
@@ -74,7 +73,8 @@ def main() -> None:
                 "groups": int(pooled["group"].nunique()),
                 "fractured": int(label.sum()),
                 "pooled_auroc": round(figures["auroc"], 4),
-                "interval_95_by_group": [round(low, 4), round(high, 4)],
+                "interval_95_by_group": [None if end is None else round(end, 4) for end in (around.low, around.high)],
+                "method": around.method,
                 "auroc_by_fold": [
                     round(auroc(part["label"], part["probability"]) or 0, 4) for _, part in pooled.groupby("fold")
                 ],
@@ -84,20 +84,6 @@ def main() -> None:
             }
         )
     )
-
-
-def interval(label: np.ndarray, probability: np.ndarray, group: np.ndarray) -> tuple[float, float]:
-    """95 % percentile interval of the AUROC, drawing whole groups."""
-    names, member = np.unique(group, return_inverse=True)
-    rows = [np.flatnonzero(member == number) for number in range(len(names))]
-    generator = np.random.default_rng(0)
-    values = []
-    for _ in range(DRAWS):
-        drawn = np.concatenate([rows[number] for number in generator.integers(0, len(rows), len(rows))])
-        value = auroc(label[drawn], probability[drawn])
-        if value is not None:
-            values.append(value)
-    return float(np.quantile(values, 0.025)), float(np.quantile(values, 0.975))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from scipy import optimize, special
 from sklearn.isotonic import IsotonicRegression
 
 from callus.errors import CallusError
-from callus.metrics.calibration import Calibration, Fitted, fit, fit_platt
+from callus.metrics.calibration import Calibration, Fitted, fit
 
 
 def simulated(slope: float, intercept: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +21,7 @@ def simulated(slope: float, intercept: float, count: int = 20_000) -> tuple[np.n
 
 @pytest.mark.parametrize(("slope", "intercept"), [(0.4, -1.0), (1.0, 0.0), (2.5, 1.5)])
 def test_known_miscalibration_is_recovered(slope: float, intercept: float) -> None:
-    found = fit_platt(*simulated(slope, intercept))
+    found = fit(*simulated(slope, intercept))
     assert found.slope == pytest.approx(slope, rel=0.06)
     assert found.intercept == pytest.approx(intercept, abs=0.08)
     assert found.method == "platt"
@@ -38,12 +38,12 @@ def test_it_is_the_maximum_of_the_likelihood_to_smoothed_targets() -> None:
         return float(-(target * special.log_expit(z) + (1 - target) * special.log_expit(-z)).sum())
 
     other = optimize.minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-12}).x
-    found = fit_platt(logit, label)
+    found = fit(logit, label)
     assert (found.slope, found.intercept) == pytest.approx(tuple(other), abs=1e-5)
 
 
 def test_classes_that_do_not_overlap_keep_a_finite_slope() -> None:
-    found = fit_platt([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0], [0, 0, 0, 1, 1, 1])
+    found = fit([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0], [0, 0, 0, 1, 1, 1])
     probability = found.probability(np.array([-3.0, 3.0]))
     # The smoothed targets of three cases each are 1/5 and 4/5.
     assert 0.05 < probability[0] < 0.2
@@ -53,12 +53,12 @@ def test_classes_that_do_not_overlap_keep_a_finite_slope() -> None:
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_large_and_small_logits_are_fitted_alike(scale: float) -> None:
     logit, label = simulated(1.0, 0.0, 500)
-    assert fit_platt(logit * scale, label).slope * scale == pytest.approx(fit_platt(logit, label).slope, rel=1e-5)
+    assert fit(logit * scale, label).slope * scale == pytest.approx(fit(logit, label).slope, rel=1e-5)
 
 
 def test_a_model_worse_than_chance_keeps_its_order_and_says_little() -> None:
     logit, label = simulated(-1.0, 0.0, 2000)
-    found = fit_platt(logit, label)
+    found = fit(logit, label)
     assert found.slope > 0
     assert "no better than chance" in found.reason
     assert np.ptp(found.probability(logit)) < 0.05
@@ -69,13 +69,13 @@ def test_a_model_worse_than_chance_keeps_its_order_and_says_little() -> None:
     ("label", "reason"), [([1, 1], "no not fractured case"), ([0, 0], "no fractured case"), ([], "no fractured case")]
 )
 def test_one_class_gives_the_identity_with_a_reason(label: list[int], reason: str) -> None:
-    found = fit_platt(np.arange(len(label)), label)
+    found = fit(np.arange(len(label)), label)
     assert (found.slope, found.intercept, found.method) == (1.0, 0.0, "identity")
     assert reason in found.reason
 
 
 def test_equal_logits_give_the_identity() -> None:
-    assert fit_platt([2.0, 2.0, 2.0], [0, 1, 1]).reason == "all logits are equal"
+    assert fit([2.0, 2.0, 2.0], [0, 1, 1]).reason == "all logits are equal"
 
 
 def test_a_round_trip_through_the_bundles_form() -> None:
@@ -239,7 +239,7 @@ def test_probabilities_of_one_and_of_many() -> None:
 )
 def test_wrong_input(logit: list[float], label: list[int], message: str) -> None:
     with pytest.raises(CallusError, match=message):
-        fit_platt(logit, label)
+        fit(logit, label)
 
 
 @pytest.mark.parametrize("values", [(0.0, 0.0), (-1.0, 0.0), (np.nan, 0.0), (1.0, np.inf)])

@@ -15,8 +15,9 @@ from sklearn import metrics
 from callus.dataset.manifest import COLUMNS, digest, write_manifest
 from callus.errors import CallusError, DatasetError
 from callus.report import evaluate
-from callus.report.evaluation import bundle_digest, classification_report
-from callus.report.pages import choose_pictures, title_of
+from callus.report.evaluation import FILES, bundle_digest
+from callus.report.measures import classification_report
+from callus.report.pictures import choose_pictures, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +88,7 @@ class Page(HTMLParser):
 def test_figures_predictions_and_page(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
     out = tmp_path / "report"
     result = evaluate(bundle, frame, "test", out)
-    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "predictions.parquet", "report.html"]
+    assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     assert json.loads((out / "metrics.json").read_text()) == result
     at_half = result["figures"]["at_0.5"]
     assert at_half["confusion"] == {"tn": 1, "fp": 1, "fn": 1, "tp": 1}
@@ -126,10 +127,13 @@ def test_figures_predictions_and_page(bundle: Path, frame: pd.DataFrame, tmp_pat
     assert page.fetched == []
     assert page.pictures == 4
     assert "actual: fractured / predicted: not fractured (0.00)" in page.words
-    assert "Of 2 fractured ones it found 1 and missed 1." in page.words
+    assert "AUROC 0.750" in page.words
+    assert "it finds 1 of 2 fractured ones: sensitivity 50 % (9 to 91 %); it calls 1 of 2 others" in page.words
     assert "not a medical device" in page.words
-    # Wrong calls come first.
-    assert page.words.rindex("wrong · ") < page.words.index("right · ")
+    html = (out / "report.html").read_text()
+    places = [html.index(f'id="{name}"') for name in ("figures", "subgroups", "misses", "alarms", "claim")]
+    assert places == sorted(places)
+    assert places[2] < html.index("b.png") < places[3] < html.index("c.png") < places[4]
 
 
 def test_all_splits_and_unknown_ones(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -334,23 +338,127 @@ def test_the_classification_report_is_scikit_learns() -> None:
     assert classification_report([1, 1], [0.9, 0.8])["not fractured"]["precision"] is None
 
 
-def test_pictures_are_chosen_wrong_first_and_the_same_every_time() -> None:
+def test_pictures_are_the_worst_of_each_kind_and_the_same_every_time() -> None:
     rng = np.random.default_rng(1)
     label, probability = rng.integers(0, 2, 300), rng.random(300)
     predictions = pd.DataFrame(
-        {"path": [f"{i:03}.png" for i in range(300)], "label": label, "probability": probability, "level": "none"}
+        {
+            "path": [f"{i:03}.png" for i in range(300)],
+            "label": pd.array(label, "Int8"),
+            "probability": probability,
+            "group": [f"g{i}" for i in range(300)],
+        }
     )
     chosen = choose_pictures(predictions, 48)
-    again = choose_pictures(predictions.sample(frac=1, random_state=3), 48)
-    assert chosen == again
-    assert len(chosen) == 48
-    wrong = [(one["probability"] >= 0.5) != one["label"] for one in chosen]
-    assert wrong == [True] * 36 + [False] * 12
-    sure = [abs(one["probability"] - 0.5) for one in chosen[:36]]
-    assert sure == sorted(sure, reverse=True)
-    assert len({one["path"] for one in chosen}) == 48
+    assert chosen == choose_pictures(predictions.sample(frac=1, random_state=3), 48)
+    assert [len(chosen.misses), len(chosen.false_alarms), len(chosen.right)] == [18, 18, 12]
+    at = predictions.set_index("path")
+    misses = at[(at["label"] == 1) & (at["probability"] < 0.5)].sort_values("probability")
+    alarms = at[(at["label"] == 0) & (at["probability"] >= 0.5)].sort_values("probability", ascending=False)
+    assert chosen.misses == misses.index[:18].tolist()
+    assert chosen.false_alarms == alarms.index[:18].tolist()
+    assert at.loc[chosen.right, "probability"].is_monotonic_decreasing
+    assert ((at.loc[chosen.right, "probability"] >= 0.5) == at.loc[chosen.right, "label"]).all()
     assert len(choose_pictures(predictions.head(5), 48)) == 5
-    assert choose_pictures(predictions, 0) == []
+    assert len(choose_pictures(predictions, 0)) == 0
+    # Few misses leave their room to false alarms, and no right call its room to both.
+    mostly = predictions[(label == 0) | (probability < 0.02) | (probability > 0.5)]
+    few = choose_pictures(mostly, 48)
+    assert len(few.misses) == int(((mostly["label"] == 1) & (mostly["probability"] < 0.5)).sum()) < 18
+    assert len(few.misses) + len(few.false_alarms) == 36
+    wrong = predictions[(label == 1) == (probability < 0.5)]
+    assert len(choose_pictures(wrong, 48).right) == 0
+    assert len(choose_pictures(wrong, 48)) == 48
+
+
+def test_copies_of_one_radiograph_do_not_fill_the_page() -> None:
+    predictions = pd.DataFrame(
+        {
+            "path": [f"{i}.png" for i in range(8)],
+            "label": pd.array([1] * 8, "Int8"),
+            "probability": [0.01, 0.02, 0.03, 0.04, 0.1, 0.11, 0.2, 0.9],
+            "group": ["a", "a", "a", "a", "b", "b", "c", "d"],
+        }
+    )
+    assert choose_pictures(predictions, 4).misses == ["0.png", "4.png", "6.png"]
+    assert choose_pictures(predictions, 6).misses == ["0.png", "1.png", "4.png", "5.png", "6.png"]
+
+
+def test_files_of_one_radiograph_and_of_one_study_are_put_together(bundle: Path, tmp_path: Path) -> None:
+    rows = [("a.png", 1, 0.9, "g1", "test"), ("b.png", 1, 0.3, "g1", "test"), ("c.png", 0, 0.2, "g2", "test")]
+    frame = manifest(tmp_path, [*rows, ("d.png", 0, 0.7, "g3", "test")])
+    frame["radiograph"] = ["r1", "r1", "r2", "r3"]
+    frame["study"] = ["s1", "s1", "s2", "s2"]
+    result = evaluate(bundle, frame, "test", tmp_path / "mean")["aggregated"]
+    assert (result["how"], result["radiograph"]["units"], result["radiograph"]["files"]) == ("mean", 3, 4)
+    assert result["radiograph"]["figures"]["at_0.5"]["confusion"] == {"tn": 1, "fp": 1, "fn": 0, "tp": 1}
+    assert result["study"]["figures"]["at_0.5"]["confusion"] == {"tn": 1, "fp": 0, "fn": 0, "tp": 1}
+    largest = evaluate(bundle, frame, "test", tmp_path / "max", how="max")["aggregated"]
+    assert largest["study"]["figures"]["at_0.5"]["confusion"] == {"tn": 0, "fp": 1, "fn": 0, "tp": 1}
+    assert "By study: 2, 1 fractured, from 4 files" in Page((tmp_path / "max" / "report.html").read_text()).words
+    one_each = evaluate(bundle, frame.assign(radiograph="", study=""), "test", tmp_path / "each")["aggregated"]
+    assert one_each["radiograph"] == {"reason": "every radiograph has one file: these are the figures by file"}
+    assert one_each["study"] == {"reason": "the manifest names no study"}
+    frame["label"] = pd.array([1, 0, 0, 0], "Int8")
+    assert "different labels" in evaluate(bundle, frame, "test", tmp_path / "un")["aggregated"]["radiograph"]["reason"]
+
+
+def test_a_prevalence_that_is_asked_for(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    result = evaluate(bundle, frame, "test", tmp_path / "report", prevalence=0.1)
+    # Sensitivity and specificity are 0.5: a call tells nothing, so that PPV is the prevalence.
+    assert result["figures"]["at_0.5"]["ppv_at_prevalence"] == pytest.approx(0.1)
+    assert result["intervals"]["at_0.5"]["npv_at_prevalence"]["value"] == pytest.approx(0.9)
+    assert result["decision_curve"]["prevalence"] == 0.1
+    with pytest.raises(CallusError, match=r"the prevalence is 1\.5"):
+        evaluate(bundle, frame, "test", tmp_path / "none", prevalence=1.5)
+
+
+def test_where_it_looked_is_held_against_boxes(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    assert evaluate(bundle, frame, "test", tmp_path / "unplaced")["localisation"] is None
+    frame["boxes"] = [[[40, 40, 40, 40]], [[100, 120, 30, 30]], [], [], [], []]
+    result = evaluate(bundle, frame, "test", tmp_path / "report")
+    places = result["localisation"]
+    assert (places["images"], places["fractured"], places["fractures"]) == (4, 2, 2)
+    # The bright spot is the first one's fracture; the second one's lies elsewhere, and its spot is below the threshold.
+    assert places["pointing_game"]["value"] == places["images_hit"]["value"] == 0.5
+    assert places["boxes"] == 2  # of a and of c, which is not fractured
+    assert places["froc"]["0.5"]["value"] == 0.5
+    assert {one["name"] for one in result["subgroups"]["fractures"]} == {"1"}
+    page = Page((tmp_path / "report" / "report.html").read_text())
+    assert "Its map is highest on a fracture in 50 % (9 to 91 %) of the fractured ones." in page.words
+
+
+def test_external_tests(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    rows = [("x.png", 1, 0.9, "g1", "train"), ("y.png", 0, 0.1, "g1", "test"), ("z.png", 0, 0.9, "h", "")]
+    other = manifest(tmp_path / "other", rows)
+    result = evaluate(bundle, frame, "test", tmp_path / "report", external={"clinic": other})
+    part = result["external"]["clinic"]
+    assert part["data"]["judged"] == 3  # whatever their split, and crossing groups do not matter
+    assert part["data"]["manifest_sha256"] == digest(other)
+    assert part["figures"]["at_0.5"]["confusion"] == {"tn": 1, "fp": 1, "fn": 0, "tp": 1}
+    assert part["warnings"] == []
+    assert len(pd.read_parquet(tmp_path / "report" / "predictions-clinic.parquet")) == 3
+    assert "clinic: 3 labelled files" in Page((tmp_path / "report" / "report.html").read_text()).words
+    again = evaluate(bundle, frame, "test", tmp_path / "report", external={"self": frame})
+    assert "6 files stand in the evaluated manifest too" in again["external"]["self"]["warnings"][-1]
+    assert not (tmp_path / "report" / "predictions-clinic.parquet").exists()
+    with pytest.raises(CallusError, match=r"called '\.\./x'; expected letters"):
+        evaluate(bundle, frame, "test", tmp_path / "none", external={"../x": other})
+    run = tmp_path / "run"
+    tiny_bundle.write_tiny_bundle(run / "bundle")
+    write_manifest(other.assign(split="train"), run / "manifest.parquet")
+    with pytest.raises(DatasetError, match=r"external test 'clinic': .*was trained on 2 groups \(3 files\)"):
+        evaluate(run, frame, "test", tmp_path / "none", external={"clinic": other})
+
+
+def test_robustness_is_measured_where_it_is_asked_for(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    assert evaluate(bundle, frame, "test", tmp_path / "without")["robustness"] is None
+    result = evaluate(bundle, frame, "test", tmp_path / "with", disturbed=4)
+    assert result["robustness"]["undisturbed"]["files"] == 4
+    page = Page((tmp_path / "with" / "report.html").read_text())
+    assert all(step["text"] in page.words for step in result["robustness"]["steps"])
+    assert "Not measured" not in page.words
 
 
 def test_titles() -> None:

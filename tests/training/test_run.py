@@ -180,6 +180,14 @@ def test_crops_are_learnt_from_where_fractures_are_outlined(tmp_path: Path, simu
     assert kept.tuning.crop == 0
 
 
+def test_the_recipe_says_how_probabilities_are_calibrated(tmp_path: Path, simulated: Path, small: Recipe) -> None:
+    changes = {"frozen.epochs": 1, "tuning.epochs": 0, "calibration.method": "isotonic"}
+    run = train(simulated, recipes.override(small, changes), tmp_path / "run", options=Options(cache=tmp_path))
+    engine = json.loads((run / "bundle" / "bundle.json").read_text())["engines"]["onnx-float32"]
+    assert engine["calibration"]["method"] == "isotonic"
+    assert Identifier(run).bundle.engine_info("onnx-float32").calibration.knots
+
+
 def test_a_limit_that_lowers_the_views_is_written_into_the_recipe(
     tmp_path: Path, simulated: Path, small: Recipe
 ) -> None:

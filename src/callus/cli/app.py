@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import callus
-from callus.cli import data, demo, evaluate, identify, train
+from callus.cli import compare, data, demo, evaluate, identify, train
 from callus.labels import RESEARCH_ONLY
 
 app = typer.Typer(
@@ -49,5 +49,6 @@ def root(
 data.register(app)
 train.register(app)
 evaluate.register(app)
+compare.register(app)
 identify.register(app)
 demo.register(app)

@@ -67,7 +67,7 @@ class Spread:
         reach = self.widen * float(special.stdtrit(self.freedom, (1 + level) / 2))
         size = len(self.drawn)
         low, high = (size + 1) * self._share(-reach), (size + 1) * self._share(reach)
-        first, last = max(math.floor(low) - 1, 0), min(math.ceil(high) - 1, size - 1)
+        first, last = max(math.floor(low) - 1, 0), max(min(math.ceil(high) - 1, size - 1), 0)
         return float(self.drawn[first]), float(self.drawn[last])
 
     def p_value(self, null: float = 0.0) -> float:

@@ -162,11 +162,6 @@ def fit(logit: ArrayLike, label: ArrayLike, method: Fitted = "platt") -> Calibra
     return {"platt": _platt, "temperature": _temperature, "isotonic": _isotonic}[method](scores, target)
 
 
-def fit_platt(logit: ArrayLike, label: ArrayLike) -> Calibration:
-    """Fit slope and intercept: :func:`fit` with "platt"."""
-    return fit(logit, label, "platt")
-
-
 def _platt(scores: NDArray[np.float64], target: NDArray[np.float64]) -> Calibration:
     spread, centre = float(scores.std()), float(scores.mean())
     slope, intercept = _maximum_likelihood((scores - centre) / spread, target)

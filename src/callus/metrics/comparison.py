@@ -123,18 +123,45 @@ def compare_figures(
     check_level(level)
     if prevalence is not None:
         check_prevalence(prevalence)
+    if resampling is None:
+        resampling = Resampling(group, label, draws, seed)
+    return compare_rankings(label, a, b, resampling, level) | compare_calls(
+        label, a, b, threshold_a, threshold_b, resampling, level, prevalence=prevalence
+    )
+
+
+def compare_rankings(
+    label: ArrayLike, a: ArrayLike, b: ArrayLike, resampling: Resampling, level: float = LEVEL
+) -> dict[str, Difference]:
+    """Compare what needs no threshold: auroc, auprc, brier; as :func:`compare_figures`."""
+    pair = _pair(label, a, b, resampling, level)
+    return {"auroc": pair.auroc(), "auprc": pair.auprc(), "brier": pair.brier()}
+
+
+def compare_calls(
+    label: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    threshold_a: float,
+    threshold_b: float,
+    resampling: Resampling,
+    level: float = LEVEL,
+    *,
+    prevalence: float | None = None,
+) -> dict[str, Difference]:
+    """Compare the figures at the thresholds, accuracy and those after it; as :func:`compare_figures`."""
+    pair = _pair(label, a, b, resampling, level)
+    rows = [counts.outcomes(pair.label, *one) for one in zip(pair.scores, (threshold_a, threshold_b), strict=True)]
+    sums = resampling.sums(np.concatenate(rows, axis=1))  # (groups, 8)
+    return {name: pair.counted(name, figure, sums) for name, figure in _figures(prevalence).items()}
+
+
+def _pair(label: ArrayLike, a: ArrayLike, b: ArrayLike, resampling: Resampling, level: float) -> _Pair:
+    """Check the rows."""
     labels, first = checked(label, a)
     second = checked(label, b)[1]
-    if resampling is None:
-        resampling = Resampling(group, labels, draws, seed)
     resampling.check_rows(labels.size)
-    pair = _Pair(labels, (first, second), resampling, level)
-    told = {"auroc": pair.auroc(), "auprc": pair.auprc(), "brier": pair.brier()}
-    rows = [counts.outcomes(labels, *one) for one in ((first, threshold_a), (second, threshold_b))]
-    sums = resampling.sums(np.concatenate(rows, axis=1))  # (groups, 8)
-    for name, figure in _figures(prevalence).items():
-        told[name] = pair.counted(name, figure, sums)
-    return told
+    return _Pair(labels, (first, second), resampling, level)
 
 
 def _figures(prevalence: float | None) -> dict[str, Figure]:
@@ -156,16 +183,16 @@ class _Pair:
         resampling: Resampling,
         level: float,
     ) -> None:
-        self._label, self._scores, self._resampling, self._level = label, scores, resampling, level
+        self.label, self.scores, self._resampling, self._level = label, scores, resampling, level
         self._all = np.ones(resampling.groups, np.bool_)
 
     def auroc(self) -> Difference:
         """By the covariance of the two."""
-        undefined, unsure = missing_class(self._label, self._resampling.index)
+        undefined, unsure = missing_class(self.label, self._resampling.index)
         if undefined:
             return _nothing(None, None, undefined)
-        first, second = (float(delong.placements(self._label, one)[self._label == 1].mean()) for one in self._scores)
-        areas = delong.areas(self._label, list(self._scores), self._resampling.index)
+        first, second = (float(delong.placements(self.label, one)[self.label == 1].mean()) for one in self.scores)
+        areas = delong.areas(self.label, list(self.scores), self._resampling.index)
         if areas is None:
             return _nothing(first, second, unsure)
         found = areas.contrast([1.0, -1.0])
@@ -177,10 +204,10 @@ class _Pair:
 
     def auprc(self) -> Difference:
         """By draws in which each file only weighs more or less."""
-        undefined, unsure = missing_class(self._label, self._resampling.index)
+        undefined, unsure = missing_class(self.label, self._resampling.index)
         if undefined:
             return _nothing(None, None, undefined)
-        rankings = [Ranking(self._label, one, self._resampling.index) for one in self._scores]
+        rankings = [Ranking(self.label, one, self._resampling.index) for one in self.scores]
         once = np.ones((1, self._resampling.groups), np.uint8)
         first, second = (float(one.auprc(once)[0]) for one in rankings)
         if unsure:
@@ -191,10 +218,10 @@ class _Pair:
 
     def brier(self) -> Difference:
         """Of the squared errors."""
-        if not self._label.size:
+        if not self.label.size:
             return _nothing(None, None, "no case")
-        columns = [(one - self._label) ** 2 for one in self._scores]
-        sums = self._resampling.sums(np.stack([*columns, np.ones(self._label.size)], axis=1))
+        columns = [(one - self.label) ** 2 for one in self.scores]
+        sums = self._resampling.sums(np.stack([*columns, np.ones(self.label.size)], axis=1))
         total = sums.sum(axis=0)
         spread = self._resampling.spread(sums, _mean_difference, self._all)
         return self._by_draws(float(total[0] / total[2]), float(total[1] / total[2]), spread)
@@ -203,7 +230,7 @@ class _Pair:
         """A figure at the thresholds, from sums by group (groups, 8)."""
         total = sums.sum(axis=0)[None]
         a, b = (_number(figure(part)) for part in (total[:, :4], total[:, 4:]))
-        undefined, unsure = missing_class(self._label, self._resampling.index, _CLASSES.get(name, ()))
+        undefined, unsure = missing_class(self.label, self._resampling.index, _CLASSES.get(name, ()))
         if a is None or b is None:
             return _nothing(a, b, undefined or _UNDEFINED.get(name, "no case"))
         if unsure:

@@ -13,7 +13,8 @@ from callus.dataset.clean import counted
 from callus.errors import RadiographError
 from callus.labels import LABEL_NAMES
 from callus.radiograph import read
-from callus.report.pages import environment, jpeg_uri
+from callus.report.pages import environment
+from callus.report.pictures import jpeg_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,8 +1,11 @@
 """The CLAIM checklist, filled in from what an evaluation and its bundle really hold.
 
 Tejani et al., "Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 update", Radiology: Artificial
-Intelligence 2024, 6(4):e240300, doi 10.1148/ryai.240300. Its 44 items are told here in other and fewer words: where
-they leave a doubt, the paper's own count. What only the author of a study can tell is said to be not answered.
+Intelligence 2024, 6(4):e240300, doi 10.1148/ryai.240300. Number, section and meaning of all 44 items were checked
+against the table on RSNA's own site of the checklist (https://rsna.github.io/claim/checklist.html, which goes with
+Akinci D'Antonoli et al., Radiology: Artificial Intelligence 2026, 8:e260835), not against the paper's page. They are
+told here in other words: where these leave a doubt, the paper's own count. What only the author of a study can tell
+is said to be not answered.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 SOURCE: Final = "CLAIM 2024 (Tejani et al., Radiology: Artificial Intelligence 2024, doi 10.1148/ryai.240300)"
 """What to cite beside the list."""
-_AUTHOR: Final = "not answered: "
+_OPEN: Final = "not answered: "
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,10 @@ class _Held:
     pictures: bool
 
     def metric(self, *path: str) -> Any:
-        return _at(self.metrics, path)
+        return value_at(self.metrics, *path)
 
     def model(self, *path: str) -> Any:
-        return _at(self.bundle, path)
+        return value_at(self.bundle, *path)
 
     @property
     def measured(self) -> bool:
@@ -101,7 +104,7 @@ def checklist(
     items = []
     for number, (section, title, open_to, answer) in enumerate(_ITEMS, start=1):
         where = answer(held) if answer is not None else ""
-        items.append(ClaimItem(number, section, title, where or f"{_AUTHOR}{open_to}", bool(where)))
+        items.append(ClaimItem(number, section, title, where or f"{_OPEN}{open_to}", bool(where)))
     return items
 
 
@@ -109,7 +112,7 @@ def _sources(held: _Held) -> str:
     sources = held.metric("data", "sources")
     if sources:
         return f"metrics.json, data.sources: {', '.join(map(str, sources))}"
-    return "report, subgroups by source; metrics.json, subgroups" if held.metric("subgroups", "source") else ""
+    return f"{_page('Subgroups')} by source; metrics.json, subgroups" if held.metric("subgroups", "source") else ""
 
 
 def _preprocessing(held: _Held) -> str:
@@ -123,7 +126,10 @@ def _missing(held: _Held) -> str:
     unlabelled, failed = held.metric("data", "unlabelled"), held.metric("data", "failed")
     if unlabelled is None or failed is None:
         return ""
-    return f"metrics.json, data: {unlabelled} without a label and {failed} without an answer are left out, and listed"
+    return (
+        f"metrics.json, data: {unlabelled} without a label and {failed} without an answer are left out, nothing is put "
+        "in their place; predictions.parquet lists them"
+    )
 
 
 def _reference_standard(held: _Held) -> str:
@@ -156,15 +162,14 @@ def _network(held: _Held) -> str:
     trunk = held.model("training", "trunk")
     if not trunk or not all((held.model("training", "recipe"), held.model("input"), held.model("outputs"))):
         return ""
-    return (
-        f"bundle.json, training.trunk ({trunk}), [head] of training.recipe, input, outputs; model.onnx is the network"
-    )
+    parts = f"training.trunk ({trunk}), [head] of training.recipe, input, outputs"
+    return f"bundle.json, {parts}; model.onnx is the network; model_card.md sums up"
 
 
 def _software(held: _Held) -> str:
     version = held.model("callus")
     engines = held.model("engines") or {}
-    against = [name for engine in engines.values() if (name := _at(engine, ("parity", "against")))]
+    against = [name for engine in engines.values() if (name := value_at(engine, "parity", "against"))]
     if not version or not against:
         return ""
     return f"bundle.json: callus {version}, {against[0]}; the rest in the run folder's environment.json"
@@ -191,48 +196,59 @@ def _ensemble(held: _Held) -> str:
 
 
 def _figures(held: _Held) -> str:
-    return "report and metrics.json, figures, at 0.5 and at both operating points" if held.measured else ""
+    if not held.measured:
+        return ""
+    page = _page("Figures at each threshold", *_where(held, calibration="Calibration", decision_curve="Decision curve"))
+    return f"{page}; a comparison with published models is the author's"
 
 
 def _uncertainty(held: _Held) -> str:
-    return "report and metrics.json: intervals by group, each with its method" if held.intervals else ""
+    page = _page("Summary", "Figures at each threshold")
+    return f"{page}; metrics.json, intervals: by group, each with its method" if held.intervals else ""
 
 
 def _robustness(held: _Held) -> str:
-    return "report, robustness; metrics.json, robustness" if held.robustness else ""
+    return f"{_page('Robustness')}; metrics.json, robustness" if held.robustness else ""
 
 
 def _explanation(held: _Held) -> str:
     kind = held.model("outputs", "map", "kind")
     if not kind:
         return ""
-    held_against = held.metric("localisation")
-    judged = "held against boxes in metrics.json, localisation" if held_against else "not held against boxes here"
-    return f"bundle.json, outputs.map: {kind} map in every picture of the report; {judged}"
+    shown = f"; shown in {_page('Worst misses', 'Worst false alarms')}" if held.pictures else ""
+    located = f"held against boxes in {_page('Where it looked')}; metrics.json, localisation"
+    judged = located if held.metric("localisation") else "not held against boxes here"
+    return f"bundle.json, outputs.map: a map ({kind}){shown}; {judged}"
 
 
 def _internal(held: _Held) -> str:
     split, tested = held.metric("data", "split"), held.metric("data", "manifest_sha256")
     if not held.measured or not tested or tested != held.model("training", "manifest_sha256"):
         return ""
-    return "" if split in {"train", "all", None} else f"report: the split {split!r} of the manifest that was trained on"
+    if split in {"train", "all", None}:
+        return ""
+    page = _page("Summary", "Figures at each threshold")
+    return f"{page}: the split {split!r} of the manifest that was trained on; the training part is not measured here"
 
 
 def _external(held: _Held) -> str:
-    return "report, external test; metrics.json, external" if held.external else ""
+    return f"{_page('External test')}; metrics.json, external" if held.external else ""
 
 
 def _flow(held: _Held) -> str:
     counts = [held.metric("data", key) for key in ("files", "unlabelled", "failed", "judged")]
     if None in counts:
         return ""
-    return "metrics.json, data: {} files, {} without a label, {} without an answer, {} judged".format(*counts)
+    told = "metrics.json, data: {} files, {} without a label, {} without an answer, {} judged".format(*counts)
+    return f"{_page('Summary')}; {told}"
 
 
 def _performance(held: _Held) -> str:
     if not held.measured or not held.intervals:
         return ""
-    return "report, figures with their intervals; metrics.json, figures and intervals"
+    more = _where(held, aggregated="By radiograph and study", calibration="Calibration", subgroups="Subgroups")
+    page = _page("Summary", "Figures at each threshold", *more, *(["External test"] if held.external else []))
+    return f"{page}; metrics.json, figures and intervals; model_card.md"
 
 
 def _diagnostic(held: _Held) -> str:
@@ -240,13 +256,14 @@ def _diagnostic(held: _Held) -> str:
     shares = [held.metric("figures", point, name) for point in points for name in ("sensitivity", "specificity")]
     if not held.intervals or not all(map(_is_number, shares)):
         return ""
-    return "report, sensitivity and specificity at both operating points, with intervals, and ROC"
+    page = _page("Figures at each threshold")
+    return f"{page}: sensitivity and specificity at both operating points, with intervals, and ROC"
 
 
 def _wrong_calls(held: _Held) -> str:
     if not held.pictures or not held.metric("figures", "at_0.5", "confusion"):
         return ""
-    return "report, confusion at each threshold, and the surest wrong calls as pictures"
+    return f"{_page('Figures at each threshold', 'Worst misses', 'Worst false alarms')}: confusion, and pictures"
 
 
 def _details(held: _Held) -> str:
@@ -256,7 +273,17 @@ def _details(held: _Held) -> str:
     return f"bundle.json with its recipe, SHA-256 {str(digest)[:12]}; a study's protocol is its author's to name"
 
 
-def _at(values: Any, path: tuple[str, ...]) -> Any:
+def _page(*sections: str) -> str:
+    """Sections of the report."""
+    return "report.html, " + ", ".join(f'"{name}"' for name in sections)
+
+
+def _where(held: _Held, **sections: str) -> list[str]:
+    """Those sections of the report whose key in ``metrics.json`` holds something."""
+    return [section for key, section in sections.items() if held.metric(key)]
+
+
+def value_at(values: Any, *path: str) -> Any:
     """What stands at a path of keys; None where something is missing."""
     for key in path:
         values = values.get(key) if hasattr(values, "get") else None
@@ -276,55 +303,57 @@ def _has_interval(values: Any) -> bool:
     return isinstance(values, list) and any(map(_has_interval, values))
 
 
-_TITLE, _INTRODUCTION, _DESIGN, _DATA = "Title and abstract", "Introduction", "Study design", "Data"
-_REFERENCE, _PARTITIONS, _TEST = "Reference standard", "Data partitions", "Testing data"
-_MODEL, _TRAINING, _EVALUATION = "Model", "Training", "Evaluation"
-_CASES, _RESULTS, _DISCUSSION, _OTHER = "Results: data", "Results: performance", "Discussion", "Other information"
+_INTRODUCTION, _DISCUSSION, _OTHER = "Introduction", "Discussion", "Other information"
+_DESIGN, _DATA, _REFERENCE = "Methods: study design", "Methods: data", "Methods: reference standard"
+_PARTITIONS, _TEST, _MODEL = "Methods: data partitions", "Methods: testing data", "Methods: model"
+_TRAINING, _EVALUATION = "Methods: training", "Methods: evaluation"
+_CASES, _RESULTS = "Results: data", "Results: model performance"
 _AUTHORS, _KEEPERS = "the study's author has to", "who made the data set has to"
+_EITHER = f"{_AUTHORS}, or {_KEEPERS}"
 
 _ITEMS: Final[tuple[tuple[str, str, str, Callable[[_Held], str] | None], ...]] = (
-    (_TITLE, "says that it is AI, and of which kind", _AUTHORS, None),
-    (_TITLE, "abstract: design, methods, results, conclusions", f"{_AUTHORS}; the report sums up the results", None),
-    (_INTRODUCTION, "background, and what the AI is to be used for", _AUTHORS, None),
-    (_INTRODUCTION, "aims and hypotheses", _AUTHORS, None),
+    ("Title / abstract", "says that it is a study of AI, and of which kind", _AUTHORS, None),
+    ("Abstract", "sums up design, methods, results, conclusions", f"{_AUTHORS}; the report sums up the results", None),
+    (_INTRODUCTION, "scientific or clinical background, and what the AI is to be used for", _AUTHORS, None),
+    (_INTRODUCTION, "aims, objectives and hypotheses", _AUTHORS, None),
     (_DESIGN, "prospective or retrospective", _AUTHORS, None),
     (_DESIGN, "goal of the study", _AUTHORS, None),
     (_DATA, "where the data come from", f"{_AUTHORS}; the manifest's column source has names", _sources),
-    (_DATA, "what was included and excluded, and why", _AUTHORS, None),
+    (_DATA, "by which criteria data were included and excluded", _AUTHORS, None),
     (_DATA, "preprocessing", "the bundle's input is not known", _preprocessing),
-    (_DATA, "how parts of the data were chosen", _AUTHORS, None),
-    (_DATA, "how the data were de-identified", f"{_AUTHORS}, or {_KEEPERS}", None),
+    (_DATA, "how subsets of the data were selected", _AUTHORS, None),
+    (_DATA, "how the data were de-identified", _EITHER, None),
     (_DATA, "how missing data were handled", "counts of what has no label or no answer are missing", _missing),
-    (_DATA, "how the radiographs were taken", f"{_AUTHORS}, or {_KEEPERS}", None),
-    (_REFERENCE, "how it is defined", f"{_AUTHORS}, or {_KEEPERS}", _reference_standard),
-    (_REFERENCE, "why this one", _AUTHORS, None),
-    (_REFERENCE, "who annotated, and what qualified them", f"{_AUTHORS}, or {_KEEPERS}", None),
-    (_REFERENCE, "how the test set was annotated", f"{_AUTHORS}, or {_KEEPERS}", None),
-    (_REFERENCE, "agreement between and within annotators", f"{_AUTHORS}, or {_KEEPERS}", None),
+    (_DATA, "protocol by which the images were acquired", _EITHER, None),
+    (_REFERENCE, "by which method it was obtained, defined", _EITHER, _reference_standard),
+    (_REFERENCE, "why this one was chosen", _AUTHORS, None),
+    (_REFERENCE, "where its annotations come from: who made them, how qualified", _EITHER, None),
+    (_REFERENCE, "how the test set was annotated", _EITHER, None),
+    (_REFERENCE, "variability between and within annotators", _EITHER, None),
     (_PARTITIONS, "how files were assigned to them", "the bundle does not tell its splits and recipe", _assignment),
-    (_PARTITIONS, "at which level they are apart", "groups were not compared across splits", _disjoint),
-    (_TEST, "intended size, and why", f"{_AUTHORS}; the intervals tell what the size at hand gives", None),
-    (_MODEL, "the network in detail", "the bundle does not tell its trunk, recipe, input and outputs", _network),
-    (_MODEL, "software and its versions", "the bundle does not tell what it was trained with", _software),
-    (_MODEL, "what the weights began from", "the bundle does not tell it", _initialisation),
-    (_TRAINING, "how it was trained", "the bundle has no recipe", _training),
-    (_TRAINING, "how the final model was chosen", "the bundle has no recipe that tells it", _selection),
-    (_TRAINING, "ensembles", "the bundle does not name one network", _ensemble),
-    (_EVALUATION, "figures", "no file has both a label and an answer", _figures),
-    (_EVALUATION, "significance and uncertainty", "there are no intervals", _uncertainty),
-    (_EVALUATION, "robustness or sensitivity", "it was not measured: callus evaluate --robustness", _robustness),
-    (_EVALUATION, "explanation of answers", "the bundle gives no map", _explanation),
-    (_EVALUATION, "test on internal data", f"{_AUTHORS}: these are not held out from its training data", _internal),
+    (_PARTITIONS, "at which level they are disjoint", "groups were not compared across splits", _disjoint),
+    (_TEST, "intended sample size", f"{_AUTHORS}; the intervals tell what the size at hand gives", None),
+    (_MODEL, "description of the model in detail", "the bundle does not tell trunk, recipe, input, outputs", _network),
+    (_MODEL, "software libraries, frameworks and packages", "the bundle does not tell its tools", _software),
+    (_MODEL, "how its parameters were initialised", "the bundle does not tell it", _initialisation),
+    (_TRAINING, "how it was trained, in detail", "the bundle has no recipe", _training),
+    (_TRAINING, "how the final model was selected", "the bundle has no recipe that tells it", _selection),
+    (_TRAINING, "techniques of ensembling", "the bundle does not name one network", _ensemble),
+    (_EVALUATION, "which figures of performance", "no file has both a label and an answer", _figures),
+    (_EVALUATION, "statistical measures of significance and uncertainty", "there are no intervals", _uncertainty),
+    (_EVALUATION, "analysis of robustness or sensitivity", "not measured: callus evaluate --robustness", _robustness),
+    (_EVALUATION, "methods of explaining or interpreting answers", "the bundle gives no map", _explanation),
+    (_EVALUATION, "evaluation on internal data", f"{_AUTHORS}: these were not held out of its training", _internal),
     (_EVALUATION, "test on external data", "there was none: callus evaluate --external NAME=MANIFEST", _external),
     (_EVALUATION, "registration of a clinical trial", f"{_AUTHORS}, where it is one", None),
-    (_CASES, "how many were included and excluded", "counts are missing", _flow),
-    (_CASES, "demographic and clinical characteristics by partition", f"{_AUTHORS}: no manifest has age or sex", None),
-    (_RESULTS, "figures with their uncertainty", "there are no figures with intervals", _performance),
+    (_CASES, "how many patients or examinations were included and excluded", "counts are missing", _flow),
+    (_CASES, "demographic and clinical features, by partition", f"{_AUTHORS}: no manifest has age or sex", None),
+    (_RESULTS, "figures, with their statistical uncertainty", "there are no figures with intervals", _performance),
     (_RESULTS, "diagnostic performance and its precision", "it has no intervals or lacks a class", _diagnostic),
-    (_RESULTS, "analysis of wrong calls", "the report shows no picture of one", _wrong_calls),
-    (_DISCUSSION, "limitations", f"{_AUTHORS}; the report's warnings belong there", None),
-    (_DISCUSSION, "implications for practice", f"{_AUTHORS}; callus is for research and education only", None),
-    (_OTHER, "protocol or further technical details", "the bundle has no recipe or no hash", _details),
+    (_RESULTS, "analysis of failures: wrong calls", "the report shows no picture of one", _wrong_calls),
+    (_DISCUSSION, "limitations of the study", f"{_AUTHORS}; the report's warnings belong there", None),
+    (_DISCUSSION, "implications for practice, such as intended use", f"{_AUTHORS}; callus is for research only", None),
+    (_OTHER, "where full protocol or technical details are", "the bundle has no recipe or no hash", _details),
     (_OTHER, "whether software, model and data can be had", _AUTHORS, None),
-    (_OTHER, "funding, and the funders' part", _AUTHORS, None),
+    (_OTHER, "funding and other support, and the funders' part", _AUTHORS, None),
 )  # fmt: skip

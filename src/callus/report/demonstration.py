@@ -13,7 +13,8 @@ from callus.atomic import whole_file
 from callus.identify import Finding, Identifier
 from callus.labels import FRACTURED, LABEL_NAMES
 from callus.radiograph import read
-from callus.report.pages import Shown, environment, jpeg_uri, plain_picture, png_uri, shown
+from callus.report.pages import environment, png_uri
+from callus.report.pictures import REFERENCE, Shown, jpeg_uri, plain_picture, shown
 from callus.results.overlay import overlay
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-REFERENCE = (120, 220, 90)
-"""Colour of a reference box, RGB; no heat map and no box of a model has it."""
 NAMES = {"index.html", "data", "manifest.parquet", "run", "report", "identified"}
 """What a demo's folder holds."""
 

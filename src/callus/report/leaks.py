@@ -16,7 +16,7 @@ Counted are files that have a label and can be read: no others make figures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from callus.dataset.clean import counted
@@ -47,13 +47,20 @@ class Leaks:
     refusals: list[str]
     warnings: list[str]
 
-    def error(self, split: str) -> DatasetError:
-        """The refusal in one line."""
-        return DatasetError(
-            "; ".join(self.refusals),
-            where=f"split {split!r}",
-            hint=f"{ANEW}, and train on that, or {ALLOW}",
+    def error(self, name: str, *, external: bool = False) -> DatasetError:
+        """The refusal in one line, for a split or an external test."""
+        if external:
+            hint = f"name data that the model never saw, or {ALLOW}"
+            return DatasetError("; ".join(self.refusals), where=f"external test {name!r}", hint=hint)
+        hint = f"{ANEW}, and train on that, or {ALLOW}"
+        return DatasetError("; ".join(self.refusals), where=f"split {name!r}", hint=hint)
+
+    def on_external(self, both: int) -> Leaks:
+        """The same for an external test, of whose files ``both`` also stand in the manifest that is evaluated."""
+        told = (
+            [f"{counted(both, 'file')} stand in the evaluated manifest too: this is no external test"] if both else []
         )
+        return replace(self, warnings=[*self.warnings, *told])
 
 
 @dataclass(frozen=True)

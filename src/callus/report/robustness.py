@@ -16,7 +16,7 @@ from callus.bundle.engine import FLOAT32
 from callus.errors import CallusError
 from callus.identify import Finding, Identifier
 from callus.labels import FRACTURED
-from callus.metrics.comparison import Difference, compare_figures
+from callus.metrics.comparison import Difference, compare_calls, compare_rankings
 from callus.metrics.intervals import auroc_interval, threshold_intervals
 from callus.metrics.resampling import DRAWS, Interval, Resampling, ratio_interval
 from callus.progress import progress
@@ -296,18 +296,11 @@ class _Figures:
         return figures
 
     def _differences(self, before: _Files, after: _Files, drawn: Resampling) -> dict[str, Difference]:
-        differences: dict[str, Difference] = {}
+        pair = after.label, after.probability, before.probability
+        differences = {"auroc": compare_rankings(*pair, drawn)["auroc"]}
         for point, threshold in self._thresholds.items():
-            found = compare_figures(
-                after.label,
-                after.probability,
-                before.probability,
-                after.group,
-                threshold,
-                threshold,
-                resampling=drawn,
-            )
-            differences |= {"auroc": found["auroc"]} | {f"{point}.{name}": found[name] for name in SHARES}
+            found = compare_calls(*pair, threshold, threshold, drawn)
+            differences |= {f"{point}.{name}": found[name] for name in SHARES}
         return differences
 
 

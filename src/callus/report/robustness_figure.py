@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
-from callus.report.figures import COLOURS, INK, _svg
+from callus.report.figures import COLOURS, INK, svg_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def robustness_figure(measured: Robustness) -> str:
         axes.spines["left"].set_visible(False)
         axes.set_title("line and band: undisturbed\nfilled: differs from it, hollow: may not", fontsize=8, loc="right")
 
-    return _svg(draw, "AUROC of disturbed radiographs", (WIDTH, _AROUND + _ROW * max(1, len(steps))))
+    return svg_of(draw, "AUROC of disturbed radiographs", (WIDTH, _AROUND + _ROW * max(1, len(steps))))
 
 
 def _undisturbed(axes: Any, step: Step) -> None:

@@ -20,7 +20,7 @@ import torch
 from callus.bundle import Bundle, Engine, write_bundle
 from callus.errors import TrainingError
 from callus.labels import RESEARCH_ONLY
-from callus.metrics.calibration import Calibration, fit_platt
+from callus.metrics.calibration import Calibration, fit
 from callus.metrics.operating_points import OperatingPoints, choose
 from callus.metrics.scores import score_table
 from callus.progress import track
@@ -93,7 +93,7 @@ def export_bundle(
         agreement = parity(network, engine, validation)
         logit, threshold = _measure(engine, network.head.map_kind, validation)
         label = validation.examples.label
-        calibration = fit_platt(logit, label)
+        calibration = fit(logit, label, recipe.calibration.method)
         probability = calibration.probability(logit)
         points = choose(label, probability)
         info["engines"] = {ENGINE: _engine(calibration, points, threshold, agreement)}

@@ -99,6 +99,13 @@ class Optimisation:
 
 
 @dataclass(frozen=True)
+class CalibrationChoice:
+    """How logits become probabilities, fitted on the validation split."""
+
+    method: Literal["platt", "temperature", "isotonic"] = "platt"  # isotonic wants some 1,000 validation pictures
+
+
+@dataclass(frozen=True)
 class Splitting:
     """How a manifest without a split is split, by group."""
 
@@ -119,6 +126,7 @@ class Recipe:
     frozen: FrozenPhase = field(default_factory=FrozenPhase)
     tuning: TuningPhase = field(default_factory=TuningPhase)
     optimisation: Optimisation = field(default_factory=Optimisation)
+    calibration: CalibrationChoice = field(default_factory=CalibrationChoice)
     splitting: Splitting = field(default_factory=Splitting)
 
     def to_toml(self) -> str:

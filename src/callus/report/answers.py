@@ -1,0 +1,133 @@
+"""What a bundle answers to the files of a manifest: the one thing that every figure is counted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from callus.bundle.engine import FLOAT32
+from callus.dataset.manifest import group_keys, readable
+from callus.errors import DatasetError
+from callus.identify import Finding, Identifier
+from callus.metrics.boxes import Box, boxes_from_map
+from callus.metrics.localisation import Located
+from callus.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was asked, and what came out.
+
+    Attributes:
+        rows: of the manifest, all that were asked for.
+        predictions: what ``predictions.parquet`` holds, one row a file in the same order.
+        findings: the answers by path, without their features.
+    """
+
+    rows: pd.DataFrame
+    predictions: pd.DataFrame
+    findings: dict[str, Finding]
+
+    @property
+    def judged(self) -> pd.DataFrame:
+        """The predictions that have both a label and an answer: those that figures are counted on."""
+        return judged(self.predictions)
+
+
+def answer(identifier: Identifier, rows: pd.DataFrame, what: str) -> Answers:
+    """Answer every file that can be read; one that cannot stops nothing.
+
+    Args:
+        identifier: the model.
+        rows: of a manifest.
+        what: they are, for the error, such as "split 'test'".
+
+    Raises:
+        DatasetError: not one file can be read.
+        BundleError: the network fails.
+    """
+    can_be_read = readable(rows)
+    findings: dict[str, Finding] = {}
+    errors = dict(rows.loc[~can_be_read, ["path", "note"]].itertuples(index=False, name=None))
+    with progress(f"{identifier.name} answers {what}", int(can_be_read.sum())) as advance:
+        for path, _, found in identifier.identify_many(rows.loc[can_be_read, "path"]):
+            if isinstance(found, Finding):
+                # Thousands of features a file are of no use here.
+                findings[path] = replace(found, features=np.zeros(0, np.float32))
+            else:
+                errors[path] = found.what
+            advance()
+    if not findings:
+        first = next(iter(errors.items()), ("", "there are none"))
+        raise DatasetError(f"none of the {len(rows)} files of {what} can be read; {first[0]}: {first[1]}")
+    return Answers(rows, _predictions(rows, findings, errors), findings)
+
+
+def judged(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The rows that have both a label and an answer: those that figures are counted on."""
+    return predictions[predictions["label"].notna() & predictions["probability"].notna()]
+
+
+def located(identifier: Identifier, answers: Answers) -> list[Located]:
+    """Tell of each judged file where its fractures are and where the model looked, in the predictions' order.
+
+    Boxes are those of the whole map, whatever the file's level: the level "none" holds boxes back that FROC has to
+    count. Grad-CAM is scaled to its own highest place in each picture, so that its height tells nothing between two
+    pictures: there a box's score is the map's times the picture's probability.
+    """
+    threshold = identifier.bundle.engine_info(FLOAT32).map_threshold
+    relative = identifier.bundle.info["outputs"]["map"]["kind"] == "gradcam"
+    rows = answers.rows.drop_duplicates("path").set_index("path")
+    made = []
+    for path, label, group in answers.judged[["path", "label", "group"]].itertuples(index=False, name=None):
+        finding = answers.findings[path]
+        boxes = boxes_from_map(finding.map, finding.map_to_original, threshold, finding.shape)
+        if relative:
+            boxes = tuple(replace(box, score=box.score * finding.probability) for box in boxes)
+        made.append(_located(finding, str(group), int(label), boxes, rows.loc[path]))
+    return made
+
+
+def _located(finding: Finding, group: str, label: int, boxes: tuple[Box, ...], row: Mapping[str, Any]) -> Located:
+    highest = np.unravel_index(int(finding.map.argmax()), finding.map.shape)
+    x, y = finding.map_to_original @ [float(highest[1]), float(highest[0]), 1.0]
+    return Located(
+        group=group,
+        label=label,
+        boxes=boxes,
+        reference=row["boxes"],
+        polygons=row["polygons"],
+        peak=(float(x), float(y)),
+        heat=finding.map,
+        map_to_original=finding.map_to_original,
+    )
+
+
+def _predictions(rows: pd.DataFrame, findings: dict[str, Finding], errors: dict[str, str]) -> pd.DataFrame:
+    """One row a file: what it shows, what the model said, or why it said nothing."""
+    answers = [findings.get(path) for path in rows["path"]]
+    return pd.DataFrame(
+        {
+            "path": rows["path"].to_numpy(),
+            "sha256": rows["sha256"].to_numpy(),
+            "label": rows["label"].astype("Int8").to_numpy(),
+            "radiograph": rows["radiograph"].to_numpy(),
+            "study": rows["study"].to_numpy(),
+            "group": group_keys(rows).to_numpy(),
+            "split": rows["split"].to_numpy(),
+            "source": rows["source"].to_numpy(),
+            "region": rows["region"].to_numpy(),
+            "view": rows["view"].to_numpy(),
+            "logit": pd.array([None if one is None else one.logit for one in answers], dtype="Float64"),
+            "probability": pd.array([None if one is None else one.probability for one in answers], dtype="Float64"),
+            "level": ["" if one is None else one.level for one in answers],
+            "cautions": ["" if one is None else "; ".join(one.cautions) for one in answers],
+            "error": [errors.get(path, "") for path in rows["path"]],
+        }
+    ).astype({"label": "Int8"})
