@@ -139,6 +139,49 @@ def test_nothing_to_audit_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_hostile_folder_that_changes_meanwhile_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth is broken, links loop, names are odd, and files vanish or become others between reading and comparing."""
+    from callus.dataset import audit as module
+
+    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "cache"))
+    frame = simulate(tmp_path / "set", 60, seed=9, size=(220, 200))
+    root = tmp_path / "bones"
+    (root / "fractured").mkdir(parents=True)
+    (root / "normal").mkdir()
+    for number, path in enumerate(frame.drop_duplicates("patient")["path"].head(28)):
+        shutil.copy(path, root / ("fractured" if number % 2 else "normal") / f"{number}.png")
+    shutil.copy(root / "normal" / "0.png", root / "normal" / "line\nbreak.png")
+    shutil.copy(root / "normal" / "0.png", root / "normal" / "LINE\nBREAK.png")
+    for number, content in enumerate((b"", b"no picture", (root / "normal" / "2.png").read_bytes()[:40])):
+        (root / "normal" / f"broken {number}.png").write_bytes(content)
+    (root / "normal" / os.fsdecode(b"\xff\xfe.png")).write_bytes((root / "normal" / "2.png").read_bytes())
+    (root / "normal" / "up").symlink_to(root, target_is_directory=True)
+    (root / "normal" / "nowhere.png").symlink_to(root / "none.png")
+    search = module.find_duplicates
+
+    def meanwhile(*words: Any, **options: Any) -> Any:
+        (root / "fractured" / "1.png").unlink()
+        shutil.copy(root / "fractured" / "5.png", root / "fractured" / "3.png")
+        return search(*words, **options)
+
+    monkeypatch.setattr(module, "find_duplicates", meanwhile)
+    answer = run("data", "audit", root, "--out", tmp_path / "out")
+    assert answer.exit_code == 0, answer.output
+    assert "Traceback" not in answer.output
+    told = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert told["files"] == 28 + 2 + 3 + 1  # the one whose name is no UTF-8 is a remark: a manifest cannot name it
+    broken = {f"normal/broken {number}.png" for number in range(3)}
+    assert {row["path"] for row in told["unreadable"]} == broken | {"normal/nowhere.png"}
+    assert all(row["reason"] for row in told["unreadable"])
+    assert any("not UTF-8" in remark for remark in told["remarks"])
+    assert any("listed already" in remark for remark in told["remarks"])
+    assert (told["radiographs"], told["duplicates"]["byte_equal"], told["label_conflicts"]) == (28, 2, [])
+    manifest = read_manifest(tmp_path / "out" / "manifest.parquet")
+    together = manifest[manifest["radiograph"] != ""].groupby("radiograph")["path"].apply(set)
+    (copies,) = [paths for paths in together if len(paths) > 1]
+    assert {Path(path).name for path in copies} == {"0.png", "line\nbreak.png", "LINE\nBREAK.png"}
+
+
 @pytest.mark.parametrize(("files", "side", "threads"), [(120, 700, 1), (1100, 144, 2)], ids=["threads", "processes"])
 def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on(
     tmp_path: Path, files: int, side: int, threads: int
