@@ -127,7 +127,7 @@ def _auroc(metrics: dict[str, Any]) -> str:
     around = metrics["intervals"]["at_0.5"]["auroc"]
     line = f"AUROC {_figure(metrics['figures']['at_0.5']['auroc'])}"
     if around["low"] is None:
-        return line
+        return f"{line} ({around['reason']})"
     return f"{line} (95 % interval by group {around['low']:.3f} to {around['high']:.3f})"
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from callus.errors import CallusError
 from callus.metrics.bands import drawn_intervals
+from callus.metrics.bca import FEW
 from callus.metrics.operating_points import checked_probabilities
 from callus.metrics.resampling import DRAWS, LEVEL, Interval, Resampling
 
@@ -108,7 +109,22 @@ def decision_curve(
     undefined = "no case to measure it on" if not labels.size else "a class is missing"
     counts = np.ones(resampling.groups, np.bool_)
     figures = drawn_intervals(resampling, net_benefit, counts, width=4 * len(odds), undefined=undefined, level=level)
-    return DecisionCurve(tuple(thresholds), tuple(figures[len(odds) :]), tuple(figures[: len(odds)]), prevalence)
+    model = figures[len(odds) :]
+    if prevalence is not None:
+        alarming = (sums[:, len(odds) : 2 * len(odds)] > 0).sum(axis=0)
+        model = [_without_few(one, int(groups)) for one, groups in zip(model, alarming, strict=True)]
+    return DecisionCurve(tuple(thresholds), tuple(model), tuple(figures[: len(odds)]), prevalence)
+
+
+def _without_few(figure: Interval, alarming: int) -> Interval:
+    """No band where hardly any group has a false alarm: draws of the others all say that there is none.
+
+    At a true rate of 0.3 to 1 % the band from 110 cases without a false alarm held the truth in 26 to 67 %.
+    """
+    if figure.low is None or alarming >= FEW:
+        return figure
+    told = f"{alarming} groups have a false alarm: how often there is one is not known well enough"
+    return Interval(figure.value, None, None, "", told)
 
 
 def _odds(thresholds: Sequence[float]) -> NDArray[np.float64]:

@@ -11,9 +11,19 @@ from scipy import special
 
 from callus.errors import CallusError
 from callus.metrics import counts, delong
+from callus.metrics.bca import FEW
 from callus.metrics.proportions import all_alike, mean_of_two, ratio_of_two, wilson
 from callus.metrics.ranking import Ranking
-from callus.metrics.resampling import DRAWS, LEVEL, Interval, Resampling, check_level, group_index, ratio_interval
+from callus.metrics.resampling import (
+    DRAWS,
+    LEVEL,
+    Interval,
+    Resampling,
+    alike_size,
+    check_level,
+    group_index,
+    ratio_interval,
+)
 from callus.metrics.scores import check_prevalence, checked
 
 if TYPE_CHECKING:
@@ -34,7 +44,8 @@ def auroc_interval(label: ArrayLike, score: ArrayLike, group: ArrayLike, level: 
     On the logit scale, which keeps it in (0, 1), with the t quantile of :meth:`callus.metrics.delong.Areas.contrast`.
     Where the classes do not overlap there is no variance to go by: then as many disjoint pairs of groups as can be made
     count as independent trials that all came out alike (Clopper and Pearson), which gives one end; the other is the
-    value. Where all placements are equal otherwise (all scores are), Wilson's interval on as many.
+    value. Where all placements are equal otherwise (all scores are), Wilson's interval on as many. Where fewer than
+    ``FEW`` degrees of freedom are left, Wilson's on what the groups are worth, if that is narrower.
 
     Args:
         label: (n,) 0 or 1.
@@ -165,8 +176,25 @@ def _auroc(label: NDArray[np.int64], score: NDArray[np.float64], index: NDArray[
     if variance <= (1e-9 * value * (1 - value)) ** 2:
         method = f"Wilson for {areas.pairs} disjoint pairs of groups ({name} finds no variance)"
         return Interval(value, *wilson(value, areas.pairs, level), method)
-    method = f"{name}, logit scale, t with {freedom:.1f} degrees of freedom"
-    return Interval(value, *_logit_ends(value, math.sqrt(variance), freedom, level), method)
+    ends = _logit_ends(value, math.sqrt(variance), freedom, level)
+    if freedom < FEW:
+        size = _worth(label, index, areas.pairs)
+        other = wilson(value, size, level)
+        if other[1] - other[0] < ends[1] - ends[0]:
+            told = f"Wilson for {size:.1f} pairs of groups, what they are worth if all files of one are alike"
+            return Interval(value, *other, f"{told} ({name} hangs on few groups)")
+    return Interval(value, *ends, f"{name}, logit scale, t with {freedom:.1f} degrees of freedom")
+
+
+def _worth(label: NDArray[np.int64], index: NDArray[np.int64], pairs: float) -> float:
+    """How many independent cases of the rarer class the groups are worth if all files of one are alike.
+
+    Where one file of 2,000 is misranked, that file alone carries the variance, and the t quantile of one degree of
+    freedom makes the interval (0.003, 1.000). Wilson's on so many cases, where that is narrower, held the truth as
+    often as before in simulated groups (within 0.003, at 30 and 100 groups).
+    """
+    sizes = [np.bincount(index[label == kind]) for kind in (0, 1)]
+    return min(pairs, *(alike_size(one[one > 0].astype(np.float64)) for one in sizes))
 
 
 def _logit_ends(value: float, error: float, freedom: float, level: float) -> tuple[float, float]:

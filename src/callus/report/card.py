@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callus.labels import RESEARCH_ONLY
 from callus.report.claim import value_at
-from callus.report.pages import POINT_NAMES, ends_text, figure_text
+from callus.report.pages import POINT_NAMES, ends_text, figure_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -111,7 +111,7 @@ def model_card(metrics: Mapping[str, Any], bundle_info: Mapping[str, Any]) -> st
         "## Caveats and recommendations",
         _caveats(metrics),
     ]
-    return "\n\n".join(parts) + "\n"
+    return printable("\n\n".join(parts) + "\n")
 
 
 def _alarms(metrics: Mapping[str, Any], bundle_info: Mapping[str, Any]) -> list[str]:
@@ -185,6 +185,9 @@ def _measures(metrics: Mapping[str, Any]) -> str:
         "fixed where the model was trained, not on these files. Intervals hold 95 % and are by group: files of one "
         "group are not independent. "
     )
+    prevalence = value_at(metrics, "figures", "at_0.5", "prevalence")
+    if prevalence is not None:
+        told += f"PPV and NPV are also told at a prevalence of {prevalence:g}. "
     if not rows:
         return f"{told}How they were made is {NOT_KNOWN}."
     return f"{told}How they were made, at 0.5:\n\n{_table(('interval of', 'method'), rows)}"

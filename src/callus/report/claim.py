@@ -152,7 +152,7 @@ def _assignment(held: _Held) -> str:
 
 def _disjoint(held: _Held) -> str:
     crossing = held.metric("leaks", "groups_across_splits")
-    if crossing is None:
+    if crossing is None or held.metric("data", "split") == "all":  # then nothing is held apart
         return ""
     told = "none crosses" if not crossing else f"{crossing} cross"
     return f"metrics.json, leaks: by group (patient, study, copies of a radiograph), and of them {told} the splits"
@@ -232,7 +232,17 @@ def _internal(held: _Held) -> str:
 
 
 def _external(held: _Held) -> str:
+    parts = (held.metric("external") or {}).values()
+    if parts and all(_not_external(part) for part in parts):
+        return ""
     return f"{_page('External test')}; metrics.json, external" if held.external else ""
+
+
+def _not_external(part: Any) -> bool:
+    """Whether an external test is none: the model saw its files, or they are those of the evaluation."""
+    return bool(value_at(part, "leaks", "files_trained_on")) or any(
+        "no external test" in str(one) for one in value_at(part, "warnings") or []
+    )
 
 
 def _flow(held: _Held) -> str:

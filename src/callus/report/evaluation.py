@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any, Final
 import callus
 from callus.atomic import whole_file, whole_folder
 from callus.bundle.engine import FLOAT32
-from callus.dataset.manifest import digest
+from callus.dataset.clean import counted
+from callus.dataset.manifest import digest, group_keys
 from callus.errors import CallusError, DatasetError
 from callus.identify import Identifier
 from callus.labels import LABEL_NAMES, RESEARCH_ONLY
 from callus.metrics.scores import check_prevalence
 from callus.progress import progress
 from callus.report import robustness
-from callus.report.answers import Answers, answer, located
+from callus.report.answers import Answers, answer, located, misplaced
 from callus.report.folders import check_ours
 from callus.report.leaks import Leaks, find_leaks
-from callus.report.measures import Measuring, counts, measure, measure_places, measure_subgroups
+from callus.report.measures import Measuring, counts, measure, measure_places, measure_subgroups, named_groups
 
 if TYPE_CHECKING:
     import os
@@ -113,6 +114,10 @@ def evaluate(
 
     external = external or {}
     _check_asked(out, external, prevalence)
+    _check_rows(frame, external)
+    digests = {"": digest(frame), **{name: digest(theirs) for name, theirs in external.items()}}
+    frame = _joined(frame)
+    external = {name: _joined(theirs) for name, theirs in external.items()}
     rows = rows_of(frame, split)
     identifier = Identifier(model, threads=threads)
     engine = identifier.bundle.engine_info(FLOAT32)
@@ -125,7 +130,7 @@ def evaluate(
     for name, found in leaks.items():
         if found.refusals and not allow_leaks:
             raise found.error(name or split, external=bool(name))
-    result = run(identifier, frame, rows, split, external, leaks, asked, disturbed, Path(model))
+    result = run(identifier, rows, split, external, leaks, digests, asked, disturbed, Path(model))
     with whole_folder(out) as folder:
         with whole_file(folder / "metrics.json", "w") as file:
             json.dump(result.metrics, file, indent=2, ensure_ascii=False, allow_nan=False)
@@ -157,11 +162,11 @@ def rows_of(frame: pd.DataFrame, split: str) -> pd.DataFrame:
 
 def run(
     identifier: Identifier,
-    frame: pd.DataFrame,
     rows: pd.DataFrame,
     split: str,
     external: Mapping[str, pd.DataFrame],
     leaks: Mapping[str, Leaks],
+    digests: Mapping[str, str],
     asked: Measuring,
     disturbed: int,
     model: Path,
@@ -170,17 +175,18 @@ def run(
 
     Args:
         identifier: the model.
-        frame: the whole manifest.
-        rows: those of the split.
+        rows: of the manifest, those of the split.
         split: its name.
         external: manifests of other data by name.
         leaks: what makes the figures too good, of the split by "", of the others by name.
+        digests: of the whole manifests, in the same way.
         asked: how it is counted.
         disturbed: at most how many files are disturbed; 0: none.
         model: where the model came from; a run folder has the training's curves.
     """
+    # Other data first: where none of theirs can be read, nothing long was done yet.
+    outside = {name: answer(identifier, theirs, f"external test {name!r}") for name, theirs in external.items()}
     answers = answer(identifier, rows, f"split {split!r}")
-    outside = {name: answer(identifier, theirs, f"{name!r}") for name, theirs in external.items()}
     with progress("counting", 3 * (1 + len(outside))) as advance:
         told = _part(identifier, answers, leaks[""], asked, advance)
         theirs = {name: _part(identifier, one, leaks[name], asked, advance) for name, one in outside.items()}
@@ -197,15 +203,15 @@ def run(
             "engine": identifier.engine.name,
             "bundle_sha256": bundle_digest(identifier),
             "operating_points": asked.points.as_dict(),
+            "calibration": identifier.bundle.engine_info(FLOAT32).calibration.as_dict(),
         },
         **told,
         "external": {
-            name: part | {"data": {"manifest_sha256": digest(external[name]), **part["data"]}}
-            for name, part in theirs.items()
+            name: part | {"data": {"manifest_sha256": digests[name], **part["data"]}} for name, part in theirs.items()
         },
         "robustness": None if moved is None else moved.as_dict(),
     }
-    metrics["data"] = {"split": split, "manifest_sha256": digest(frame), **told["data"]}
+    metrics["data"] = {"split": split, "manifest_sha256": digests[""], **told["data"]}
     return Evaluation(metrics, answers, outside, moved, identifier.bundle.info, curves if curves.is_file() else None)
 
 
@@ -225,7 +231,7 @@ def _part(
         "data": data,
         **told,
         "leaks": leaks.counts,
-        "warnings": leaks.warnings + _class_warnings(data),
+        "warnings": leaks.warnings + _class_warnings(data) + _warnings(identifier, answers),
         "failures": failed[["path", "error"]].to_dict("records"),
     }
 
@@ -248,6 +254,50 @@ def _class_warnings(data: Mapping[str, Any]) -> list[str]:
         if not data[key]:
             return [f'no file is labelled "{LABEL_NAMES[value]}": {missing} and AUROC are undefined']
     return []
+
+
+def _warnings(identifier: Identifier, answers: Answers) -> list[str]:
+    """What else makes figures less than they seem."""
+    engine, rows, told = identifier.bundle.engine_info(FLOAT32), answers.judged, []
+    if engine.operating_points.reason:
+        told.append(f"the operating points are not what was asked for: {engine.operating_points.reason}")
+    if engine.calibration.reason:
+        told.append(f"the calibration is no ordinary fit: {engine.calibration.reason}")
+    if answers.unanswered:
+        lost = answers.rows.loc[answers.rows["path"].isin(answers.unanswered), "label"]
+        kinds = f"{int((lost == 1).sum())} fractured, {int((lost == 0).sum())} not"
+        files = counted(len(answers.unanswered), "file")
+        told.append(f"the network gave no answer to {files} ({kinds}): the figures are those of the others")
+    known = rows[rows["radiograph"] != ""].groupby("radiograph")["label"].nunique()
+    if conflicts := int((known > 1).sum()):
+        told.append(f"{counted(conflicts, 'radiograph')} with files of different labels: at least one of them is wrong")
+    if lost_places := misplaced(answers):
+        told.append(f"boxes or polygons outside of their picture, or without an area, are left out: {lost_places:,}")
+    return told
+
+
+def _joined(frame: pd.DataFrame) -> pd.DataFrame:
+    """The manifest with groups that also hold together equal files, radiographs, studies and patients of a source.
+
+    A manifest of one's own may have its groups wrong: the same bytes in two splits are a leak all the same.
+    """
+    keys = {name: frame[name].astype("str") for name in ("sha256", "radiograph")}
+    for name in ("study", "patient"):
+        keys[name] = frame[name].where(frame[name] == "", frame["source"] + "\x1d" + frame[name]).astype("str")
+    return frame.assign(group=named_groups({"group": group_keys(frame).astype("str"), **keys}))
+
+
+def _check_rows(frame: pd.DataFrame, external: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse rows that stand twice.
+
+    Raises:
+        DatasetError: the first of them is named.
+    """
+    for name, rows in (("", frame), *external.items()):
+        twice = rows.loc[rows["path"].duplicated(), "path"]
+        if len(twice):
+            where = f"external test {name!r}" if name else None
+            raise DatasetError(f"{twice.iloc[0]} stands more than once in the manifest", where=where)
 
 
 def _both(theirs: pd.DataFrame, frame: pd.DataFrame) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from callus.dataset.groups import components
 from callus.errors import CallusError
 from callus.labels import FRACTURED, LABEL_NAMES, LEVELS, NOT_FRACTURED
 from callus.metrics.curves import precision_recall_curve, roc_curve
@@ -24,10 +25,10 @@ from callus.report.answers import judged
 from callus.report.subgroups import subgroups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 UNITS: Final[tuple[UnitLevel, ...]] = ("radiograph", "study")
 """What files are put together to, beside being counted one by one."""
@@ -98,16 +99,19 @@ def measure(predictions: pd.DataFrame, asked: Measuring) -> dict[str, Any]:
     group = rows["group"].to_numpy(dtype=object)
     drawn = Resampling(group, label, asked.draws, asked.seed)
     levels = figures_at(label, probability, group, asked.points, draws=asked.draws, seed=asked.seed).levels
+    told = _figures(label, probability, drawn, asked)
+    calibration = reliability(label, probability, group, draws=asked.draws, seed=asked.seed).as_dict()
+    calibration["brier"] = told["intervals"]["at_0.5"]["brier"]  # one quantity, one interval
     benefit = decision_curve(label, probability, group, prevalence=asked.prevalence, draws=asked.draws, seed=asked.seed)
     return {
-        **_figures(label, probability, drawn, asked),
+        **told,
         "classification_report": classification_report(label, probability),
         "levels": _levels(rows),
         "level_intervals": {
             name: {level: share.as_dict() for level, share in shares.items()} for name, shares in levels.items()
         },
         "aggregated": {"how": asked.how} | {unit: _aggregated(rows, unit, asked) for unit in UNITS},
-        "calibration": reliability(label, probability, group, draws=asked.draws, seed=asked.seed).as_dict(),
+        "calibration": calibration,
         "curves": {
             "roc": roc_curve(label, probability, drawn).as_dict(),
             "precision_recall": precision_recall_curve(label, probability, drawn).as_dict(),
@@ -163,13 +167,22 @@ def _aggregated(rows: pd.DataFrame, unit: UnitLevel, asked: Measuring) -> dict[s
         return {"reason": error.what}
     if len(units.unit) == len(rows):
         return {"reason": f"every {unit} has one file: these are the figures by file"}
-    drawn = Resampling(rows["group"].to_numpy(dtype=object)[units.first], units.label, asked.draws, asked.seed)
+    # A study may stand in several groups of a manifest of one's own: they are one then.
+    joined = named_groups({"unit": names.astype("str"), "group": rows["group"].astype("str")})
+    drawn = Resampling(joined[units.first], units.label, asked.draws, asked.seed)
     return {
         "units": len(units.unit),
         "fractured": int(units.label.sum()),
         "files": len(rows),
         **_figures(units.label, units.probability, drawn, asked),
     }
+
+
+def named_groups(keys: Mapping[str, pd.Series[str]]) -> NDArray[np.object_]:
+    """Join rows that share a key: (n,) the smallest "group" among the joined, whatever the rows' order."""
+    joined = components({name: key.reset_index(drop=True) for name, key in keys.items()}, len(keys["group"]))
+    smallest = keys["group"].reset_index(drop=True).groupby(joined).transform("min")
+    return smallest.to_numpy(dtype=object)
 
 
 def _named(rows: pd.DataFrame, columns: tuple[str, ...]) -> pd.Series[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import re
+import textwrap
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -65,6 +67,9 @@ CATEGORIES: Final = {
 }
 
 
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
 def report_page(result: Evaluation, *, pictures: int) -> str:
     """Make ``report.html``.
 
@@ -75,7 +80,7 @@ def report_page(result: Evaluation, *, pictures: int) -> str:
     numbers = result.metrics
     chosen = choose_pictures(result.answers.predictions, pictures)
     claim = checklist(numbers, result.bundle, has_pictures=bool(chosen.misses or chosen.false_alarms))
-    return (
+    return printable(
         environment()
         .get_template("report.html")
         .render(
@@ -95,13 +100,28 @@ def report_page(result: Evaluation, *, pictures: int) -> str:
             claim=claim,
             claim_source=SOURCE,
             point_names=POINT_NAMES,
-            figure_names=FIGURE_NAMES,
+            figure_names=figure_names(numbers),
             place_names=PLACE_NAMES,
             categories=CATEGORIES,
             label_names=LABEL_NAMES,
             level_text=LEVEL_TEXT,
         )
     )
+
+
+def printable(text: str) -> str:
+    """Text without control characters, which HTML has no place for and terminals obey."""
+    return _UNPRINTABLE.sub("", text)
+
+
+def figure_names(numbers: Mapping[str, Any]) -> dict[str, str]:
+    """Names of figures for people, with the prevalence that was asked for."""
+    prevalence = numbers["figures"]["at_0.5"].get("prevalence")
+    if prevalence is None:
+        return FIGURE_NAMES
+    return FIGURE_NAMES | {
+        f"{name}_at_prevalence": f"{name.upper()} at a prevalence of {prevalence:g}" for name in ("ppv", "npv")
+    }
 
 
 def summary(numbers: Mapping[str, Any]) -> list[str]:
@@ -111,10 +131,16 @@ def summary(numbers: Mapping[str, Any]) -> list[str]:
     counts = f"{_count(data['radiographs'], 'radiograph')} in {_count(data['groups'], 'group')}"
     first = f"{answered} of {_split_text(data['split'])}: {counts}, {data['fractured']:,} of the files fractured."
     if data["failed"]:
-        first += f" {_count(data['failed'], 'file')} could not be read."
+        first += f" {_count(data['failed'], 'file')} had no answer."
     if data["unlabelled"]:
         first += f" {_count(data['unlabelled'], 'file')} had no label."
-    return [first, *part_summary(numbers)]
+    by_radiograph = numbers["aggregated"]["radiograph"]
+    if "figures" not in by_radiograph:
+        return [first, *part_summary(numbers)]
+    how = {"mean": "mean", "max": "largest"}[numbers["aggregated"]["how"]]
+    told = part_summary({**numbers, **by_radiograph, "localisation": None})
+    lead = f"By radiograph, the {how} probability of its files taken for all ({by_radiograph['units']:,}):"
+    return [first, f"{lead} {' '.join(told)}", f"By file: {' '.join(part_summary(numbers))}"]
 
 
 def part_summary(numbers: Mapping[str, Any]) -> list[str]:
@@ -124,13 +150,14 @@ def part_summary(numbers: Mapping[str, Any]) -> list[str]:
     if auroc["value"] is not None:
         told.append(
             f"Of a fractured file and one that is not, it gives the fractured one the higher probability in "
-            f"{100 * auroc['value']:.0f} % of all pairs: AUROC {_with_ends(auroc)}."
+            f"{percent(auroc['value'])} % of all pairs, ties counted by half: AUROC {_with_ends(auroc)}."
         )
-    for name, wish in (("high_sensitivity", "misses few"), ("high_specificity", "seldom alarms for nothing")):
-        told += _point_summary(numbers["figures"][name], numbers["intervals"][name], wish)
+    for name in ("high_sensitivity", "high_specificity"):
+        told += _point_summary(numbers["figures"][name], numbers["intervals"][name], POINT_NAMES[name])
     places = numbers["localisation"]
     if places and places["pointing_game"]["value"] is not None:
-        told.append(f"Its map is highest on a fracture in {_share(places['pointing_game'])} of the fractured ones.")
+        known = f"{places['fractured']:,} fractured ones whose place is known"
+        told.append(f"Its map is highest on a fracture in {_share(places['pointing_game'])} of the {known}.")
     return told
 
 
@@ -145,7 +172,7 @@ def _point_summary(figure: Mapping[str, Any], around: Mapping[str, Any], wish: s
         parts.append(f"it calls {calls} fractured: specificity {_share(around['specificity'])}")
     if not parts:
         return []
-    return [f"At the operating point that {wish}, {figure['threshold']:.2f}, {'; '.join(parts)}."]
+    return [f"From the operating point for {wish} on ({threshold_text(figure['threshold'])}), {'; '.join(parts)}."]
 
 
 def plots(numbers: Mapping[str, Any], answers: Answers) -> dict[str, str]:
@@ -188,7 +215,7 @@ def _forest(numbers: Mapping[str, Any]) -> list[figures.ForestRow]:
                 rows.append(
                     figures.ForestRow(
                         CATEGORIES[category],
-                        one["text"],
+                        textwrap.shorten(one["text"], 60, placeholder="…"),
                         auroc["value"],
                         auroc["low"],
                         auroc["high"],
@@ -220,7 +247,7 @@ def environment() -> jinja2.Environment:
     made.filters["figure"] = figure_text
     made.filters["ends"] = ends_text
     made.filters["count"] = lambda value: f"{value:,}"
-    made.filters["share"] = _share
+    made.filters["threshold"] = threshold_text
     made.globals.update(research_only=RESEARCH_ONLY, version=callus.__version__)
     return made
 
@@ -230,8 +257,8 @@ def figure_text(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"  # noqa: RUF001 - a dash is meant
 
 
-def ends_text(interval: dict[str, Any], digits: int = 2) -> str:
-    """An interval for people: "0.81 to 0.92"; empty where there is none."""
+def ends_text(interval: Mapping[str, Any], digits: int = 3) -> str:
+    """An interval for people: "0.812 to 0.921"; empty where there is none."""
     if interval["low"] is None or interval["high"] is None:
         return ""
     return f"{interval['low']:.{digits}f} to {interval['high']:.{digits}f}"
@@ -249,13 +276,27 @@ def _share(interval: Mapping[str, Any]) -> str:
     """A share for people: "91 % (86 % to 95 %)"."""
     if interval["value"] is None:
         return "–"  # noqa: RUF001 - a dash is meant
-    told = f"{100 * interval['value']:.0f} %"
+    told = f"{percent(interval['value'])} %"
     if interval["low"] is None or interval["high"] is None:
         return told
-    return f"{told} ({100 * interval['low']:.0f} to {100 * interval['high']:.0f} %)"
+    return f"{told} ({percent(interval['low'])} to {percent(interval['high'])} %)"
+
+
+def percent(share: float) -> str:
+    """A share in percent; 0 and 100 only where it is that."""
+    for digits in range(4):
+        told = f"{100 * share:.{digits}f}"
+        if float(told) not in {0.0, 100.0} or share in {0.0, 1.0}:
+            return told
+    return "less than 0.001" if share < 0.5 else "more than 99.999"  # noqa: PLR2004
+
+
+def threshold_text(value: float) -> str:
+    """A threshold for people: two digits, more where they would be 0."""
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.2g}"  # noqa: PLR2004
 
 
 def _with_ends(interval: Mapping[str, Any]) -> str:
     """A figure for people: "0.912 (95 % interval 0.86 to 0.95)"."""
-    ends = ends_text(dict(interval))
+    ends = ends_text(interval)
     return f"{interval['value']:.3f} (95 % interval by group {ends})" if ends else f"{interval['value']:.3f}"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TEXTS: Final = ("path", "sha256", "radiograph", "group", "split", "level")
+SCHEMA_VERSION: Final = 1
+"""Of ``metrics.json``."""
 _HINT: Final = "name a folder that callus evaluate wrote"
 
 
@@ -81,13 +83,30 @@ def read_evaluation(folder: Path) -> Evaluated:
         metrics = json.loads(place.read_text(encoding="utf-8"))
         points = metrics["model"]["operating_points"]
         thresholds = {"at_0.5": 0.5} | {name: float(points[name]) for name in ("high_sensitivity", "high_specificity")}
+        problem = _problem(metrics, thresholds)
     except FileNotFoundError as error:
         raise DatasetError("is missing: there is no evaluation", where=place, hint=_HINT) from error
     except (OSError, ValueError) as error:
         raise DatasetError(f"cannot be read: {error}", where=place, hint=_HINT) from error
     except (KeyError, TypeError) as error:
         raise DatasetError("names no model with its operating points", where=place, hint=_HINT) from error
+    if problem:
+        raise DatasetError(problem, where=place, hint=_HINT)
     return Evaluated(folder, metrics, _predictions(folder / "predictions.parquet"), thresholds)
+
+
+def _problem(metrics: dict[str, Any], thresholds: dict[str, float]) -> str:
+    """What is wrong with an evaluation's numbers; empty where nothing is."""
+    if metrics.get("schema_version") != SCHEMA_VERSION:
+        return f"has schema_version {metrics.get('schema_version')!r}; this callus reads {SCHEMA_VERSION}"
+    for name in ("name", "engine", "bundle_sha256"):
+        if not isinstance(metrics["model"].get(name), str):
+            return f"names no model.{name}"
+    if wrong := [f"{name} {value}" for name, value in thresholds.items() if not 0 <= value <= 1]:
+        return f"has an operating point that is none: {wrong[0]}; expected 0 to 1"
+    if not isinstance(metrics.get("warnings"), list) or not isinstance(metrics.get("data"), dict):
+        return "has no list of warnings, or no data"
+    return ""
 
 
 def _predictions(place: Path) -> pd.DataFrame:

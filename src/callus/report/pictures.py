@@ -14,6 +14,7 @@ import pandas as pd
 from callus.errors import CallusError
 from callus.labels import FRACTURED, LABEL_NAMES, LEVEL_TEXT, NOT_FRACTURED
 from callus.radiograph import Radiograph, read
+from callus.report.answers import places
 from callus.results.overlay import colours, opacity
 
 if TYPE_CHECKING:
@@ -120,16 +121,17 @@ def show_all(answers: Answers, paths: Sequence[str]) -> list[Shown]:
     rows = answers.rows.drop_duplicates("path").set_index("path")
     made = []
     for path in paths:
-        row = rows.loc[path]
+        row = rows.loc[path].to_dict()
         label: int | None = None if pd.isna(row["label"]) else int(row["label"])
-        places: Sequence[Sequence[float]] = []
+        reference: Sequence[Sequence[float]] = []
         if label == FRACTURED:
-            places = list(row["boxes"]) or list(row["polygons"])
+            boxes, polygons = places(row, answers.findings[path].shape)
+            reference = boxes or polygons
         try:
             radiograph = read(path)
         except CallusError:
             continue
-        made.append(shown(radiograph, answers.findings[path], label, places))
+        made.append(shown(radiograph, answers.findings[path], label, reference))
     return made
 
 
