@@ -76,11 +76,12 @@ def test_where_every_group_has_one_file_the_plain_methods_are_named() -> None:
 
 
 def test_the_aurocs_ends_are_delongs_on_the_logit_scale() -> None:
-    label, probability, group = clustered()
+    label, probability, group = clustered(largest=4)
     found = auroc_interval(label, probability, group)
     areas = delong.areas(label, [probability], group)
     assert areas is not None
     value, variance, freedom = areas.contrast([1])
+    assert freedom >= 4
     reach = stats.t.ppf(0.975, freedom) * math.sqrt(variance) / (value * (1 - value))
     expected = special.expit(special.logit(value) + np.array([-reach, reach]))
     assert (found.low, found.high) == pytest.approx(tuple(expected))
