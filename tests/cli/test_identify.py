@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import pydicom
 import pytest
 import tiny_bundle
 from ctrl_c import heed_ctrl_c
 from PIL import Image
+from simulated_dicom import as_bytes, simulated
 
 from callus.cli import main
-from callus.cli.identify import Input, gather, picture_names
+from callus.cli.identify import Input, gather, picture_names, result_stems
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -291,3 +293,95 @@ def test_real_dicom(identify: Callable[..., Answer], dicom_folder: Path, tmp_pat
     answer = identify(dicom_folder / "RG3_RLE.dcm", tmp_path / "noending")
     assert answer.code == 0
     assert len({line.split(": ", 1)[1] for line in answer.out}) == 1
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Two DICOM files: one bright spot, one without."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for number, peak in enumerate((4095, 900)):
+        pixels = np.random.default_rng(number).integers(300, 900, (160, 160), dtype=np.uint16)
+        pixels[100:120, 40:60] = peak
+        window = {"WindowCenter": 2048, "WindowWidth": 4096, "SOPInstanceUID": f"1.2.276.0.1.{number + 10}"}
+        (folder / f"image{number}").write_bytes(as_bytes(simulated("DX", pixels, **window)))
+    return folder
+
+
+def test_dicom_and_fhir_results(identify: Callable[..., Answer], study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    answer = identify(study, "--dicom", out / "dicom", "--fhir", out / "fhir")
+    assert (answer.code, len(answer.out), len(answer.err)) == (0, 2, 1)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
+        "dicom/image0.callus-sc.dcm",
+        "dicom/image0.callus-sr.dcm",
+        "dicom/image1.callus-sc.dcm",
+        "dicom/image1.callus-sr.dcm",
+        "fhir/image0.callus-fhir.json",
+        "fhir/image1.callus-fhir.json",
+    ]
+    report = pydicom.dcmread(out / "dicom" / "image0.callus-sr.dcm")
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]
+    assert evidence.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == "1.2.276.0.1.10"
+    conclusion = json.loads((out / "fhir" / "image0.callus-fhir.json").read_text())["entry"][0]["resource"][
+        "conclusion"
+    ]
+    assert conclusion.startswith("fracture, probability 1.000")
+
+
+def test_results_beside_the_files_are_no_radiographs(identify: Callable[..., Answer], study: Path) -> None:
+    for _ in range(2):
+        answer = identify(study, "--dicom", study, "--gsps", "--fhir", study)
+        assert (answer.code, len(answer.out)) == (0, 2)
+    assert len(list(study.iterdir())) == 2 + 2 * 4
+
+
+def test_what_has_no_study_is_warned_of_and_the_rest_goes_on(
+    identify: Callable[..., Answer], study: Path, xrays: Path, tmp_path: Path
+) -> None:
+    answer = identify(xrays / "b.png", study, "--dicom", tmp_path / "out", "--json", tmp_path / "f.json")
+    assert (answer.code, len(answer.out)) == (1, 3)
+    assert answer.err[0] == f"callus: warning: {xrays}/b.png: is no DICOM, so there is no study to put a result in"
+    assert len(answer.err) == 2
+    assert "1 without all of their DICOM and FHIR" in answer.err[1]
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert [entry["error"] for entry in json.loads((tmp_path / "f.json").read_text())["findings"]] == [None] * 3
+
+
+def test_colour_is_told_that_it_gets_no_presentation_state(identify: Callable[..., Answer], tmp_path: Path) -> None:
+    colour = np.dstack([np.full((160, 160), 200, np.uint8), *[np.zeros((160, 160), np.uint8)] * 2])
+    (tmp_path / "colour.dcm").write_bytes(as_bytes(simulated("SC", colour)))
+    answer = identify(tmp_path / "colour.dcm", "--dicom", tmp_path / "out", "--gsps")
+    assert answer.code == 1
+    assert "has colours, so it gets no presentation state" in answer.err[0]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "colour.callus-sc.dcm",
+        "colour.callus-sr.dcm",
+    ]
+
+
+def test_a_presentation_state_alone_is_wrong_use(identify: Callable[..., Answer], study: Path) -> None:
+    answer = identify(study, "--gsps")
+    assert (answer.code, answer.out) == (2, [])
+    assert "--dicom" in answer.err[-1]
+
+
+def test_results_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
+    long = "1." * 110
+    names = ["a.dcm", "A.ima", "b.dcm", "b.callus-sr.dcm", f"{long}1", f"{long}2"]
+    inputs = [Input(tmp_path / name, Path(name)) for name in names]
+    stems = [path.name for path in result_stems(inputs, tmp_path, (".callus-sr.dcm", ".callus-sc.dcm"))]
+    assert stems[:4] == ["a.dcm", "A.ima", "b.dcm", "b.callus-sr"]
+    assert len(set(stems)) == 6
+    assert all(len(stem) < 200 for stem in stems)
+
+
+def test_nothing_of_dicom_or_fhir_is_loaded_where_none_is_written(bundle: Path, xrays: Path) -> None:
+    code = (
+        "import sys; from callus.cli import main\n"
+        "try: main()\n"
+        "finally: print([name for name in ('highdicom', 'fhir') if name in sys.modules])"
+    )
+    for words in (["identify", "--help"], ["identify", str(xrays), "--model", str(bundle)]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"

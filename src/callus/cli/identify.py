@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from callus.errors import CallusError, RadiographError
 from callus.labels import LEVEL_TEXT, LEVELS, RESEARCH_ONLY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from callus.identify import Finding, Identifier
     from callus.radiograph import Radiograph
@@ -30,8 +32,11 @@ NO_PICTURES: Final = (
 )  # fmt: skip
 """Endings that are passed over in folders. A file without an ending is tried: DICOM often has none."""
 NO_PICTURE_NAMES: Final = ("dicomdir", "thumbs.db", "license", "readme", "makefile")
+_OURS: Final = re.compile(r"\.callus-(sr|sc|pr)\.dcm$")
+"""What ``--dicom`` wrote before into a folder that is walked: a picture of a finding is no radiograph."""
 STOPPED: Final = 130
 """The exit code after Ctrl-C, as shells have it."""
+_LONGEST_NAME: Final = 180
 _BAR_FROM: Final = 16
 """Files from which a bar with the time left is worth its line."""
 
@@ -61,6 +66,19 @@ def identify(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", readable=False, help="Write the findings to this CSV file.")
     ] = None,
+    dicom: Annotated[
+        Path | None,
+        typer.Option(
+            "--dicom",
+            readable=False,
+            help="Write a DICOM report and picture of each DICOM file to this folder, in the file's own study.",
+        ),
+    ] = None,
+    gsps: Annotated[bool, typer.Option("--gsps", help="With --dicom: a presentation state too.")] = False,
+    fhir: Annotated[
+        Path | None,
+        typer.Option("--fhir", readable=False, help="Write a FHIR report of each DICOM file to this folder."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse damaged files that can be read in part.")] = False,
     full_size: Annotated[
         bool, typer.Option("--full-size", help="Draw pictures at the radiograph's own size, not at 1,024 to 1,600.")
@@ -82,8 +100,11 @@ def identify(
     Examples:
       callus identify wrist.dcm --model runs/mine
       callus identify xrays/ --model mine.callus --out pictures --json findings.json
+      callus identify study/ --model mine.callus --dicom results --gsps --fhir results
     """
-    inputs, failed = gather(paths, out)
+    if gsps and dicom is None:
+        raise typer.BadParameter("a presentation state goes with --dicom DIR; give that too", param_hint="'--gsps'")
+    inputs, failed = gather(paths, out, dicom, fhir)
     if not inputs and not failed:
         raise RadiographError(
             "holds no radiographs",
@@ -93,9 +114,11 @@ def identify(
     from callus.identify import Identifier
 
     identifier = Identifier(model, threads=threads)
-    if out is not None:
-        make_folder(out)
-    run = _Run(identifier, inputs, failed, out, full_size=full_size)
+    for folder in (out, dicom, fhir):
+        if folder is not None:
+            make_folder(folder)
+    hospital = _Hospital(identifier, inputs, dicom, fhir, presentation=gsps) if dicom or fhir else None
+    run = _Run(identifier, inputs, failed, out, hospital, full_size=full_size)
     stopped = _answer_all(run, json_file, csv_file, strict=strict)
     _say(run.summary(), sys.stderr)
     if isinstance(stopped, KeyboardInterrupt):  # typer would leave without a word
@@ -103,7 +126,7 @@ def identify(
         raise typer.Exit(STOPPED)
     if stopped is not None:
         raise stopped
-    if run.failures:
+    if run.failures or run.withheld:
         raise typer.Exit(1)
 
 
@@ -120,16 +143,16 @@ class Input:
     name: Path
 
 
-def gather(paths: list[Path], out: Path | None = None) -> tuple[list[Input], list[tuple[str, CallusError]]]:
+def gather(paths: list[Path], *results: Path | None) -> tuple[list[Input], list[tuple[str, CallusError]]]:
     """List the files that paths mean, each once, and the paths that cannot be used with the reason.
 
     Args:
         paths: files and folders.
-        out: a folder of results, which is not walked.
+        results: folders of results, which are not walked.
     """
     inputs: dict[str, Input] = {}
     failed: list[tuple[str, CallusError]] = []
-    skipped = None if out is None else out.resolve()
+    skipped = {folder.resolve() for folder in results if folder is not None}
     for path in paths:
         try:
             if path.is_dir():
@@ -153,20 +176,30 @@ def picture_names(inputs: list[Input], out: Path) -> list[Path]:
 
     Where stems collide the file's ending is kept (``hand.jpg.png``), and after that a number is added.
     """
-    wanted = Counter(_key(out / item.name.with_suffix(".png")) for item in inputs)
+    return [stem.with_name(stem.name + ".png") for stem in result_stems(inputs, out, (".png",))]
+
+
+def result_stems(inputs: list[Input], folder: Path, endings: Iterable[str]) -> list[Path]:
+    """Where each input's results go, without their endings: no two the same, and none over an input."""
+    wanted = Counter(_key(folder / item.name.with_suffix("")) for item in inputs)
     taken = {_key(item.path) for item in inputs}
-    names = []
+    stems = []
     for item in inputs:
-        target = out / item.name.with_suffix(".png")
-        if wanted[_key(target)] > 1 or _key(target) in taken:
-            target = out / item.name.with_name(item.name.name + ".png")
-        count = 1
-        while _key(target) in taken:
-            count += 1
-            target = out / item.name.with_name(f"{item.name.name}-{count}.png")
-        taken.add(_key(target))
-        names.append(target)
-    return names
+        # A file system takes names of 255 bytes; room is left for an ending and for a temporary file's.
+        long = len(os.fsencode(item.name.name)) > _LONGEST_NAME
+        name = item.name.with_name(_shortened(item.name.name)) if long else item.name
+        candidates = (
+            [] if long or wanted[_key(folder / name.with_suffix(""))] > 1 else [name.with_suffix("")],
+            [name],
+            (name.with_name(f"{name.name}-{count}") for count in itertools.count(2)),
+        )
+        for stem in itertools.chain.from_iterable(candidates):
+            keys = {_key(folder / stem.with_name(stem.name + ending)) for ending in endings}
+            if not keys & taken:
+                break
+        taken |= keys
+        stems.append(folder / stem)
+    return stems
 
 
 def make_folder(folder: Path) -> None:
@@ -188,6 +221,7 @@ class _Run:
         inputs: list[Input],
         failed: list[tuple[str, CallusError]],
         out: Path | None,
+        hospital: _Hospital | None,
         *,
         full_size: bool,
     ) -> None:
@@ -195,6 +229,9 @@ class _Run:
         self.inputs = inputs
         self.failed = failed
         self.failures = 0
+        self.withheld = 0
+        self._hospital = hospital
+        self._warning: CallusError | None = None
         self._levels: Counter[str] = Counter()
         self._pictures = picture_names(inputs, out) if out is not None else None
         self._full_size = full_size
@@ -212,13 +249,16 @@ class _Run:
                 picture = None
                 if self._pictures is not None and radiograph is not None and not isinstance(answer, CallusError):
                     picture = self._draw(self._pictures[index], radiograph, answer)
+                if self._hospital is not None and radiograph is not None and not isinstance(answer, CallusError):
+                    self._warning = self._hospital.write(index, radiograph, answer)
                 yield str(source), answer, picture
 
     def summary(self) -> str:
         """Count the levels."""
         counts = ", ".join(f"{self._levels[level]} {LEVEL_TEXT[level]}" for level in LEVELS)
         failed = f", {self.failures} failed" if self.failures else ""
-        return f"{sum(self._levels.values())} identified: {counts}{failed} ({RESEARCH_ONLY})"
+        withheld = f", {self.withheld} without all of their DICOM and FHIR" if self.withheld else ""
+        return f"{sum(self._levels.values())} identified: {counts}{failed}{withheld} ({RESEARCH_ONLY})"
 
     def _draw(self, file: Path, radiograph: Radiograph, finding: Finding) -> str:
         from callus.atomic import whole_file
@@ -239,6 +279,51 @@ class _Run:
             caution = f" (caution: {'; '.join(answer.cautions)})" if answer.cautions else ""
             line = f"{path}: {LEVEL_TEXT[answer.level]}, probability {answer.probability:.3f}{caution}"
             _say(line, self._stdout or sys.stdout)
+        if self._warning is not None:
+            self.withheld += 1
+            _say(f"callus: warning: {self._warning}", sys.stderr)
+            self._warning = None
+
+
+class _Hospital:
+    """Where each input's DICOM and FHIR files go."""
+
+    def __init__(
+        self,
+        identifier: Identifier,
+        inputs: list[Input],
+        dicom: Path | None,
+        fhir: Path | None,
+        *,
+        presentation: bool,
+    ) -> None:
+        from callus.results.exam import Algorithm
+        from callus.results.hospital import DICOM_ENDINGS, FHIR_ENDING
+
+        self._algorithm = Algorithm.of(identifier)
+        self._dicom = result_stems(inputs, dicom, DICOM_ENDINGS.values()) if dicom is not None else None
+        self._fhir = result_stems(inputs, fhir, (FHIR_ENDING,)) if fhir is not None else None
+        self._presentation = presentation
+
+    def write(self, index: int, radiograph: Radiograph, finding: Finding) -> CallusError | None:
+        """Write one input's files; why some or all of them were not, where the radiograph is the reason."""
+        from callus.results.hospital import DICOM_ENDINGS, ResultError, write_hospital_files
+
+        try:
+            written = write_hospital_files(
+                radiograph,
+                finding,
+                self._algorithm,
+                dicom=self._dicom[index] if self._dicom is not None else None,
+                fhir=self._fhir[index] if self._fhir is not None else None,
+                presentation=self._presentation,
+            )
+        except ResultError as error:
+            return error
+        if self._presentation and not any(file.name.endswith(DICOM_ENDINGS["pr"]) for file in written):
+            reason = "has colours, so it gets no presentation state, which is for grey images; the rest was written"
+            return ResultError(reason, where=radiograph.path)
+        return None
 
 
 def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, strict: bool) -> BaseException | None:
@@ -268,7 +353,7 @@ def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, str
     return None
 
 
-def _walk(folder: Path, skipped: Path | None, failed: list[tuple[str, CallusError]]) -> Iterator[Input]:
+def _walk(folder: Path, skipped: set[Path], failed: list[tuple[str, CallusError]]) -> Iterator[Input]:
     def refuse(error: OSError) -> None:
         failed.append((str(error.filename), _unreadable(Path(error.filename), error)))
 
@@ -277,10 +362,10 @@ def _walk(folder: Path, skipped: Path | None, failed: list[tuple[str, CallusErro
         folders[:] = sorted(
             name
             for name in folders
-            if not name.startswith(".") and (skipped is None or (here / name).resolve() != skipped)
+            if not name.startswith(".") and (not skipped or (here / name).resolve() not in skipped)
         )
         for name in sorted(files):
-            if not name.startswith(".") and not _is_no_picture(name):
+            if not name.startswith(".") and not _is_no_picture(name) and not _OURS.search(name):
                 yield Input(here / name, (here / name).relative_to(folder))
 
 
@@ -291,6 +376,10 @@ def _is_no_picture(name: str) -> bool:
 
 def _unreadable(path: Path, error: OSError) -> RadiographError:
     return RadiographError(f"cannot be read: {error.strerror or error}", where=path, hint="check its permissions")
+
+
+def _shortened(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_LONGEST_NAME]).rstrip(".")
 
 
 def _key(path: Path) -> str:

@@ -1,3 +1,3 @@
-"""What is made of findings: ``overlay`` draws pictures, ``tables`` writes JSON and CSV."""
+"""What is made of findings: pictures (``overlay``), JSON and CSV (``tables``), DICOM and FHIR (``hospital``)."""
 
 from __future__ import annotations
