@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import callus
 from callus.atomic import whole_file, whole_folder
 from callus.bundle.container import Container, container, not_a_name, unsafe
-from callus.bundle.contents import check_contents, check_self_contained
-from callus.bundle.schema import SCHEMA_VERSION, check_info
+from callus.bundle.contents import check_contents, check_layers, check_self_contained
+from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info
 from callus.errors import BundleError
 from callus.labels import RESEARCH_ONLY
 from callus.metrics.calibration import Calibration
@@ -40,8 +40,9 @@ class EngineInfo:
     """What belongs to one engine at one precision: thresholds and calibration hold only for the numbers it gives.
 
     Attributes:
-        name: "onnx-float32".
+        name: "onnx-float32", "openvino-float32" or "openvino-int8".
         file: the graph, by its name in the bundle.
+        weights: the file that the graph's weights lie in, by its name in the bundle; None where the graph holds them.
         calibration: from its logit to the probability.
         operating_points: on that probability.
         map_threshold: in [0, 1]; where the map is at or above it, a box is drawn.
@@ -50,6 +51,7 @@ class EngineInfo:
 
     name: str
     file: str
+    weights: str | None
     calibration: Calibration
     operating_points: OperatingPoints
     map_threshold: float
@@ -90,6 +92,8 @@ class Bundle:
             _check_names(info["files"], files)
             for name, digest in info["files"].items():
                 _verify(files, name, digest)
+            for name in _onnx(info):
+                check_self_contained(_read(files, name, files.sizes[name]), where / name)
         except OSError as error:
             raise BundleError(f"cannot be read: {error.strerror or error}", where=where) from error
         return cls(where, info, files)
@@ -115,23 +119,40 @@ class Bundle:
         return int(self.info["outputs"]["map"]["stride"])
 
     @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines that it can be run with, by their names."""
+        entries = self.info["engines"]
+        shared = (name for name, other in SAME_NUMBERS.items() if other in entries and name not in entries)
+        return (*entries, *shared)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of ``bundle.json``'s content (keys sorted), the same for a folder and a ``.callus`` file.
+
+        It holds the SHA-256 of every other file, so it stands for the whole bundle.
+        """
+        text = json.dumps(self.info, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
     def card(self) -> str:
         """The model card's text."""
         return self.read(CARD).decode("utf-8", errors="replace")
 
     def engine_info(self, engine: str) -> EngineInfo:
-        """What belongs to one engine.
+        """What belongs to one engine; ``openvino-float32`` runs the graph of ``onnx-float32`` and has its thresholds.
 
         Raises:
             BundleError: the bundle has no such engine.
         """
-        engines = self.info["engines"]
-        if engine not in engines:
-            raise BundleError(f"has no engine {engine!r}; expected one of {', '.join(engines)}", where=self.where)
-        values = engines[engine]
+        if engine not in self.engines:
+            raise BundleError(f"has no engine {engine!r}; expected one of {', '.join(self.engines)}", where=self.where)
+        entries = self.info["engines"]
+        values = entries[engine if engine in entries else SAME_NUMBERS[engine]]
         return EngineInfo(
             engine,
             values["file"],
+            values.get("weights"),
             Calibration.from_dict(values["calibration"]),
             OperatingPoints.from_dict(values["operating_points"]),
             float(values["map_threshold"]),
@@ -142,7 +163,7 @@ class Bundle:
         """A file's bytes, held against its hash once more, so that what is used is what was verified.
 
         Raises:
-            BundleError: no such file, or it has changed.
+            BundleError: no such file, it has changed, or it is a network that would not be safe to load.
         """
         if name not in self.info["files"]:
             raise BundleError(f"holds no {name}", where=self.where)
@@ -151,6 +172,8 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{name} cannot be read: {error.strerror or error}", where=self.where) from error
         _compare(hashlib.sha256(data).hexdigest(), self.info["files"][name], name, self.where)
+        if name in _layered(self.info):
+            check_layers(data, self.where / name)
         return data
 
 
@@ -182,9 +205,8 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, Path
             "files": digests,
         }
         check_info(full, folder)
-        for values in full["engines"].values():
-            if values["file"].endswith(".onnx"):
-                check_self_contained((temporary / values["file"]).read_bytes(), folder / values["file"])
+        for name in _onnx(full):
+            check_self_contained((temporary / name).read_bytes(), folder / name)
         try:
             text = json.dumps(full, indent=2, allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError) as error:
@@ -266,8 +288,17 @@ def _verify(files: Container, name: str, expected: str) -> None:
             digest.update(chunk)
     check_contents(name, first, last, files.where)
     _compare(digest.hexdigest(), expected, name, files.where)
-    if name.endswith(".onnx"):
-        check_self_contained(_read(files, name, files.sizes[name]), files.where / name)
+
+
+def _onnx(info: Mapping[str, Any]) -> set[str]:
+    """The files that a runtime takes for ONNX graphs: by what engines do with them, whatever their names end in."""
+    run = {values["file"] for values in info["engines"].values() if values.get("weights") is None}
+    return run | {name for name in info["files"] if name.lower().endswith(".onnx")}
+
+
+def _layered(info: Mapping[str, Any]) -> set[str]:
+    """The files that OpenVINO takes for networks in its own format."""
+    return {values["file"] for values in info["engines"].values() if values.get("weights") is not None}
 
 
 def _compare(actual: str, expected: str, name: str, where: Path) -> None:

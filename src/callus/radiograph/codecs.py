@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from callus.errors import RadiographError
-from callus.radiograph import jpeg, limits, raster
+from callus.radiograph import jpeg, jpeg2000, limits, raster
 from callus.radiograph.elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, syntax_name
 
 if TYPE_CHECKING:
@@ -28,9 +28,8 @@ RLE: Final = "1.2.840.10008.1.2.5"
 NATIVE: Final = frozenset((IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, ""))
 _JPEG: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203))
 READ: Final = NATIVE | _JPEG | {RLE}
-J2K_START: Final = b"\xff\x4f\xff\x51"
+J2K_START: Final = jpeg2000.START
 _RLE_HEAD: Final = 64
-_J2K_TILE, _J2K_END = 0xFF90, 0xFFD9
 _JP2_START: Final = b"\0\0\0\x0cjP  "
 
 
@@ -168,18 +167,17 @@ def _rle(data: bytes, layout: Layout) -> Frame:
     ):
         raise RadiographError("has RLE segments that lie outside of its pixel data or are far too long")
     head = struct.pack("<2I", 1, _RLE_HEAD).ljust(_RLE_HEAD, b"\0")
-    planes = [
-        np.frombuffer(
-            decode_pixel_data(
-                head + data[begin:end], version=2, rows=layout.rows, columns=layout.columns, bits_allocated=8
-            ),
-            np.uint8,
-        ).reshape(layout.rows, layout.columns)
-        for begin, end in pairwise(offsets)
-    ]
-    # A sample's most significant byte comes first; merged, the least does, as in this machine's words.
-    samples = [cv2.merge(planes[first : first + width][::-1]) for first in range(0, count, width)]
-    values = np.stack([np.asarray(sample).reshape(-1).view(f"<u{width}") for sample in samples])
+
+    def plane(segment: int) -> Stored:
+        coded = head + data[offsets[segment] : offsets[segment + 1]]
+        raw = decode_pixel_data(coded, version=2, rows=layout.rows, columns=layout.columns, bits_allocated=8)
+        return np.frombuffer(raw, np.uint8).reshape(layout.rows, layout.columns)
+
+    values = np.empty((layout.samples, pixels), f"<u{width}")
+    for sample, one in enumerate(values):
+        # A sample's most significant byte comes first; merged, the least does, as in this machine's words.
+        planes = [plane(sample * width + byte) for byte in range(width)]
+        one[:] = np.asarray(cv2.merge(planes[::-1])).reshape(-1).view(values.dtype)
     layout = replace(layout, planar=True, swapped=False)
     return Frame(_shape(values, layout), layout)
 
@@ -257,34 +255,13 @@ def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
 def _jpeg2000(data: bytes, layout: Layout) -> Frame:
     from openjpeg.utils import decode_pixel_data  # noqa: PLC0415
 
-    start = data.find(J2K_START)
-    width, height, left, top = struct.unpack_from(">IIII", data, start + 8)
-    (components,) = struct.unpack_from(">H", data, start + 40)
-    _same_size(width - left, height - top, components, layout)
-    precision = (data[start + 42] & 0x7F) + 1
+    parsed = jpeg2000.parse(data)
+    _same_size(parsed.width, parsed.height, parsed.components, layout)
     raw = decode_pixel_data(data, version=2)
     changed = "RGB" if layout.photometric in ("YBR_RCT", "YBR_ICT") else layout.photometric
-    layout = _bits(replace(layout, planar=False, photometric=changed), precision)
-    missing = 0.0 if _jpeg2000_complete(data, start) else None
-    return Frame(_shape(np.frombuffer(raw, _container(precision)), layout), layout, missing)
-
-
-def _jpeg2000_complete(data: bytes, start: int) -> bool:
-    """Whether a JPEG 2000 stream goes on to its end marker, tile part by tile part (ITU-T T.800 A.4)."""
-    position = start + 2
-    while position + 12 <= len(data):
-        (marker,) = struct.unpack_from(">H", data, position)
-        if marker == _J2K_TILE:
-            (length,) = struct.unpack_from(">I", data, position + 6)
-            if not length:  # the last tile part, to the end
-                break
-            position += max(length, 12)
-        elif marker == _J2K_END:
-            return True
-        else:
-            position += 2 + int(struct.unpack_from(">H", data, position + 2)[0])
-    # What may follow the end marker: the byte that makes a fragment's length even.
-    return data[position:].rstrip(b"\0\xff").endswith(b"\xff\xd9")
+    layout = _bits(replace(layout, planar=False, photometric=changed), parsed.precision)
+    values = np.frombuffer(raw, _container(parsed.precision))
+    return Frame(_shape(values, layout), layout, 0.0 if parsed.complete else None)
 
 
 def _same_size(width: int, height: int, components: int, layout: Layout) -> None:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from callus.errors import RadiographError
-from callus.radiograph import codecs, grey, limits
+from callus.radiograph import apart, codecs, grey, limits
 from callus.radiograph.elements import BIG_ENDIAN, PIXEL_DATA, Elements, looks_like_dicom, parse, syntax_name
 from callus.radiograph.grayscale import GreyScale, look_up
 from callus.radiograph.picture import Decoded, Identity
 from callus.radiograph.raster import missing_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    Coded = Callable[[bytes, codecs.Layout, str], codecs.Frame]
 
 __all__ = ["MODALITIES", "decode", "looks_like_dicom"]
 
@@ -76,8 +80,13 @@ _IDENTITY: Final = {
 }
 
 
-def decode(data: bytes, frame: int | None) -> Decoded:
+def decode(data: bytes, frame: int | None, *, isolated: bool = False) -> Decoded:
     """Decode a DICOM radiograph.
+
+    Args:
+        data: the file's bytes.
+        frame: as in :func:`callus.radiograph.read`.
+        isolated: as there.
 
     Raises:
         RadiographError: no radiograph, no pixels, several frames and none named, damaged, or a syntax that is not read.
@@ -88,7 +97,7 @@ def decode(data: bytes, frame: int | None) -> Decoded:
     layout = stated_layout(tags)
     count = max(1, tags.number(0x00280008, 1))
     index = limits.check_frame(count, frame)
-    decoded = _frame(tags, layout, count, index)
+    decoded = _frame(tags, layout, count, index, apart.coded if isolated else codecs.coded)
     notes: list[str] = []
     if decoded.layout.samples == 1 and decoded.layout.photometric != "PALETTE COLOR":
         scale = GreyScale(tags, decoded.layout)
@@ -129,6 +138,12 @@ def stated_layout(tags: Elements) -> codecs.Layout:
             f"has {samples} samples of {stored} bits in {allocated}; expected 1 or 3 of up to 32 bits",
             hint="the file is damaged",
         )
+    if allocated > 16 and rows * columns > limits.MAX_WIDE_PIXELS:  # noqa: PLR2004 - no table of values: computed each
+        raise RadiographError(
+            f"is too large: {columns:,} x {rows:,} pixels of {allocated} bits;"
+            f" at most {limits.MAX_WIDE_PIXELS // 1_000_000} million of more than 16 bits are read",
+            hint="export it with 16 bits",
+        )
     if not stored - 1 <= high < allocated:
         high = stored - 1
     return codecs.Layout(
@@ -145,7 +160,7 @@ def stated_layout(tags: Elements) -> codecs.Layout:
     )
 
 
-def _frame(tags: Elements, layout: codecs.Layout, count: int, index: int) -> codecs.Frame:
+def _frame(tags: Elements, layout: codecs.Layout, count: int, index: int, coded: Coded) -> codecs.Frame:
     element, syntax = tags.by_tag[PIXEL_DATA], tags.syntax
     if syntax not in codecs.READ:
         raise RadiographError(
@@ -162,7 +177,7 @@ def _frame(tags: Elements, layout: codecs.Layout, count: int, index: int) -> cod
     if syntax == BIG_ENDIAN or (syntax in codecs.NATIVE and syntax):
         # Coded all the same: the stream itself says what it is.
         syntax = ""
-    return codecs.coded(coded_frame(tags, count, index), layout, syntax)
+    return coded(coded_frame(tags, count, index), layout, syntax)
 
 
 def coded_frame(tags: Elements, count: int, index: int) -> bytes:

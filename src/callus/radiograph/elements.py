@@ -58,7 +58,11 @@ _SHORT: Final = frozenset(
 )
 _BINARY: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "OW": "H", "US or SS": "H"}
 _MAX_DEPTH: Final = 16
-_MAX_ELEMENTS: Final = 1_000_000
+_MAX_ELEMENTS: Final = 250_000
+"""A radiograph has some hundred; walking these takes about a second."""
+_MOST_BYTES: Final = 4096
+"""Of a value that is read as text or as numbers: names and descriptions have 64 characters, and lists two or three
+numbers. (A table's entries are not read this way.)"""
 _TEXT: Final = frozenset(("SH", "LO", "ST", "LT", "PN", "UC", "UT"))
 
 
@@ -93,7 +97,7 @@ class Elements:
         if element is None:
             return ""
         names = _plain(self.by_tag[_CHARACTER_SET]).split("\\") if _CHARACTER_SET in self.by_tag else [""]
-        text = _decode_text(bytes(element.value), names) if element.vr in _TEXT else _plain(element)
+        text = _decode_text(bytes(element.value[:_MOST_BYTES]), names) if element.vr in _TEXT else _plain(element)
         return one_line(text.strip("\0 "), 1024)
 
     def numbers(self, tag: int) -> list[float]:
@@ -105,7 +109,7 @@ class Elements:
         try:
             if code is None:
                 return [float(part) for part in _plain(element).split("\\") if part.strip()]
-            count = len(element.value) // struct.calcsize(code)
+            count = min(len(element.value), _MOST_BYTES) // struct.calcsize(code)
             return list(struct.unpack_from(f"{'<' if self.little else '>'}{count}{code}", element.value))
         except ValueError:
             return []
@@ -321,7 +325,7 @@ def _inflate(view: memoryview) -> tuple[memoryview, bool]:
 
 
 def _plain(element: Element) -> str:
-    return bytes(element.value).decode("latin-1").strip("\0 ")
+    return bytes(element.value[:_MOST_BYTES]).decode("latin-1").strip("\0 ")
 
 
 def _decode_text(raw: bytes, names: list[str]) -> str:

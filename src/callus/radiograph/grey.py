@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -18,6 +20,7 @@ CHROMA_NOISE: Final = 24 / 255
 COLOURED_PART: Final = 0.001
 """The part of the pixels that has to differ for a picture to be in colour: a few marked pixels do not make it so."""
 _SAMPLES: Final = 500_000
+_BAND: Final = 1 << 20
 _ORIENTATION: Final = 274
 _SHORT: Final = 3
 
@@ -52,13 +55,31 @@ def from_ycbcr(ycbcr: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], bool]:
     return np.ascontiguousarray(ycbcr[:, :, 0]), _few(spread > CHROMA_NOISE * 255)
 
 
+def from_rgba(rgba: Pixels) -> tuple[Pixels, bool]:
+    """Colour with transparency to grey, laid over black, a few rows at a time: beside the picture it takes no memory.
+
+    Args:
+        rgba: (height, width, 4), uint8 or uint16.
+
+    Returns:
+        As :func:`from_rgb`. What cannot be seen has no colour either.
+    """
+    _, is_grey = from_rgb(_seen(_sample(rgba)))
+    laid: Any = np.empty(rgba.shape[:2], rgba.dtype)
+    for rows in _bands(rgba):
+        laid[rows] = cv2.cvtColor(_seen(rgba[rows]), cv2.COLOR_RGB2GRAY)
+    return over_black(laid, rgba[..., 3]), is_grey
+
+
 def over_black(grey: Pixels, alpha: Pixels) -> Pixels:
     """Lay a partly transparent picture over black; both are (height, width) of one dtype."""
     white = int(np.iinfo(grey.dtype).max)
     if int(alpha.min()) == white:
         return grey
-    wide: NDArray[np.int64] = np.multiply(grey, alpha, dtype=np.int64)
-    laid: Any = ((wide + white // 2) // white).astype(grey.dtype)
+    laid: Any = np.empty_like(grey)
+    for rows in _bands(grey):
+        wide: NDArray[np.int64] = np.multiply(grey[rows], alpha[rows], dtype=np.int64)
+        laid[rows] = (wide + white // 2) // white
     return laid  # type: ignore[no-any-return]
 
 
@@ -114,6 +135,17 @@ def exif_orientation(exif: bytes) -> int:
     except struct.error:
         pass
     return 1
+
+
+def _seen(rgba: Pixels) -> Pixels:
+    seen: Any = np.where(rgba[..., 3:] > 0, rgba[..., :3], 0).astype(rgba.dtype)
+    return seen  # type: ignore[no-any-return]
+
+
+def _bands(pixels: Pixels) -> Iterator[slice]:
+    """Rows, as many at a time as make about a million pixels."""
+    step = max(1, _BAND // pixels.shape[1])
+    return (slice(row, row + step) for row in range(0, pixels.shape[0], step))
 
 
 def _sample(pixels: Pixels) -> Pixels:

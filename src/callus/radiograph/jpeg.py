@@ -23,6 +23,7 @@ _JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
 _METADATA: Final = frozenset(range(0xE1, 0xF0)) - {_ADOBE} | {0xFE, END}
 # Inside coded data 0xFF is followed by 0 or a restart marker (JPEG) or by a byte under 0x80 (JPEG-LS).
 _MARKER: Final = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+_FILL: Final = re.compile(rb"\xff{2,}")
 _MAX_SEGMENTS: Final = 100_000
 _MAX_SCANS: Final = 200
 """A progressive JPEG has about ten; each costs a pass over the picture, however few bytes it takes in the file."""
@@ -92,7 +93,8 @@ def parse(data: bytes) -> Jpeg:  # noqa: C901 - one marker after another
         raise RadiographError(
             "is a JPEG that ends or is damaged before its picture begins", hint="copy or export the file again"
         )
-    kept.append(data[first_scan:end])
+    # Any number of 0xFF may stand before a marker, but libjpeg, fed piece by piece, takes minutes for 100 MB of them.
+    kept.append(_FILL.sub(b"\xff", data[first_scan:end]) if frame[0] != JPEG_LS else data[first_scan:end])
     if not complete:
         kept.append(b"\xff\xd9")
     process, width, height, components, precision = frame

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS: Final = 100_000_000
 """Width times height, as the header states it: checked before anything is decoded."""
+MAX_WIDE_PIXELS: Final = 25_000_000
+"""The same for DICOM's grey values of more than 16 bits, each of which is computed in 64."""
 MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 """A file's length, and what a deflated DICOM data set may inflate to."""
 MAX_SIDE: Final = 65_535

@@ -16,8 +16,9 @@ _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Adam7: first column, first row, column step, row step of each pass.
 _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_ZEROS: Final = 1 << 20
 _PICTURE_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS")
-_MAX_CHUNKS: Final = 1_000_000
+_MAX_CHUNKS: Final = 200_000
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,14 @@ def _mend(coded: list[bytes], layout: tuple[int, int]) -> tuple[list[bytes], str
         note = f"truncated: the last {rows - whole} of {rows} rows are missing"
     else:
         note = f"truncated: {100 - 100 * len(raw) // expected} % of the PNG's data are missing"
-    return [zlib.compress(raw + bytes(expected - len(raw)), 1)], note
+    return _deflated(raw, expected), note
+
+
+def _deflated(raw: bytes, size: int) -> list[bytes]:
+    """``raw`` deflated with zeros behind it up to ``size``, which are never all in memory."""
+    packer = zlib.compressobj(1)
+    zeros = (packer.compress(bytes(min(_ZEROS, size - at))) for at in range(len(raw), size, _ZEROS))
+    return [b"".join((packer.compress(raw), *zeros, packer.flush()))]
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

@@ -156,10 +156,10 @@ def _from_pillow(image: Image.Image) -> tuple[Pixels, bool]:  # noqa: PLR0911 - 
     if mode in ("I", "F"):
         return grey.stretch(np.asarray(image)), True
     if mode in ("L", "LA", "La"):
-        both = np.asarray(image.convert("LA"))
+        both = np.asarray(image if mode == "LA" else image.convert("LA"))
         return grey.over_black(np.ascontiguousarray(both[..., 0]), both[..., 1]), True
     if transparent or mode in ("RGBA", "RGBa", "PA"):
-        return _from_rgba(np.asarray(image.convert("RGBA")))
+        return grey.from_rgba(np.asarray(image if mode == "RGBA" else image.convert("RGBA")))
     return grey.from_rgb(np.asarray(image.convert("RGB")))
 
 
@@ -176,12 +176,5 @@ def _from_opencv(stream: bytes) -> tuple[Pixels, bool]:
     if pixels.shape[2] == 2:  # noqa: PLR2004 - grey and alpha
         return grey.over_black(np.ascontiguousarray(pixels[..., 0]), pixels[..., 1]), True
     if pixels.shape[2] == 4:  # noqa: PLR2004
-        return _from_rgba(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA))
-    return grey.from_rgb(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
-
-
-def _from_rgba(rgba: Pixels) -> tuple[Pixels, bool]:
-    # What cannot be seen has no colour either.
-    seen: Any = np.where(rgba[..., 3:] > 0, rgba[..., :3], 0).astype(rgba.dtype)
-    pixels, is_grey = grey.from_rgb(seen)
-    return grey.over_black(pixels, rgba[..., 3]), is_grey
+        return grey.from_rgba(cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA, dst=pixels))
+    return grey.from_rgb(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels))

@@ -20,7 +20,9 @@ __all__ = ["Identity", "Radiograph", "read"]
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read(source: str | os.PathLike[str] | bytes, *, frame: int | None = None, strict: bool = False) -> Radiograph:
+def read(
+    source: str | os.PathLike[str] | bytes, *, frame: int | None = None, strict: bool = False, isolated: bool = False
+) -> Radiograph:
     """Read a radiograph from a PNG, JPEG, TIFF, WebP or DICOM file; its content says which, not its name.
 
     Safe to call from several threads at once.
@@ -29,6 +31,8 @@ def read(source: str | os.PathLike[str] | bytes, *, frame: int | None = None, st
         source: the file's path, or its bytes.
         frame: which frame of a file that holds several, counted from 0; None takes the only one.
         strict: refuse a file that ends early, which is otherwise read as far as it goes, with a note.
+        isolated: decode compressed DICOM in another process, so that a decoder that crashes on a hostile file costs
+            this file and not the batch that it is in.
 
     Returns:
         The radiograph: upright, grey, 0 is black.
@@ -40,7 +44,7 @@ def read(source: str | os.PathLike[str] | bytes, *, frame: int | None = None, st
     where = "the given bytes" if path is None else path
     try:
         data = limits.load(source)
-        kind, decoded = _decode(data, frame, strict=strict)
+        kind, decoded = _decode(data, frame, strict=strict, isolated=isolated)
     except RadiographError as error:
         raise RadiographError(limits.one_line(error.what, 400), where=where, hint=error.hint) from error.__cause__
     except MemoryError as error:
@@ -79,14 +83,14 @@ def detect(data: bytes) -> Format | None:
     return "DICOM" if dicom.looks_like_dicom(data) else None
 
 
-def _decode(data: bytes, frame: int | None, *, strict: bool) -> tuple[Format, Decoded]:
+def _decode(data: bytes, frame: int | None, *, strict: bool, isolated: bool) -> tuple[Format, Decoded]:
     kind = detect(data)
     if kind is None:
         raise RadiographError(
             f"is not an image: it begins with {limits.one_line(repr(data[:12]))}",
             hint="expected PNG, JPEG, TIFF, WebP or DICOM content, whatever the file's ending",
         )
-    decoded = dicom.decode(data, frame) if kind == "DICOM" else raster.decode(data, kind, frame)
+    decoded = dicom.decode(data, frame, isolated=isolated) if kind == "DICOM" else raster.decode(data, kind, frame)
     if strict:
         for note in decoded.notes:
             if note.startswith("truncated"):

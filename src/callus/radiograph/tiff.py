@@ -21,7 +21,13 @@ _PICTURE_TAGS: Final = frozenset(
 )
 _TYPES: Final = {1: "B", 2: "c", 3: "H", 4: "I", 5: "2I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q"}
 _ONE: Final = frozenset({WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, SAMPLES, 266, 278, 284, 317, 322, 323})
+_PLACES: Final = frozenset({STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS})
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _MAX_FRAMES: Final = 10_000
+_MAX_STRIPS: Final = 1_200_000
+"""100 million pixels in tiles of 16 x 16, three colours apart, are 1.17 million."""
+_MAX_VALUES: Final = 200_000
+"""Of any other tag: a palette of 16 bits has 3 x 65,536."""
 _UNCOMPRESSED: Final = 1
 _OLD_JPEG: Final = 6
 
@@ -86,6 +92,8 @@ class _Reader:
             form = _TYPES.get(kind)
             if form is None or (tag not in _PICTURE_TAGS and tag != ORIENTATION):
                 continue
+            if number > (_MAX_STRIPS if tag in _PLACES else _MAX_VALUES):
+                raise RadiographError(f"is a TIFF whose tag {tag} has {number:,} values", hint="export it again")
             length, place = struct.calcsize("<" + form) * number, offset + size - (8 if self.big else 4)
             if length > (8 if self.big else 4):
                 (place,) = self.unpack("Q" if self.big else "I", place)
@@ -147,6 +155,7 @@ def parse(data: bytes, place: int) -> Tiff:
         raise RadiographError(
             f"is a TIFF of {samples} samples of {max(bits)} bits a pixel; expected 1 to 4 of up to 32"
         )
+    check_size(one(_TILE_WIDTH, 1), one(_TILE_HEIGHT, 1))  # a decoder takes memory for a whole tile
     if one(COMPRESSION, 1) == _OLD_JPEG:
         raise RadiographError("is a TIFF of the withdrawn JPEG kind (compression 6)", hint="export it again")
     offsets = numbers.get(STRIP_OFFSETS) or numbers.get(TILE_OFFSETS) or ()

@@ -1,0 +1,183 @@
+"""Coded DICOM frames decoded in processes of their own, where a decoder that crashes or hangs costs one file.
+
+GDCM, OpenJPEG and CharLS are native code, and what they decode may come from anybody. In a batch a crash would take
+all the other files with it, so there the stream is handed to a process that does nothing but decode, which is replaced
+when it dies. It costs the time to hand pixels over (some 10 ms), and about a second once for each process.
+
+The two talk in lines of JSON with bytes behind them, never in pickles: a decoder that was taken over must not be able
+to run code here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+
+from callus.errors import RadiographError
+from callus.radiograph import codecs
+from callus.radiograph.elements import syntax_name
+
+LIMIT_S: float = 60.0
+"""How long one frame may take: 100 million pixels of lossless JPEG take 10 s on a slow core."""
+MOST_MEMORY: Final = 3 << 30
+"""What a process may allocate beside what it starts with."""
+_SERVE: Final = "from callus.radiograph.apart import serve; serve()"
+_KINDS: Final = {"uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32}
+_LONGEST_LINE: Final = 65_536
+
+_idle: list[_Decoder] = []
+
+
+def coded(data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame:
+    """Decode one compressed frame as :func:`callus.radiograph.codecs.coded` does, but in another process.
+
+    Threads may call it at once; each then has a process of its own. The processes are kept for the next call.
+
+    Raises:
+        RadiographError: as there; and where the decoder crashed, or took too long.
+    """
+    try:
+        decoder = _idle.pop()
+    except IndexError:
+        decoder = _Decoder()
+    try:
+        frame = decoder.decode(data, layout, syntax)
+    except BaseException:  # after Ctrl-C, too: it would give the next question this one's answer
+        decoder.end()
+        raise
+    _idle.append(decoder)
+    if isinstance(frame, RadiographError):
+        raise frame
+    return frame
+
+
+def serve() -> None:
+    """Be such a process: answer until the input ends."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not get between the answers
+    _limit_memory()
+    while line := sys.stdin.buffer.readline():
+        request = json.loads(line)
+        data = _exactly(sys.stdin.buffer, request["bytes"])
+        answer, body = _answer(data, codecs.Layout(**request["layout"]), request["syntax"])
+        _send(answers, answer, body)
+
+
+def _answer(data: bytes, layout: codecs.Layout, syntax: str) -> tuple[dict[str, Any], memoryview]:
+    try:
+        frame = codecs.coded(data, layout, syntax)
+    except RadiographError as error:
+        return {"what": error.what, "hint": error.hint}, memoryview(b"")
+    except MemoryError:
+        return {"what": "does not fit into memory", "hint": "reduce it"}, memoryview(b"")
+    values = np.ascontiguousarray(frame.values)
+    answer = {"layout": asdict(frame.layout), "missing": frame.missing, "kind": values.dtype.name}
+    return answer | {"shape": values.shape}, values.data.cast("B")
+
+
+class _Decoder:
+    """The other process, seen from here."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own code in our own interpreter
+            # Without -P a file in the working folder could stand in for a module; Ctrl-C is this process's to handle.
+            [sys.executable, "-P", "-c", _SERVE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def decode(self, data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame | RadiographError:
+        """Ask, and give what it answers; raise where it does not."""
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(LIMIT_S, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._asked(data, layout, syntax)
+        except (OSError, EOFError, ValueError, TypeError, LookupError) as error:
+            raise RadiographError(
+                f"has pixel data {self._fate(late=late.is_set())} [{syntax_name(syntax)}]",
+                hint="the file is damaged or hostile; leave it out, or export it uncompressed",
+            ) from error
+        finally:
+            timer.cancel()
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _asked(self, data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame | RadiographError:
+        question, answers = self._process.stdin, self._process.stdout
+        if question is None or answers is None:
+            raise EOFError
+        _send(question, {"bytes": len(data), "layout": asdict(layout), "syntax": syntax}, memoryview(data))
+        answer = json.loads(answers.readline(_LONGEST_LINE))
+        if "what" in answer:
+            return RadiographError(str(answer["what"]), hint=str(answer["hint"]))
+        kind, shape = np.dtype(_KINDS[answer["kind"]]), tuple(answer["shape"])
+        if shape not in ((layout.rows, layout.columns), (layout.rows, layout.columns, 3)):
+            raise ValueError(shape)
+        body = _exactly(answers, math.prod(shape) * kind.itemsize)
+        missing = answer["missing"]
+        values = np.frombuffer(body, kind).reshape(shape)
+        return codecs.Frame(values, codecs.Layout(**answer["layout"]), missing if missing is None else float(missing))
+
+    def _fate(self, *, late: bool) -> str:
+        if late:
+            return f"that its decoder is not done with in {LIMIT_S:g} s"
+        self._process.kill()  # where it answers nonsense it may still run
+        code = self._process.wait()
+        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"that make the process of its decoder fail ({ended})"
+
+
+def _send(pipe: IO[bytes], head: dict[str, Any], body: memoryview) -> None:
+    pipe.write(json.dumps(head).encode() + b"\n")
+    pipe.write(body)
+    pipe.flush()
+
+
+def _exactly(pipe: IO[bytes], count: int) -> bytes:
+    body = pipe.read(count)
+    if len(body) < count:
+        raise EOFError
+    return body
+
+
+def _limit_memory() -> None:
+    """Let an allocation without end fail here, and not take the machine's memory; where the system can do that."""
+    try:
+        import resource  # noqa: PLC0415 - Unix only
+    except ImportError:
+        return
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) if Path("/proc").exists() else 0
+    if pages:
+        most = pages * resource.getpagesize() + MOST_MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _end_idle() -> None:
+    while _idle:
+        _idle.pop().end()
+
+
+atexit.register(_end_idle)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # the pipes are the parent's

@@ -1,0 +1,108 @@
+"""Coded DICOM decoded in another process: the same picture, and a crash that costs one file."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from callus.errors import RadiographError
+from callus.radiograph import apart, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOSSLESS = "dicom JPEG lossless 70"
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """No decoder is kept from one test for the next."""
+    apart._end_idle()
+    yield
+    apart._end_idle()
+
+
+def test_the_picture_is_the_same(every_format: dict[str, bytes]) -> None:
+    for name, data in every_format.items():
+        here, there = read(data), read(data, isolated=True)
+        assert np.array_equal(here.pixels, there.pixels), name
+        assert here.pixels.dtype == there.pixels.dtype
+        assert here.notes == there.notes
+    assert len(apart._idle) == 1  # one process has done them all
+
+
+def test_so_is_the_error(every_format: dict[str, bytes]) -> None:
+    for name in (LOSSLESS, "dicom JPEG-LS", "dicom RLE"):
+        data = every_format[name][:-30]
+        with pytest.raises(RadiographError) as here:
+            read(data, strict=True)
+        with pytest.raises(RadiographError) as there:
+            read(data, strict=True, isolated=True)
+        assert str(here.value) == str(there.value)
+    assert len(apart._idle) == 1
+
+
+def test_a_decoder_that_crashes_costs_one_file(every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    crash = "import os; from callus.radiograph import apart, codecs; codecs.coded = lambda *_: os.abort()"
+    with monkeypatch.context() as context:
+        context.setattr(apart, "_SERVE", f"{crash}; apart.serve()")
+        with pytest.raises(RadiographError, match=r"make the process of its decoder fail \(signal 6\) \[JPEG Lossless"):
+            read(every_format[LOSSLESS], isolated=True)
+        context.setattr(apart, "_SERVE", "import os; os._exit(3)")
+        with pytest.raises(RadiographError, match=r"exit code 3"):
+            read(every_format[LOSSLESS], isolated=True)
+    assert apart._idle == []
+    assert read(every_format[LOSSLESS], isolated=True).shape == (16, 16)
+
+
+def test_a_decoder_that_hangs_is_ended(every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "LIMIT_S", 0.5)
+    monkeypatch.setattr(apart, "_SERVE", "import time; time.sleep(600)")
+    with pytest.raises(RadiographError, match=r"not done with in 0\.5 s"):
+        read(every_format[LOSSLESS], isolated=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}",
+        "no json",
+        '{"kind": "object", "shape": [16, 16], "layout": {}, "missing": 0}',
+        '{"kind": "uint8", "shape": [99999, 99999], "layout": {}, "missing": 0}',
+        '{"kind": "uint16", "shape": [16, 16], "layout": {"rows": 1}, "missing": 0}',
+    ],
+)
+def test_a_decoder_that_was_taken_over_can_only_lie(
+    line: str, every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "_SERVE", f"import sys; sys.stdin.buffer.readline(); print({line!r}); print('x' * 600)")
+    with pytest.raises(RadiographError, match="make the process of its decoder fail"):
+        read(every_format[LOSSLESS], isolated=True)
+    assert apart._idle == []
+
+
+def test_threads_have_a_process_each(every_format: dict[str, bytes]) -> None:
+    names = [name for name in every_format if name.startswith("dicom")] * 3
+    expected = {name: read(every_format[name]).pixels for name in names}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda name: read(every_format[name], isolated=True).pixels, names))
+    for name, pixels in zip(names, found, strict=True):
+        assert np.array_equal(pixels, expected[name]), name
+    assert 1 <= len(apart._idle) <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_no_process_is_left_behind(every_format: dict[str, bytes]) -> None:
+    script = (
+        "import sys; from callus.radiograph import apart, read;"
+        "read(sys.stdin.buffer.read(), isolated=True); print(apart._idle[0]._process.pid)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], input=every_format[LOSSLESS], capture_output=True, check=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)

@@ -1,0 +1,302 @@
+"""Bundles damaged on purpose: the zip's structures, names, ``bundle.json`` by value, and networks whose hash is right.
+
+The networks are damaged in both formats, ONNX and OpenVINO's own.
+
+Not a test: ``tests/support`` is on the tests' path (pyproject.toml), and ``bench/fuzz.py`` puts it on its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import struct
+import tempfile
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from mutate import damage, number_bytes
+from mutate_network import changed_ir, changed_onnx
+from tiny_bundle import tiny_graph, tiny_info
+
+from callus.bundle import write_bundle
+from callus.bundle.openvino_engine import import_openvino
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+NAMES: Final = (
+    *("../outside.md", "/etc/outside.md", "a/../../outside.md", "C:\\outside.md", "..\\outside.md", "a//b.md", ""),
+    *(".", "a/./b.md", "x\0.md", "x\n.md", " x.md", "x" * 300 + ".md", "\u202e.md", "model.onnx", "MODEL_CARD.md"),
+    *("weights.pkl", "weights.pt", "MODEL.ONNX", "bundle.json", "model.onnx/", "BUNDLE.JSON", "a/b/c/d/e/f/g.md"),
+)
+_DEEP: Final = "@deep@"
+VALUES: Final[tuple[Any, ...]] = (
+    *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, -(10**400), 0.5, -0.0, 1e308, 5e-324, float("nan")),
+    *(float("inf"), "", " ", "x", "x" * 1_000_000, "a\nb", "\0", "\ud800", "\u202e", [], {}, [[]], {"": None}, _DEEP),
+    *(
+        "model.onnx",
+        "MODEL_CARD.md",
+        "bundle.json",
+        "../x",
+        "onnx-float32",
+        "0" * 64,
+        [0] * 100_000,
+        ["x"],
+        224,
+        "letterbox",
+    ),
+)
+_IR: Final = "model-int8/model.xml"
+_IR_WEIGHTS: Final = "model-int8/model.bin"
+_STRUCTURES: Final = ((b"PK\x01\x02", 46), (b"PK\x03\x04", 30), (b"PK\x05\x06", 22), (b"PK\x06\x06", 56))
+
+
+@dataclass(frozen=True)
+class BundleMutant:
+    """A damaged bundle.
+
+    Attributes:
+        seed: what it was.
+        what: what was done to it.
+        files: a folder's files by name; empty for a zip.
+        links: a folder's links: name and what they point to.
+        data: a zip's bytes.
+        engines: those to be tried; the last one's error is told.
+    """
+
+    seed: str
+    what: tuple[str, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    data: bytes = b""
+    engines: tuple[str, ...] = ("openvino-float32", "onnx-float32")
+
+    def write(self, path: Path) -> None:
+        """Put it there: a folder or a file."""
+        if self.data:
+            path.write_bytes(self.data)
+            return
+        path.mkdir()
+        for name, content in self.files.items():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+        for name, target in self.links.items():
+            (path / name).unlink(missing_ok=True)
+            (path / name).symlink_to(target)
+
+
+def sound() -> dict[str, bytes]:
+    """The files of the tiny bundle by name, with the network in both formats."""
+    graph = tiny_graph().SerializeToString()
+    openvino = import_openvino()
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / "model.xml"
+        openvino.save_model(openvino.Core().read_model(model=graph), xml, compress_to_fp16=False)
+        files = {
+            "model.onnx": graph,
+            _IR: xml.read_bytes(),
+            _IR_WEIGHTS: xml.with_suffix(".bin").read_bytes(),
+            "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
+        }
+        info = tiny_info()
+        engine = info["engines"]["onnx-float32"]
+        info["engines"]["openvino-int8"] = engine | {"file": _IR, "weights": _IR_WEIGHTS}
+        bundle = write_bundle(Path(folder) / "bundle", info, dict(files))
+        return {"bundle.json": (bundle / "bundle.json").read_bytes(), **files}
+
+
+def mutant(files: Mapping[str, bytes], seed: int, number: int) -> BundleMutant:
+    """Damage a bundle in one of eight ways, which take turns by its number.
+
+    Args:
+        files: of :func:`sound`.
+        seed: of the whole series.
+        number: of this bundle.
+    """
+    random = Random(f"{seed}/{number}")  # noqa: S311 - chance that can be repeated is what is wanted
+    changed = dict(files)
+    way = number % 8
+    if way == 0:
+        return _zip_bytes(random, changed)
+    if way == 1:
+        return _zip_entries(random, changed)
+    if way == 2:
+        return _folder(random, changed)
+    change = (_info, _graph_bytes, _graph, _graph, _ir)[way - 3]
+    what = tuple(change(random, changed) for _ in range(random.choice((1, 1, 2, 3))))
+    engines = ("openvino-int8",) if change is _ir else BundleMutant.engines
+    if random.random() < 0.5:
+        return BundleMutant("folder", what, changed, engines=engines)
+    return BundleMutant("zip", what, data=_zipped(list(changed.items()), random.choice((0, 8))), engines=engines)
+
+
+def _zipped(entries: list[tuple[str, bytes]], method: int) -> bytes:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as archive:
+        warnings.simplefilter("ignore")  # that a name stands in it twice
+        for name, content in entries:
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, method)
+    return buffer.getvalue()
+
+
+def _zip_bytes(random: Random, files: dict[str, bytes]) -> BundleMutant:
+    """Numbers in the zip's own structures, and any bytes."""
+    data = bytearray(_zipped(list(files.items()), random.choice((0, 8))))
+    what = []
+    for _ in range(random.choice((1, 1, 2, 3))):
+        mark, length = random.choice(_STRUCTURES)
+        places = [at for at in range(len(data)) if data[at : at + 4] == mark]
+        if places and random.random() < 0.7:
+            place, size = random.choice(places) + random.randrange(4, length), random.choice((1, 2, 4))
+            data[place : place + size] = number_bytes(random, size, little=True)
+            what.append(f"wrote {size} bytes at {place}")
+        else:
+            what.append(damage(random, data))
+    return BundleMutant("zip", tuple(what), data=bytes(data) or b"\0")
+
+
+def _zip_entries(random: Random, files: dict[str, bytes]) -> BundleMutant:
+    """A zip that is sound, of entries that are not."""
+    way = random.choice(("name", "listed name", "twice", "link", "locked", "size", "bomb", "many", "method"))
+    entries = list(files.items())
+    what = [way]
+    if way in ("name", "listed name"):
+        name = random.choice(NAMES)
+        what.append(repr(name)[:80])
+        entries.append((name or "?", b"x"))
+        if way == "listed name":
+            entries[0] = (entries[0][0], _listed(dict(files), name, b"x")["bundle.json"])
+    elif way == "twice":
+        entries.append(random.choice(entries))
+    elif way == "bomb":
+        name = random.choice(("bundle.json", "MODEL_CARD.md", "bomb.bin"))
+        entries = [entry for entry in entries if entry[0] != name] + [(name, bytes(64 << 20))]
+        return BundleMutant("zip", (*what, name), data=_zipped(entries, random.choice((8, 14))))
+    elif way == "many":
+        entries += [(f"{number}.md", b"") for number in range(random.choice((255, 300, 5_000)))]
+    data = bytearray(_zipped(entries, random.choice((0, 8))))
+    central = [at for at in range(len(data)) if data[at : at + 4] == b"PK\x01\x02"]
+    # Where each stands in a central entry: flags, method, compressed and plain size, attributes.
+    fields = {"locked": (8, b"\1\0"), "link": (38, struct.pack("<I", 0o120777 << 16)), "method": (10, b"\x63\0")}
+    if way in fields:
+        offset, value = fields[way]
+        place = random.choice(central) + offset
+        data[place : place + len(value)] = value
+    elif way == "size":
+        for place in random.sample(central, random.randint(1, len(central))):
+            data[place + 20 : place + 28] = number_bytes(random, 4, little=True) + number_bytes(random, 4, little=True)
+    return BundleMutant("zip", tuple(what), data=bytes(data))
+
+
+def _folder(random: Random, files: dict[str, bytes]) -> BundleMutant:
+    """A folder with files too many, too few, or of a kind that it may not hold."""
+    way = random.choice(("name", "listed name", "missing", "link", "pickle", "bytes", "listed bytes"))
+    name = random.choice(
+        [name for name in NAMES if name and "\0" not in name and not name.startswith((".", "/", "a/.."))]
+    )
+    name = name[:200].rstrip("/")
+    links: dict[str, str] = {}
+    if way == "name":
+        files.setdefault(name, b"x")
+    elif way == "listed name":
+        files = _listed(files, name, b"x") if name not in files else files
+    elif way == "missing":
+        del files[random.choice(list(files))]
+    elif way == "link":
+        links[random.choice((*files, "link.md"))] = random.choice(
+            ("/etc/passwd", "..", "model.onnx", "/dev/zero", "link.md")
+        )
+    elif way == "pickle":
+        files = _listed(files, "weights.bin", b"\x80\x04\x95\x05\0\0\0\0\0\0\0N.")
+    else:
+        name = random.choice(list(files))
+        content = bytearray(files[name])
+        damage(random, content)
+        files[name] = bytes(content)
+        if way == "listed bytes" and name != "bundle.json":
+            _seal(files)
+    return BundleMutant("folder", (way, repr(name)[:80]), files, links)
+
+
+def _listed(files: dict[str, bytes], name: str, content: bytes) -> dict[str, bytes]:
+    """Add a file that ``bundle.json`` lists with its right hash."""
+    info = json.loads(files["bundle.json"])
+    info["files"][name] = hashlib.sha256(content).hexdigest()
+    return files | {name: content, "bundle.json": json.dumps(info).encode()}
+
+
+def _seal(files: dict[str, bytes]) -> None:
+    """Make the hashes right again, as one does who means harm."""
+    try:
+        info = json.loads(files["bundle.json"])
+        info["files"] = {name: hashlib.sha256(files.get(name, b"")).hexdigest() for name in info["files"]}
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return  # what was done to bundle.json before is damage enough
+    files["bundle.json"] = json.dumps(info).encode()
+
+
+def _info(random: Random, files: dict[str, bytes]) -> str:
+    """One value of ``bundle.json``: another, gone, doubled under another key, or the text itself."""
+    try:
+        info = json.loads(files["bundle.json"])
+        places = _places(info)
+    except (ValueError, RecursionError):
+        places = []
+    if not places or random.random() < 0.1:
+        text = bytearray(files["bundle.json"])
+        done = damage(random, text)
+        files["bundle.json"] = bytes(text)
+        return f"bundle.json: {done}"
+    holder, key = random.choice(places)
+    way = random.random()
+    if way < 0.15:
+        del holder[key]
+        done = "removed"
+    elif way < 0.25:
+        other_holder, other_key = random.choice(places)
+        holder[key] = json.loads(json.dumps(other_holder[other_key]))
+        done = f"became what {other_key} is"
+    else:
+        holder[key] = random.choice(VALUES)
+        done = repr(holder[key])[:60]
+    depth = random.choice((100, 900, 100_000))
+    files["bundle.json"] = json.dumps(info).replace(f'"{_DEEP}"', "[" * depth + "]" * depth).encode()
+    return f"bundle.json: {key!r} {done}"
+
+
+def _places(value: Any) -> list[tuple[Any, Any]]:
+    """Every place in nested lists and objects."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [place for key in list(keys)[:50] for place in [(value, key), *_places(value[key])]]
+
+
+def _graph_bytes(random: Random, files: dict[str, bytes]) -> str:
+    graph = bytearray(files["model.onnx"])
+    done = damage(random, graph)
+    files["model.onnx"] = bytes(graph)
+    _seal(files)
+    return f"model.onnx: {done}"
+
+
+def _graph(random: Random, files: dict[str, bytes]) -> str:
+    files["model.onnx"], done = changed_onnx(random, files["model.onnx"])
+    _seal(files)
+    return f"graph: {done}"
+
+
+def _ir(random: Random, files: dict[str, bytes]) -> str:
+    """A value in OpenVINO's .xml, or any bytes of the .xml or the .bin."""
+    name = _IR if random.random() < 0.8 else _IR_WEIGHTS
+    if name == _IR_WEIGHTS or random.random() < 0.2:
+        data = bytearray(files[name])
+        done = damage(random, data)
+        files[name] = bytes(data)
+    else:
+        files[name], done = changed_ir(random, files[name])
+    _seal(files)
+    return f"{name}: {done}"
