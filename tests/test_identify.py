@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import sound_pictures
 import tiny_bundle
 from PIL import Image
 
@@ -16,7 +17,7 @@ import callus
 from callus.errors import CallusError, RadiographError
 from callus.identify import Finding, Identifier, cautions
 from callus.preprocess import InputSpec
-from callus.radiograph import Radiograph
+from callus.radiograph import Radiograph, apart
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_a_bright_place_is_a_fracture_with_a_box_around_it(identifier: Identifie
     assert (finding.map.shape, finding.map.dtype, finding.features.shape) == ((8, 8), np.float32, (3,))
     assert (finding.model, finding.engine, finding.path, finding.shape) == (
         "tiny",
-        "onnx-float32",
+        "openvino-float32",
         "made.png",
         (256, 256),
     )
@@ -145,6 +146,16 @@ def test_many_read_ahead_but_only_a_little(identifier: Identifier) -> None:
     answers.close()
     assert 10 <= taken <= 20
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("callus-read")]
+
+
+def test_a_native_decoder_that_crashes_costs_one_file(identifier: Identifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = sound_pictures.simulated()
+    monkeypatch.setattr(apart, "_SERVE", "import os; os.abort()")
+    apart._end_idle()
+    answers = [answer for *_, answer in identifier.identify_many([files["dicom 4.80 8 bits"], files["png grey"]])]
+    assert isinstance(answers[0], RadiographError)
+    assert "make the process of its decoder fail (signal 6)" in str(answers[0])
+    assert isinstance(answers[1], Finding)
 
 
 def test_many_of_nothing(identifier: Identifier) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 
 from callus.bundle import Bundle, Engine, Outputs
-from callus.bundle.engine import FLOAT32, usable_cores
+from callus.bundle.engine import AUTO, usable_cores
 from callus.errors import CallusError, RadiographError
 from callus.metrics.boxes import Box, after, boxes_from_map, map_to_input
 from callus.preprocess import NetworkInput, prepare
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from callus.bundle import EngineInfo
+    from callus.bundle.runtime import Hint
     from callus.labels import Level
     from callus.preprocess import InputSpec
 
@@ -55,7 +57,7 @@ class Finding:
         map_to_original: float64 (2, 3); (x, y, 1) of a map cell's centre to (x, y) of the radiograph's pixels.
         cautions: what speaks against trusting the answer, a line each, beginning with a word and a colon.
         model: the bundle's name.
-        engine: what ran it.
+        engine: what ran it: "openvino-int8", "openvino-float32", "onnx-float32" or "onnx-float32 on GPU".
         logit: what the network returned, not calibrated.
         features: float32 (C,), the pooled features.
         shape: height and width of the radiograph.
@@ -97,26 +99,41 @@ class Identifier:
         engine: what runs it.
     """
 
-    def __init__(self, model: str | os.PathLike[str], *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str],
+        *,
+        engine: str = AUTO,
+        threads: int | None = None,
+        hint: Hint = "latency",
+    ) -> None:
         """Load a model.
 
         Args:
             model: a bundle's folder, a ``.callus`` file, or a run folder.
+            engine: "openvino-int8", "openvino-float32" or "onnx-float32"; "auto" takes the fastest that the bundle
+                holds and this machine can run.
             threads: cores for the network; None for all that this process may use.
+            hint: whether one answer is wanted soon ("latency") or many in all ("throughput").
 
         Raises:
-            BundleError: the model cannot be loaded.
+            BundleError: the model cannot be loaded, or does not hold the engine.
+            CallusError: the engine's runtime is not installed, or an argument is out of its range.
         """
         self.bundle = Bundle.load(model)
-        self.engine = Engine(self.bundle, threads)
+        self.engine = Engine(self.bundle, threads, engine, hint)
         self._spec = self.bundle.spec
-        self._info = self.bundle.engine_info(FLOAT32)
         self._map_to_input = map_to_input(self.bundle.map_stride)
 
     @property
     def name(self) -> str:
         """The model's name."""
         return self.bundle.name
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the bundle says of the engine that runs: calibration, operating points, map threshold, parity."""
+        return self.engine.info
 
     def identify(self, source: Radiograph | str | os.PathLike[str] | bytes) -> Finding:
         """Answer one radiograph.
@@ -132,7 +149,7 @@ class Identifier:
         return self._answer(radiograph, network_input, self.engine.run(network_input.array[np.newaxis]), 0)
 
     def identify_many(
-        self, sources: Iterable[T], *, batch: int = 1, strict: bool = False
+        self, sources: Iterable[T], *, batch: int | None = None, strict: bool = False
     ) -> Generator[tuple[T, Radiograph | None, Finding | CallusError], None, None]:
         """Answer many radiographs in order, reading ahead in threads; one that fails stops none of the others.
 
@@ -140,19 +157,20 @@ class Identifier:
 
         Args:
             sources: files, bytes or radiographs; taken only as far as is read ahead.
-            batch: how many the network takes at once. On a CPU more than 1 gains little.
+            batch: how many the network is given at once; None for what suits the engine and its hint.
             strict: refuse files that are damaged but could be read in part.
 
         Yields:
             The source, the radiograph (None where it could not be read), and the answer or what went wrong.
         """
+        batch = self.engine.batch if batch is None else batch
         if batch < 1:
             raise CallusError(f"batch is {batch}; expected 1 or more")
         readers = min(4, usable_cores())
 
         def one(source: T) -> tuple[T, Radiograph | None, NetworkInput | CallusError]:
             try:
-                return source, *self._prepared(source, strict=strict)
+                return source, *self._prepared(source, strict=strict, isolated=True)
             except CallusError as error:
                 return source, None, error
             except Exception as error:  # noqa: BLE001 - a decoder's bug costs one file, not the batch
@@ -162,8 +180,8 @@ class Identifier:
             while group := list(islice(prepared, batch)):
                 yield from self._answers(group)
 
-    def _prepared(self, source: Any, *, strict: bool) -> tuple[Radiograph, NetworkInput]:
-        radiograph = source if isinstance(source, Radiograph) else read(source, strict=strict)
+    def _prepared(self, source: Any, *, strict: bool, isolated: bool = False) -> tuple[Radiograph, NetworkInput]:
+        radiograph = source if isinstance(source, Radiograph) else read(source, strict=strict, isolated=isolated)
         return radiograph, prepare(radiograph, self._spec)
 
     def _answers(
@@ -192,11 +210,11 @@ class Identifier:
     def _answer(self, radiograph: Radiograph, network_input: NetworkInput, outputs: Outputs, index: int) -> Finding:
         logit = float(outputs.logit[index])
         heat = outputs.map[index].copy()
-        probability = self._info.calibration.probability(logit)
-        level = self._info.operating_points.level(probability)
+        probability = self.info.calibration.probability(logit)
+        level = self.info.operating_points.level(probability)
         shape = (radiograph.height, radiograph.width)
         to_original = after(network_input.to_original, self._map_to_input)
-        boxes = () if level == "none" else boxes_from_map(heat, to_original, self._info.map_threshold, shape)
+        boxes = () if level == "none" else boxes_from_map(heat, to_original, self.info.map_threshold, shape)
         return Finding(
             path=radiograph.path,
             probability=probability,
@@ -206,7 +224,7 @@ class Identifier:
             map_to_original=to_original,
             cautions=cautions(radiograph, self._spec),  # "unlike the training data" joins here, from the features
             model=self.bundle.name,
-            engine=self.engine.name,
+            engine=self.engine.ran,
             logit=logit,
             features=outputs.features[index].copy(),
             shape=shape,

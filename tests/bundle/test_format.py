@@ -349,3 +349,11 @@ def test_a_file_is_no_place_for_a_bundle(bundle: Path) -> None:
     (bundle / "bundle.json").mkdir()
     with pytest.raises(BundleError, match=r"holds no bundle\.json"):
         Bundle.load(bundle)
+
+
+def test_the_digest_tells_bundles_apart_and_not_how_they_are_packed(tmp_path: Path) -> None:
+    one = tiny_bundle.write_tiny_bundle(tmp_path / "one")
+    other = tiny_bundle.write_tiny_bundle(tmp_path / "other", name="other")
+    pack(one, tmp_path / "one.callus")
+    assert Bundle.load(one).digest == Bundle.load(tmp_path / "one.callus").digest
+    assert Bundle.load(one).digest != Bundle.load(other).digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SCHEMA_VERSION: Final = 1
+ONNX_FLOAT32: Final = "onnx-float32"
+OPENVINO_FLOAT32: Final = "openvino-float32"
+OPENVINO_INT8: Final = "openvino-int8"
+SAME_NUMBERS: Final = {OPENVINO_FLOAT32: ONNX_FLOAT32}
+"""Engines that run another's graph at its precision and have its thresholds: they differ by rounding alone."""
 MAP_KINDS: Final = ("gradcam", "location")
 TRAINING_KEYS: Final = (
     "trunk",
@@ -28,6 +32,8 @@ TRAINING_KEYS: Final = (
 )
 """What the bundle tells of its training; a value is null where it is not known."""
 LARGEST_INPUT: Final = 8192
+LONGEST_PROBLEMS: Final = 1000
+"""Letters of what is wrong that are told: a hostile bundle has a megabyte of it."""
 LARGEST_NUMBER: Final = 1e308
 """JSON's whole numbers have no end; a float has."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -55,7 +61,7 @@ def check_info(info: Any, where: object) -> None:
         )
     problems = _Problems(info).found()
     if problems:
-        raise BundleError(f"bundle.json is not as it has to be: {'; '.join(problems)}", where=where)
+        raise BundleError(f"bundle.json is not as it has to be: {'; '.join(problems)[:LONGEST_PROBLEMS]}", where=where)
 
 
 class _Problems:
@@ -72,6 +78,7 @@ class _Problems:
         self._outputs()
         self._files()
         self._engines()
+        self._left_out()
         self._training()
         if not isinstance(self._info.get("figures"), list):
             self._expected("figures", self._info.get("figures", _MISSING), "a list")
@@ -166,11 +173,25 @@ class _Problems:
             if values is not None:
                 self._engine(values, name)
 
+    def _left_out(self) -> None:
+        if "engines_left_out" not in self._info:  # as in bundles of before int8
+            return
+        reasons = self._info["engines_left_out"]
+        if not isinstance(reasons, dict):
+            self._expected("engines_left_out", reasons, "an object")
+            return
+        for engine in reasons:
+            self._text(reasons, engine, f"engines_left_out[{engine[:40]!r}]")
+
     def _engine(self, values: Mapping[str, Any], name: str) -> None:
         self._text(values, "file", f"{name}.file")
         files = self._info.get("files")
         if isinstance(values.get("file"), str) and isinstance(files, dict) and values["file"] not in files:
             self._expected(f"{name}.file", values["file"], "one of files")
+        if "weights" in values or str(values.get("file")).endswith(".xml"):
+            self._text(values, "weights", f"{name}.weights")
+            if isinstance(values.get("weights"), str) and isinstance(files, dict) and values["weights"] not in files:
+                self._expected(f"{name}.weights", values["weights"], "one of files")
         self._number(values, "map_threshold", f"{name}.map_threshold", 0, 1)
         fitted = self._object(values, "calibration", f"{name}.calibration")
         if fitted is not None:
@@ -190,7 +211,7 @@ class _Problems:
             well = [self._numbers(fitted, key, f"{name}.{key}") for key in ("logits", "probabilities")]
         else:
             keys = ("slope", "intercept")
-            well = [self._number(fitted, key, f"{name}.{key}", -math.inf, math.inf) for key in keys]
+            well = [self._number(fitted, key, f"{name}.{key}", -LARGEST_NUMBER, LARGEST_NUMBER) for key in keys]
         if all(well) and isinstance(fitted.get("method"), str):
             self._made(lambda: Calibration.from_dict(fitted), name)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import callus
-from callus.cli import compare, data, demo, evaluate, identify, train
+from callus.cli import compare, data, demo, evaluate, export, identify, train
 from callus.labels import RESEARCH_ONLY
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ def root(
 
 data.register(app)
 train.register(app)
+export.register(app)
 evaluate.register(app)
 compare.register(app)
 identify.register(app)

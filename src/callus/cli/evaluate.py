@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from callus.cli.compare import Together
+from callus.cli.identify import EngineOption
 from callus.errors import CallusError
 from callus.labels import LABEL_NAMES, LEVEL_TEXT, RESEARCH_ONLY
 
@@ -43,6 +44,7 @@ def evaluate(
     ] = False,
     pictures: Annotated[int, typer.Option(min=0, help="At most how many pictures the page shows.")] = 48,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores for the network; all by default.")] = None,
+    engine: EngineOption = "auto",
 ) -> None:
     """Run a model over a split and write its figures, its predictions, a page of pictures and a model card.
 
@@ -67,6 +69,7 @@ def evaluate(
         allow_leaks=allow_leaks,
         pictures=pictures,
         threads=threads,
+        engine=engine,
         external={name: read_manifest(Path(place)) for name, place in named(external or ()).items()},
         disturbed=robustness_files if robustness else 0,
         prevalence=prevalence,

@@ -41,6 +41,14 @@ _BAR_FROM: Final = 16
 """Files from which a bar with the time left is worth its line."""
 
 
+EngineOption = Annotated[
+    str,
+    typer.Option(
+        "--engine", help="What runs the network: openvino-int8, openvino-float32, onnx-float32; auto: the fastest."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("identify")(identify)
@@ -86,6 +94,10 @@ def identify(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Cores for the network; all where not given.")
     ] = None,
+    engine: EngineOption = "auto",
+    throughput: Annotated[
+        bool, typer.Option("--throughput", help="Share the cores out for many files instead of for the next answer.")
+    ] = False,
 ) -> None:
     """Say for each radiograph whether a fracture is seen, with a probability and a heat map.
 
@@ -113,7 +125,7 @@ def identify(
         )
     from callus.identify import Identifier
 
-    identifier = Identifier(model, threads=threads)
+    identifier = Identifier(model, engine=engine, threads=threads, hint="throughput" if throughput else "latency")
     for folder in (out, dicom, fhir):
         if folder is not None:
             make_folder(folder)

@@ -1,6 +1,6 @@
-"""From a trained network to its bundle: the graph, its parity with torch, calibration and operating points.
+"""From a trained network to its bundle: the graph in float32 and in int8, measured, with the model card.
 
-Everything that the bundle says of itself is measured with the engine that ships, on the validation split only.
+Everything that the bundle says of itself is measured with the engines that ship, on the validation split only.
 """
 
 from __future__ import annotations
@@ -11,46 +11,42 @@ import warnings
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
 import torch
 
-from callus.bundle import Bundle, Engine, write_bundle
-from callus.errors import TrainingError
+from callus.bundle import Bundle, Engine, openvino_engine, write_bundle
+from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
 from callus.labels import RESEARCH_ONLY
-from callus.metrics.calibration import Calibration, fit
-from callus.metrics.operating_points import OperatingPoints, choose
-from callus.metrics.scores import score_table
-from callus.progress import track
+from callus.training.measured import int8_parity, measure, parity, unmeasured
+from callus.training.quantise import MOST_LOST, attempts, why_not
 from callus.training.weights import set_layout, set_modes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterator, Mapping
 
     from callus.model.network import FractureNet
     from callus.preprocess import InputSpec
     from callus.training.batches import Pictures
+    from callus.training.measured import Measured
     from callus.training.recipe import Recipe
 
-ENGINE = "onnx-float32"
-PARITY = {"probability": 1e-4, "map": 1e-3, "logit": 1e-3}
-"""How far the graph's outputs may be from torch's, in float32; the logit relative to the largest one (from 1 up).
-
-The logit's bound finds what saturated probabilities would hide. It is not narrower because float32 is not: on a random
-trunk torch's own logits are 5e-5 from those in float64, and ONNX Runtime's 6e-5 on the other side.
-"""
-PARITY_PICTURES = 16
-_BATCH = 8
+FLOAT32_FILES: Final = {"file": "model.onnx"}
+INT8_FILES: Final = {"file": "model-int8/model.xml", "weights": "model-int8/model.bin"}
 _OPSET = 18
-_THRESHOLDS = np.arange(0.05, 1.0, 0.05)
 
 
 def export_bundle(
-    network: FractureNet, validation: Pictures, recipe: Recipe, training: dict[str, Any], folder: Path, name: str
+    network: FractureNet,
+    validation: Pictures,
+    recipe: Recipe,
+    training: dict[str, Any],
+    folder: Path,
+    name: str,
+    *,
+    int8: bool | None = None,
 ) -> Bundle:
     """Write the bundle of a trained network.
 
@@ -61,48 +57,128 @@ def export_bundle(
         training: what ``bundle.json`` says of the training (see ``docs/bundle.md``).
         folder: where the bundle is to stand.
         name: of the model.
+        int8: whether int8 is wanted too; None for what the recipe says. Where it costs too much AUROC, or cannot be
+            judged, the bundle says so instead of holding it.
 
     Raises:
-        TrainingError: the graph's outputs differ from torch's by more than PARITY.
+        TrainingError: the graph's outputs differ from torch's by more than they may.
     """
-    spec = recipe.input
     network.cpu().float()
     set_modes(network, training=False)
     with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
-        graph = Path(scratch) / "model.onnx"
-        write_graph(network, spec, graph)
-        info: dict[str, Any] = {
+        draft = _Draft(network, validation, recipe, training, name, Path(scratch))
+        draft.add_float32(network)
+        if recipe.export.int8 if int8 is None else int8:
+            draft.add_int8()
+        else:
+            draft.leave_out_int8("it was not wanted")
+        draft.write(folder)
+    return Bundle.load(folder)
+
+
+class _Draft:
+    """A bundle in the making: each engine is measured as it will be run, out of a provisional bundle."""
+
+    def __init__(
+        self,
+        network: FractureNet,
+        validation: Pictures,
+        recipe: Recipe,
+        training: dict[str, Any],
+        name: str,
+        scratch: Path,
+    ) -> None:
+        self._validation = validation
+        self._recipe = recipe
+        self._provisional = scratch / "bundle"
+        self._graph = scratch / "model.onnx"
+        write_graph(network, recipe.input, self._graph)
+        self._files: dict[str, Path | bytes] = {"model.onnx": self._graph, "MODEL_CARD.md": b"# provisional\n"}
+        self._note = "; ".join(["thresholds were chosen here", *_leaks(training)])
+        self._kind = network.head.map_kind
+        self._info: dict[str, Any] = {
             "name": name,
-            "input": spec.as_dict(),
+            "input": recipe.input.as_dict(),
             "outputs": {
                 "logit": "of the image being fractured, before calibration",
                 "map": {"kind": network.head.map_kind, "stride": network.head.map_stride},
                 "features": {"channels": network.trunk.channels[-1]},
             },
+            "engines": {},
             "training": training,
             "figures": [],
             "licence": "Apache-2.0",
         }
-        files: dict[str, Path | bytes] = {"model.onnx": graph, "MODEL_CARD.md": b"# provisional\n"}
-        # The engine is measured as it will be run: out of a bundle.
-        provisional = Path(scratch) / "bundle"
-        write_bundle(
-            provisional, {**info, "engines": {ENGINE: _engine(Calibration(), OperatingPoints(), 0.5, {})}}, files
-        )
-        engine = Engine(Bundle.load(provisional))
-        agreement = parity(network, engine, validation)
-        logit, threshold = _measure(engine, network.head.map_kind, validation)
-        label = validation.examples.label
-        calibration = fit(logit, label, recipe.calibration.method)
-        probability = calibration.probability(logit)
-        points = choose(label, probability)
-        info["engines"] = {ENGINE: _engine(calibration, points, threshold, agreement)}
-        table = score_table(label, probability, points.high_sensitivity)
-        note = "; ".join(["thresholds were chosen here", *_leaks(training)])
-        info["figures"] = [{"split": "validation", "engine": ENGINE, "note": note, **table}]
-        files["MODEL_CARD.md"] = _card(info, recipe, len(np.unique(validation.examples.group))).encode()
-        write_bundle(folder, info, files)
-    return Bundle.load(folder)
+
+    def add_float32(self, network: FractureNet) -> None:
+        """Measure the graph in float32; with OpenVINO, which shares its thresholds, only how far it is from torch."""
+        engines = {ONNX_FLOAT32: unmeasured(FLOAT32_FILES)}
+        self._float32 = self._engine(engines, {}, ONNX_FLOAT32)
+        agreement = parity(network, self._float32, self._validation)
+        if openvino_engine.available():
+            other = self._engine(engines, {}, OPENVINO_FLOAT32)
+            agreement[OPENVINO_FLOAT32] = parity(network, other, self._validation)["max_difference"]
+        self._measured = self._measure(self._float32)
+        self._info["engines"][ONNX_FLOAT32] = self._measured.entry(FLOAT32_FILES, agreement)
+        self._info["figures"].append(self._measured.figures(self._note))
+
+    def add_int8(self) -> None:
+        """Add int8 where it is good enough; else the reason why not."""
+        reason = why_not(self._measured.label)
+        if not reason:
+            try:
+                reason = self._try_int8()
+            except Exception as error:  # noqa: BLE001 - after hours of training a bundle in float32 is better than none
+                reason = f"it failed: {' '.join(str(error).split())[:300] or type(error).__name__}"
+        if reason:
+            self.leave_out_int8(reason)
+
+    def leave_out_int8(self, reason: str) -> None:
+        """Say why there is no int8."""
+        self._info["engines_left_out"] = {OPENVINO_INT8: reason}
+
+    def write(self, folder: Path) -> None:
+        """Write the bundle where it is to stand."""
+        groups = len(np.unique(self._validation.examples.group))
+        self._files["MODEL_CARD.md"] = _card(self._info, self._recipe, groups).encode()
+        write_bundle(folder, self._info, self._files)
+
+    def _try_int8(self) -> str:
+        """Add the first way to int8 that is good enough; the reason where none is."""
+        lost = 0.0
+        for made in attempts(self._graph.read_bytes(), self._validation.examples, self._recipe.trunk.name):
+            files = {INT8_FILES["file"]: made.graph, INT8_FILES["weights"]: made.weights}
+            engine = self._engine({OPENVINO_INT8: unmeasured(INT8_FILES)}, files, OPENVINO_INT8)
+            measured = self._measure(engine)
+            agreement = int8_parity((self._float32, self._measured), (engine, measured), self._validation, made.kept)
+            lost = agreement["auroc"]["lost"]
+            if lost <= MOST_LOST:
+                self._files |= files
+                self._info["engines"][OPENVINO_INT8] = measured.entry(INT8_FILES, agreement)
+                self._info["figures"].append(measured.figures(self._note))
+                return ""
+        return f"AUROC on validation falls by {lost:.4f}, at most {MOST_LOST} is accepted"
+
+    def _engine(self, engines: Mapping[str, Any], files: Mapping[str, bytes], name: str) -> Engine:
+        """An engine out of a provisional bundle."""
+        write_bundle(self._provisional, {**self._info, "engines": engines}, {**self._files, **files})
+        return Engine(Bundle.load(self._provisional), name=name, hint="throughput")
+
+    def _measure(self, engine: Engine) -> Measured:
+        return measure(engine, self._kind, self._validation, self._recipe.calibration)
+
+
+def summary(info: Mapping[str, Any]) -> list[str]:
+    """What a bundle came to on validation, as lines for people.
+
+    Args:
+        info: its ``bundle.json``.
+    """
+    lines = [
+        f"validation AUROC {_shown(figures['auroc'])} ({figures['n']} files, {figures['engine']})"
+        for figures in info["figures"]
+    ]
+    return lines + [f"no {name}: {reason}" for name, reason in info.get("engines_left_out", {}).items()]
 
 
 def write_graph(network: FractureNet, spec: InputSpec, path: Path) -> None:
@@ -131,72 +207,6 @@ def write_graph(network: FractureNet, spec: InputSpec, path: Path) -> None:
     onnx.checker.check_model(str(path))
 
 
-def parity(network: FractureNet, engine: Engine, pictures: Pictures) -> dict[str, Any]:
-    """How far the engine's outputs are from torch's, on real radiographs.
-
-    Raises:
-        TrainingError: further than PARITY.
-    """
-    count = min(PARITY_PICTURES, len(pictures.examples))
-    chosen = np.unique(np.linspace(0, len(pictures.examples) - 1, count).astype(np.int64))
-    worst = dict.fromkeys(PARITY, 0.0)
-    for _, (batch,) in pictures.plain([chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]):
-        with torch.inference_mode():
-            logit, where, _ = (value.numpy() for value in network(batch.contiguous()))
-        answer = engine.run(batch.numpy())
-        scale = max(1.0, float(np.abs(logit).max()))
-        differences = {
-            "logit": np.abs(answer.logit - logit).max() / scale,
-            "probability": np.abs(_sigmoid(answer.logit) - _sigmoid(logit)).max(),
-            "map": np.abs(answer.map - where).max(),
-        }
-        worst = {key: float(np.maximum(worst[key], value)) for key, value in differences.items()}  # NaN stays
-    if too_far := [name for name, most in PARITY.items() if not worst[name] <= most]:
-        told = ", ".join(f"{name} by {worst[name]:.2g}, at most {PARITY[name]:g} is right" for name in too_far)
-        raise TrainingError(
-            f"the exported graph differs from torch: {told}",
-            hint="please report this with the recipe",
-        )
-    return {"against": f"torch {torch.__version__}", "pictures": len(chosen), "max_difference": worst}
-
-
-def _measure(engine: Engine, kind: str, pictures: Pictures) -> tuple[NDArray[np.float64], float]:
-    """The engine's logits on all of the validation split, and the threshold of the map.
-
-    A map of places is cut where its cells agree best (F1) with the masks; Grad-CAM, whose height means nothing from
-    picture to picture, at half.
-    """
-    logit = np.zeros(len(pictures.examples))
-    hits = np.zeros((3, len(_THRESHOLDS)))  # true, false and missed cells at each threshold
-    parts = [np.arange(start, min(start + _BATCH, len(logit))) for start in range(0, len(logit), _BATCH)]
-    for chosen, (batch,) in track(pictures.plain(parts), "calibration on validation", len(parts)):
-        answer = engine.run(batch.numpy())
-        logit[chosen] = answer.logit
-        if kind != "location":
-            continue
-        for place, index in enumerate(chosen):
-            if pictures.examples.located[index]:
-                mask = pictures.examples.mask(int(index), -1) > 0
-                called = answer.map[place][None] >= _THRESHOLDS[:, None, None]
-                hits += np.array([(called & mask), (called & ~mask), (~called & mask)]).sum((2, 3))
-    if kind != "location" or not (hits[0] + hits[2]).any():
-        return logit, 0.5
-    f1 = 2 * hits[0] / np.maximum(2 * hits[0] + hits[1] + hits[2], 1)
-    return logit, round(float(_THRESHOLDS[f1.argmax()]), 2)
-
-
-def _engine(
-    calibration: Calibration, points: OperatingPoints, threshold: float, agreement: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "file": "model.onnx",
-        "calibration": calibration.as_dict(),
-        "operating_points": points.as_dict(),
-        "map_threshold": threshold,
-        "parity": agreement,
-    }
-
-
 def _leaks(training: dict[str, Any]) -> list[str]:
     """What is to be said of leaks that were allowed."""
     return [training["leaks"]["sentence"]] if training.get("leaks") else []
@@ -205,14 +215,10 @@ def _leaks(training: dict[str, Any]) -> list[str]:
 def _card(info: dict[str, Any], recipe: Recipe, groups: int) -> str:
     """The model card: what it is, what it saw, how good it was on validation, what it is not for."""
     training, figures = info["training"], info["figures"][0]
-    points = info["engines"][ENGINE]["operating_points"]
-
-    def show(value: float | None) -> str:
-        return "not defined" if value is None else f"{value:.3f}"
-
     leaks = "".join(
         f"\n**Warning: {line}.** Training was allowed to go on all the same.\n" for line in _leaks(training)
     )
+    rows = "\n".join(f"| {name} | {text} |" for name, text in _engine_rows(info))
     return f"""# {info["name"]}
 
 **For {RESEARCH_ONLY}.** It must not be used to decide on a person's care.
@@ -224,17 +230,29 @@ def _card(info: dict[str, Any], recipe: Recipe, groups: int) -> str:
 | began from | {training["weights"]} |
 | trained on | {training["files"]} files, {training["radiographs"]} radiographs, {training["groups"]} groups; manifest {training["manifest_sha256"][:12]} |
 | recipe | {recipe.about or "no description"} |
-| validation | {figures["n"]} files of {groups} groups, {figures["positives"]} fractured: AUROC {show(figures["auroc"])} |
-| high sensitivity | from probability {points["high_sensitivity"]:.4f}: sensitivity {show(figures["sensitivity"])}, specificity {show(figures["specificity"])} |
-| high specificity | from probability {points["high_specificity"]:.4f} |
+| validation | {figures["n"]} files of {groups} groups, {figures["positives"]} fractured |
+{rows}
 
 Calibration, thresholds and these figures come from the validation split: they flatter. Judge the model with
 `callus evaluate` on radiographs that training never saw. On other hospitals' pictures it will be worse.
 """  # noqa: E501 - a table's row is one line
 
 
-def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(-logit.astype(np.float64)))
+def _engine_rows(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The card's rows of each engine: how good it was on validation, and from where it calls."""
+    for figures in info["figures"]:
+        name = figures["engine"]
+        points = info["engines"][name]["operating_points"]
+        reached = f"sensitivity {_shown(figures['sensitivity'])}, specificity {_shown(figures['specificity'])}"
+        yield name, f"AUROC {_shown(figures['auroc'])}"
+        yield f"{name}, high sensitivity", f"from probability {points['high_sensitivity']:.4f}: {reached}"
+        yield f"{name}, high specificity", f"from probability {points['high_specificity']:.4f}"
+    for name, reason in info.get("engines_left_out", {}).items():
+        yield name, f"not in this bundle: {reason}"
+
+
+def _shown(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
 
 
 @contextmanager

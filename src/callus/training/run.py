@@ -26,7 +26,7 @@ from callus.training import recipe as recipes
 from callus.training import trunk_cache
 from callus.training.batches import CachedFeatures, Pictures, fill_cache
 from callus.training.examples import PLAIN, Examples
-from callus.training.export import export_bundle
+from callus.training.export import export_bundle, summary
 from callus.training.intake import take_in
 from callus.training.loop import Phase, fit
 from callus.training.run_folder import RunFolder
@@ -161,7 +161,7 @@ def _train(fabric: Fabric, run: RunFolder, options: Options, threads: int, tell:
         tell(f"{run.path} is finished; its bundle is {run.bundle}")
         return
 
-    network = _network(chosen).to(fabric.device)
+    network = initial_network(chosen).to(fabric.device)
     set_layout(network, torch.channels_last)  # faster convolutions on CPUs and GPUs alike
     rows = dataset.usable(frame)
     learnt_from = rows[rows["split"] == "train"]
@@ -184,16 +184,11 @@ def _train(fabric: Fabric, run: RunFolder, options: Options, threads: int, tell:
         fit(fabric, network, phases, chosen, run, tell)
     if fabric.is_global_zero:
         plain = Pictures(validation, chosen.optimisation.batch, threads)
-        bundle = export_bundle(network, plain, chosen, _origin(chosen, frame), run.bundle, run.path.name or "run")
-        tell(_validated(bundle.info["figures"][0]))
+        bundle = export_bundle(network, plain, chosen, origin(chosen, frame), run.bundle, run.path.name or "run")
+        for line in summary(bundle.info):
+            tell(line)
         tell(f"bundle: {run.bundle}")
     fabric.barrier()
-
-
-def _validated(figures: Mapping[str, Any]) -> str:
-    """What the bundle came to on validation, as a line for people."""
-    auc = "not defined" if figures["auroc"] is None else f"{figures['auroc']:.3f}"
-    return f"validation AUROC {auc} ({figures['n']} files, measured with the bundle's engine)"
 
 
 def _resolved(
@@ -227,7 +222,7 @@ def _outlined(rows: pd.DataFrame) -> pd.Series[bool]:
     return (rows["boxes"].str.len() > 0) | (rows["polygons"].str.len() > 0)
 
 
-def _network(chosen: Recipe) -> FractureNet:
+def initial_network(chosen: Recipe) -> FractureNet:
     """The network as it begins: the trunk from its weights file, the rest drawn from the recipe's seed."""
     torch.manual_seed(chosen.seed)
     network = build_network(
@@ -307,7 +302,7 @@ def _open_cache(
     return cache, views
 
 
-def _origin(chosen: Recipe, frame: pd.DataFrame) -> dict[str, Any]:
+def origin(chosen: Recipe, frame: pd.DataFrame) -> dict[str, Any]:
     """What the bundle says of its training."""
     rows = dataset.usable(frame)
     rows = rows[rows["split"] == "train"]

@@ -207,7 +207,18 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _environment(settings: dict[str, Any]) -> dict[str, Any]:
     """What a reader needs to run it again: versions, machine, command."""
-    names = ("callus", "torch", "numpy", "lightning-fabric", "onnx", "onnxruntime", "pydicom", "opencv-python-headless")
+    names = (
+        "callus",
+        "torch",
+        "numpy",
+        "lightning-fabric",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "nncf",
+        "pydicom",
+        "opencv-python-headless",
+    )
     versions = {}
     for name in names:
         try:

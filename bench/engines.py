@@ -1,0 +1,116 @@
+"""How long an image takes in each engine of a bundle, one JSON line each.
+
+    python bench/engines.py RUN-OR-BUNDLE
+    python bench/engines.py --trunk mobilenet_v2 --side 224 [--weights FILE] [--threads 2]
+
+Without a bundle one is made of a network that has not seen radiographs, in float32 and in
+int8: its answers mean nothing, its speed is that of a trained one. Engines take turns (A B C A B C), so that whatever
+else runs on the machine slows all of them alike; ``best_ms`` is what the machine can do, ``median_ms`` what it did.
+``latency``: one picture, all cores. ``throughput``: many pictures, divided by their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from callus.bundle import Bundle, Engine
+
+if TYPE_CHECKING:
+    from callus.bundle.runtime import Hint
+
+ROUNDS, RUNS = 7, 5
+
+
+def main() -> None:
+    """Make or open the bundle and time its engines."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--trunk", default="mobilenet_v2")
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--weights", default="none", help="none, or a file in Keras' layout")
+    parser.add_argument("--threads", type=int, default=None)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="callus-bench-") as scratch:
+        where = chosen.model or made(Path(scratch), chosen.trunk, chosen.side, chosen.weights)
+        time_engines(Bundle.load(where), chosen.threads)
+
+
+def time_engines(bundle: Bundle, threads: int | None) -> None:
+    """Time every engine with both hints, in turns."""
+    hints: tuple[Hint, ...] = ("latency", "throughput")
+    engines, loading = {}, {}
+    for name in bundle.engines:
+        for hint in hints:
+            started = time.perf_counter()
+            engines[name, hint] = Engine(bundle, threads, name, hint)
+            loading[name, hint] = time.perf_counter() - started
+    shape = (3, bundle.spec.height, bundle.spec.width)
+    pictures = np.random.default_rng(0).uniform(-1, 1, (8, *shape)).astype(np.float32)
+    times: dict[tuple[str, Hint], list[float]] = {key: [] for key in engines}
+    for _ in range(ROUNDS):
+        for (name, hint), engine in engines.items():
+            batch = pictures if hint == "throughput" else pictures[:1]
+            engine.run(batch)
+            for _ in range(RUNS):
+                started = time.perf_counter()
+                engine.run(batch)
+                times[name, hint].append((time.perf_counter() - started) / len(batch))
+    for (name, hint), seconds in times.items():
+        line = {
+            "bench": "engines",
+            "model": bundle.name,
+            "side": bundle.spec.height,
+            "engine": engines[name, hint].ran,
+            "hint": hint,
+            "threads": engines[name, hint].threads,
+            "load_s": round(loading[name, hint], 2),
+            "best_ms": round(min(seconds) * 1e3, 2),
+            "median_ms": round(statistics.median(seconds) * 1e3, 2),
+            "load_average": round(os.getloadavg()[0], 1),
+        }
+        print(json.dumps(line), flush=True)
+
+
+def made(folder: Path, trunk: str, side: int, weights: str) -> Path:
+    """A bundle of a network that has learnt nothing, calibrated on simulated radiographs."""
+    import torch  # noqa: PLC0415 - a bundle that is given is timed without it
+
+    from callus.dataset import usable  # noqa: PLC0415
+    from callus.dataset.simulated import simulate  # noqa: PLC0415
+    from callus.training import export, quantise  # noqa: PLC0415
+    from callus.training import recipe as recipes  # noqa: PLC0415
+    from callus.training.batches import Pictures  # noqa: PLC0415
+    from callus.training.examples import PLAIN, Examples  # noqa: PLC0415
+    from callus.training.run import initial_network  # noqa: PLC0415
+    from callus.training.weights import settle  # noqa: PLC0415
+
+    changes = {"trunk.name": trunk, "trunk.weights": weights, "input.height": side, "input.width": side}
+    recipe = recipes.override(recipes.load("callus"), changes)
+    torch.set_flush_denormal(True)
+    network = initial_network(recipe)
+    examples = Examples(usable(simulate(folder / "data", 32, seed=0)), recipe)
+    if network.fresh_trunk:
+        settle(network, [examples.pictures(range(16), [PLAIN] * 16)])
+    keys = ("recipe", "splits", "files", "radiographs", "groups")
+    training = dict.fromkeys(keys) | {"trunk": trunk, "weights": Path(weights).name, "manifest_sha256": "0" * 64}
+    export.MOST_LOST = quantise.MOST_LOST = 1.0  # chance cannot be lost
+    name = f"{trunk} {side}"
+    bundle = export.export_bundle(
+        network, Pictures(examples, 8, 2), recipe, training, folder / "bundle", name, int8=True
+    )
+    for engine, reason in bundle.info.get("engines_left_out", {}).items():
+        print(json.dumps({"bench": "engines", "model": name, "left_out": engine, "reason": reason}), flush=True)
+    return bundle.where
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""The network in int8, made by nncf from the exported graph and calibrated on validation radiographs.
+
+Weights are kept to seven of their eight bits: processors without VNNI add pairs of products in 16 bits, which overflow
+with eight, and a model's answers must not depend on who runs it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import logging
+import re
+import sys
+import tempfile
+import warnings
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import onnx
+
+from callus.bundle import openvino_engine
+from callus.metrics.scores import auroc
+from callus.progress import progress
+from callus.training.examples import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from callus.training.examples import Examples
+
+MOST_LOST: Final = 0.005
+"""AUROC that int8 may lose on the validation split."""
+FEWEST_PAIRS: Final = round(1 / MOST_LOST)
+"""One pair of a fractured and an unfractured picture is 1 / pairs of AUROC: with fewer, one pair alone is too much."""
+MOST_CALIBRATION: Final = 300
+_RANKED_ON: Final = 64
+"""Pictures on which accuracy control finds out what each layer costs: it runs them once for every layer."""
+_COMPACT: Final = ("mobilenet_v2", "small")
+_SCOPES: Final = "pkg.torch.onnx.name_scopes"
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A network in int8, in OpenVINO's format.
+
+    Attributes:
+        graph: the .xml.
+        weights: the .bin.
+        kept: what of it stays in float, in words.
+    """
+
+    graph: bytes
+    weights: bytes
+    kept: str
+
+
+def why_not(label: NDArray[np.int64]) -> str:
+    """Say why int8 is not worth trying with this validation split; empty where it is.
+
+    Args:
+        label: (n,), 1 fractured, 0 not.
+    """
+    fractured = int((label == 1).sum())
+    others = len(label) - fractured
+    if fractured * others < FEWEST_PAIRS:
+        return (
+            f"{fractured} fractured and {others} other validation pictures cannot tell whether AUROC falls by "
+            f"{MOST_LOST}: {FEWEST_PAIRS} pairs are needed"
+        )
+    try:
+        openvino_engine.import_openvino()
+        importlib.import_module("nncf")
+    except (ImportError, OSError) as error:
+        return f"it needs openvino and nncf, which cannot be imported: {' '.join(str(error).split())[:200]}"
+    return ""
+
+
+def attempts(graph: bytes, examples: Examples, trunk: str) -> Iterator[Quantised]:
+    """Make the network in int8, the fastest way first; take the first that is good enough.
+
+    First all of it. Then, for the compact trunks, nncf's accuracy control: layers go back to float, the costliest
+    first, until AUROC holds. The deep ones have too many layers for that; theirs keep in float what is known to be
+    touchy and cheap: the first convolution, which sees the radiograph itself, and the head.
+
+    Args:
+        graph: the .onnx file.
+        examples: the validation split.
+        trunk: the recipe's.
+    """
+    with _quiet():
+        nncf = importlib.import_module("nncf")
+    model = openvino_engine.import_openvino().Core().read_model(model=graph)
+    yield _saved(_quantise(nncf, model, examples), "nothing")
+    if trunk in _COMPACT:
+        yield _saved(_controlled(nncf, model, examples), "what accuracy control left there")
+    else:
+        scope = nncf.IgnoredScope(patterns=touchy_layers(graph), validate=False)
+        yield _saved(_quantise(nncf, model, examples, ignored_scope=scope), "the first convolution and the head")
+
+
+def touchy_layers(graph: bytes) -> list[str]:
+    """Patterns of the names, in OpenVINO, of the first convolution and of all that is not the trunk.
+
+    Args:
+        graph: an .onnx file as torch's exporter writes it, which notes the module that each node comes from.
+    """
+    nodes = onnx.load_model_from_string(graph).graph.node
+    first = next((node.name for node in nodes if node.op_type == "Conv"), "")
+    names = [node.name for node in nodes if node.name == first or "trunk" not in _scopes(node)]
+    # OpenVINO splits some nodes, and names the parts with a slash behind the name.
+    return [f"{re.escape(name)}(/.*)?$" for name in names]
+
+
+def _scopes(node: onnx.NodeProto) -> list[str]:
+    """The modules that a node stands in, from the outermost."""
+    noted = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "[]")
+    return [str(name) for name in ast.literal_eval(noted)]
+
+
+def _options(nncf: Any) -> dict[str, Any]:
+    """What both ways of quantising are given."""
+    return {
+        # Weights about zero, activations between their own ends: what leaves MobileNetV2's blocks has both signs.
+        "preset": nncf.QuantizationPreset.MIXED,
+        "target_device": nncf.TargetDevice.CPU,
+    }
+
+
+def _advanced(nncf: Any) -> Any:
+    return nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
+
+
+def _quantise(nncf: Any, model: Any, examples: Examples, **more: Any) -> Any:
+    with _calibration(nncf, examples) as (dataset, count), _quiet():
+        return nncf.quantize(
+            model, dataset, subset_size=count, advanced_parameters=_advanced(nncf), **_options(nncf), **more
+        )
+
+
+def _controlled(nncf: Any, model: Any, examples: Examples) -> Any:
+    with _calibration(nncf, examples) as (dataset, count), _shown("int8: accuracy control", None) as advance, _quiet():
+
+        def picture(index: int) -> NDArray[np.float32]:
+            advance()
+            return _picture(examples, index)
+
+        def judged(compiled: Any, indices: Iterable[int]) -> tuple[float, list[list[NDArray[np.float32]]]]:
+            """AUROC, and each picture's outputs, by which nncf ranks the layers."""
+            chosen = list(indices)
+            answers = [compiled(picture(index)) for index in chosen]
+            logit = np.array([float(answer["logit"][0]) for answer in answers])
+            # nncf lists an output once for each of its names.
+            told = [[value for port, value in answer.items() for _ in port.get_names()] for answer in answers]
+            return auroc(examples.label[chosen], logit) or 0.0, told
+
+        return nncf.quantize_with_accuracy_control(
+            model,
+            dataset,
+            nncf.Dataset(range(len(examples)), picture),
+            judged,
+            max_drop=MOST_LOST,
+            subset_size=count,
+            advanced_quantization_parameters=_advanced(nncf),
+            advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
+                ranking_subset_size=min(_RANKED_ON, len(examples)), num_ranking_workers=1
+            ),
+            **_options(nncf),
+        )
+
+
+@contextmanager
+def _calibration(nncf: Any, examples: Examples) -> Iterator[tuple[Any, int]]:
+    """Give nncf a data set of at most 300 pictures, spread over the split, and how many they are."""
+    count = min(MOST_CALIBRATION, len(examples))
+    chosen = np.linspace(0, len(examples) - 1, count).astype(np.int64).tolist()
+    with _shown("int8: calibration", count) as advance:
+
+        def picture(index: int) -> NDArray[np.float32]:
+            advance()
+            return _picture(examples, index)
+
+        yield nncf.Dataset(chosen, picture), count
+
+
+def _picture(examples: Examples, index: int) -> NDArray[np.float32]:
+    """One plain picture: float32 (1, 3, H, W)."""
+    return np.ascontiguousarray(examples.pictures([index], [PLAIN]).numpy())
+
+
+def _saved(model: Any, kept: str) -> Quantised:
+    """The model as the two files that OpenVINO reads."""
+    with tempfile.TemporaryDirectory(prefix="callus-int8-") as folder:
+        path = Path(folder) / "model.xml"
+        openvino_engine.import_openvino().save_model(model, path, compress_to_fp16=False)
+        return Quantised(path.read_bytes(), path.with_suffix(".bin").read_bytes(), kept)
+
+
+@contextmanager
+def _shown(what: str, total: int | None) -> Iterator[Callable[..., None]]:
+    """Our progress where no terminal is; on one nncf draws its own, with the time left, of this and of what follows."""
+    with nullcontext(lambda: None) if sys.stderr.isatty() else progress(what, total) as advance:
+        yield advance
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep nncf's talk from stdout: its bars go where ours go, the rest nowhere."""
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    with redirect_stdout(sys.stderr if sys.stderr.isatty() else StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,132 @@
+"""A run's bundle once more: from the weights that it kept, with other validation pictures or without int8."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from callus import dataset
+from callus.bundle import pack
+from callus.bundle.format import ENDING, INFO
+from callus.dataset.manifest import few, read_manifest
+from callus.errors import TrainingError
+from callus.training import recipe as recipes
+from callus.training import weights
+from callus.training.batches import Pictures
+from callus.training.examples import Examples
+from callus.training.export import export_bundle, summary
+from callus.training.run import initial_network, origin
+from callus.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+_BATCH = 8
+
+
+def export_run(
+    run_path: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    int8: bool | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Write the bundle of a run that has ended.
+
+    Args:
+        run_path: the run folder; it stays as it is, unless ``out`` is its own bundle.
+        out: the bundle's folder, or a file that ends with ``.callus``. A bundle that stands there is replaced.
+        data: other validation pictures than the run's: a folder or a manifest. Its split ``val`` is taken, or all of it
+            where it has no split.
+        int8: whether int8 is wanted; None for what the run's recipe says.
+        say: takes lines for people; None says nothing.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TrainingError: the run has not ended, its trunk's weights or pictures are gone, the pictures are of one class,
+            or the run trained or is tested on some of them; or ``out`` is something else than a bundle.
+        RecipeError, DatasetError, CallusError: a file of the run or ``data`` cannot be read, ``out`` cannot be written.
+    """
+    torch.set_flush_denormal(True)
+    _check_free(out)
+    run = RunFolder(run_path)
+    _check_ended(run)
+    recipe = recipes.load(run.recipe)
+    frame = read_manifest(run.manifest)
+    rows = _validation(frame, data)
+    network = initial_network(recipe)
+    weights.put(network, run.read_best())
+    pictures = Pictures(Examples(rows, recipe), _BATCH, len(os.sched_getaffinity(0)))
+    name = run_path.resolve().name or "run"
+    packed = out.suffix == ENDING
+    with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
+        folder = Path(scratch) / "bundle" if packed else out
+        bundle = export_bundle(network, pictures, recipe, origin(recipe, frame), folder, name, int8=int8)
+        if packed:
+            pack(folder, out)
+    for line in (*summary(bundle.info), f"bundle: {out}"):
+        if say is not None:
+            say(line)
+    return out
+
+
+def _check_ended(run: RunFolder) -> None:
+    if not run.recipe.exists():
+        raise TrainingError("is no run folder: it holds no recipe.toml", where=run.path)
+    if not run.best.exists() or not run.read_state()[0].finished:
+        raise TrainingError("this training has not ended", where=run.path, hint="go on with callus train --resume")
+
+
+def _check_free(out: Path) -> None:
+    """Replace a bundle, and nothing else."""
+    if out.suffix == ENDING:
+        if out.is_dir():
+            raise TrainingError("is a folder; expected a file to write", where=out, hint="name another --out")
+        return
+    if out.exists() and not (out / INFO).exists() and (not out.is_dir() or any(out.iterdir())):
+        raise TrainingError("is there and no bundle", where=out, hint="name a new --out, or one that ends with .callus")
+
+
+def _validation(frame: pd.DataFrame, data: Path | None) -> pd.DataFrame:
+    """The pictures to measure on: the run's validation split, or what was given instead of it."""
+    rows = dataset.usable(frame)
+    if data is None:
+        chosen = rows[rows["split"] == "val"]
+        hint = "give them, wherever they are now, with --data"
+    else:
+        given = dataset.usable(dataset.load(data))
+        chosen = given[given["split"] == "val"] if (given["split"] == "val").any() else given
+        hint = "mend the manifest"
+        _check_unseen(rows, chosen, data)
+    if chosen["label"].nunique() < 2:  # noqa: PLR2004 - the two classes
+        raise TrainingError(
+            f"there are {len(chosen)} validation pictures of {chosen['label'].nunique()} class(es); both are needed",
+            where=data,
+        )
+    gone = [str(path) for path in chosen["path"] if not Path(path).exists()]
+    if gone:
+        names = few([Path(path).name for path in gone], 3)
+        raise TrainingError(f"{len(gone)} of {len(chosen)} validation pictures are not there: {names}", hint=hint)
+    return chosen
+
+
+def _check_unseen(rows: pd.DataFrame, chosen: pd.DataFrame, data: Path) -> None:
+    """Thresholds fitted on what was learnt from are too bold; on what is tested on, the test is none."""
+    other = set(rows.loc[rows["split"] != "val", "sha256"]) - {""}
+    seen = chosen[chosen["sha256"].isin(other)]
+    if len(seen):
+        names = few([Path(path).name for path in seen["path"]], 3)
+        raise TrainingError(
+            f"{len(seen)} of {len(chosen)} pictures are in the run's training or test split: {names}",
+            where=data,
+            hint="give only its validation pictures, or new ones",
+        )
