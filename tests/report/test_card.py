@@ -248,7 +248,7 @@ def test_calibration_places_subgroups_and_external_tests() -> None:
     assert calibration["slope (1 is right)"] == [shown(given["calibration"]["slope"])]
     assert calibration["intercept (0 is right)"] == [shown(given["calibration"]["intercept"])]
     places = rows(section(card, "Where it looked", 3))
-    pointing = places["fractured images whose map is highest inside a fracture"]
+    pointing = places["highest point of the map on a fracture (pointing game)"]
     assert pointing == [shown(given["localisation"]["pointing_game"])]
     assert 0 < given["localisation"]["pointing_game"]["value"] < 1
     assert places["fractures found at 0.25 false boxes an image"] == [shown(given["localisation"]["froc"]["0.25"])]

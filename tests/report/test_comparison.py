@@ -4,78 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_bundle
-from PIL import Image
+from compared import LABEL, answers, change, probability
+from html_page import Page
 from sklearn import metrics
 
-from callus.bundle import write_bundle
-from callus.dataset.manifest import COLUMNS
 from callus.errors import CallusError, DatasetError
 from callus.metrics.comparison import compare_figures
-from callus.report import evaluate
 from callus.report.comparison import compare
 from callus.report.comparison_page import row, summary
-from callus.report.pairing import Pairs, match, pair, read_evaluation
-
-# Name, label, brightness of the spot, radiograph, group.
-PICTURES = [
-    ("a.png", 1, 0.95, "r1", "g1"),
-    ("b.png", 1, 0.62, "r1", "g1"),
-    ("c.png", 1, 0.56, "r2", "g2"),
-    ("d.png", 1, 0.30, "r3", "g3"),
-    ("e.png", 1, 0.80, "r4", "g4"),
-    ("f.png", 1, 0.58, "r5", "g5"),
-    ("g.png", 0, 0.55, "r6", "g6"),
-    ("h.png", 0, 0.10, "r7", "g7"),
-    ("i.png", 0, 0.20, "r7", "g7"),
-    ("j.png", 0, 0.40, "r8", "g8"),
-    ("k.png", 0, 0.90, "r9", "g9"),
-    ("l.png", 0, 0.15, "r10", "g9"),
-]
-LABEL = np.array([one[1] for one in PICTURES])
-
-
-def write_model(folder: Path, gain: float, low: float, high: float) -> Path:
-    engine = {
-        "file": "model.onnx",
-        "calibration": {"method": "platt", "slope": 1.0, "intercept": 0.0},
-        "operating_points": {"high_sensitivity": low, "high_specificity": high},
-        "map_threshold": 0.5,
-        "parity": {},
-    }
-    info = tiny_bundle.tiny_info(name=folder.name, engines={"onnx-float32": engine})
-    graph = tiny_bundle.tiny_graph(gain=gain).SerializeToString()
-    return Path(write_bundle(folder, info, {"model.onnx": graph, "MODEL_CARD.md": b"# tiny\n"}))
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Evaluations a and b: b is less steep, of other thresholds; c ranks the other way round."""
-    folder = tmp_path_factory.mktemp("evaluations")
-    rows = []
-    for name, label, peak, radiograph, group in PICTURES:
-        pixels = np.full((160, 140), 20, np.uint8)
-        pixels[40:80, 40:80] = round(255 * peak)
-        Image.fromarray(pixels).save(folder / name)
-        rows.append(
-            dict.fromkeys(COLUMNS, "")
-            | {"path": str(folder / name), "sha256": f"sha-{name}", "width": 140, "height": 160, "label": label}
-            | {"radiograph": radiograph, "group": group, "split": "test", "hardware": None}
-            | {"boxes": [], "polygons": []}
-        )
-    types = {"width": "Int32", "height": "Int32", "label": "Int8", "hardware": "boolean"}
-    frame = pd.DataFrame(rows).astype(types)
-    for name, *how in (("a", 20.0, 0.3, 0.7), ("b", 4.0, 0.45, 0.6), ("c", -20.0, 0.3, 0.7)):
-        evaluate(write_model(folder / "models" / f"tiny-{name}", *how), frame, "test", folder / name, pictures=0)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -89,50 +31,6 @@ def a_c(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str,
 def a_b(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What a comparison of a and b found."""
     return compare(made / "a", made / "b", tmp_path_factory.mktemp("a-b") / "out", how="max", prevalence=0.1)
-
-
-@pytest.fixture
-def place(made: Path, tmp_path: Path) -> Path:
-    """Copies of the evaluations, to be changed."""
-    for name in "abc":
-        shutil.copytree(made / name, tmp_path / name)
-    return tmp_path
-
-
-def answers(folder: Path) -> pd.DataFrame:
-    return pd.read_parquet(folder / "predictions.parquet")
-
-
-def change(folder: Path, **columns: Any) -> None:
-    """Replace columns of an evaluation's predictions."""
-    answers(folder).assign(**columns).to_parquet(folder / "predictions.parquet", index=False)
-
-
-def paired(place: Path, other: str = "b") -> Pairs:
-    return pair(read_evaluation(place / "a"), read_evaluation(place / other))
-
-
-def probability(folder: Path) -> np.ndarray:
-    return answers(folder)["probability"].to_numpy(dtype=float)
-
-
-class Page(HTMLParser):
-    """What a page asks others for, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.fetched: list[str] = []
-        self.words = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.fetched += [v for k in ("src", "href") if (v := values.get(k)) and not v.startswith(("data:", "#"))]
-        if tag == "script":
-            self.fetched.append("script")
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 def test_figures_are_those_of_each_model_on_the_same_files(made: Path, a_c: tuple[dict[str, Any], Path]) -> None:
@@ -298,165 +196,6 @@ def test_the_better_one_is_named_where_the_interval_leaves_0_out(
 ) -> None:
     told = {"a": 0.5, "b": 0.4, "difference": 0.1, "low": low, "high": high, "p": None, "method": ""}
     assert row(name, told).better == better
-
-
-def table(*rows: tuple[str, str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["path", "sha256"])
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "expected"),
-    [
-        # Moved files are known by their bytes, others with the same name are others.
-        ([("x/1", "s1"), ("x/2", "s2")], [("x/1", "s2"), ("y/1", "s1")], [(0, 1), (1, 0)]),
-        # Copies: the one of the same path first, then in their order, none twice.
-        ([("1", "s"), ("2", "s")], [("2", "s"), ("3", "s"), ("4", "s")], [(0, 1), (1, 0)]),
-        # By path only where a SHA-256 is missing.
-        ([("1", ""), ("2", "s2"), ("3", "s3")], [("1", "s1"), ("2", ""), ("3", "other")], [(0, 0), (1, 1)]),
-        ([("1", "")], [("2", "")], []),
-    ],
-)
-def test_files_are_matched_by_bytes_then_by_path(a: Any, b: Any, expected: Any) -> None:
-    assert [tuple(pair) for pair in match(table(*a), table(*b)).tolist()] == expected
-
-
-def test_files_in_one_of_them_only_are_told(place: Path) -> None:
-    answers(place / "a").iloc[1:].to_parquet(place / "a" / "predictions.parquet", index=False)
-    answers(place / "b").iloc[:-3].to_parquet(place / "b" / "predictions.parquet", index=False)
-    numbers = compare(place / "a", place / "b", place / "out")
-    assert (numbers["data"]["files"], numbers["data"]["only_a"], numbers["data"]["only_b"]) == (8, 3, 1)
-    assert len(numbers["warnings"]) == 1
-    said = numbers["warnings"][0]
-    assert said.startswith("3 files only in A (")
-    assert "j.png" in said
-    assert "and 1 file only in B (" in said
-    assert said.endswith("a.png): the comparison is on the 8 files in both")
-    assert said in Page((place / "out" / "comparison.html").read_text()).words
-
-
-def test_rows_in_another_order_and_moved_files_change_nothing(place: Path) -> None:
-    expected = paired(place, "c")
-    moved = answers(place / "c").sample(frac=1, random_state=1)
-    moved["path"] = [f"/elsewhere/{11 - at:02}.png" for at in range(len(moved))]
-    moved.to_parquet(place / "c" / "predictions.parquet", index=False)
-    found = paired(place, "c")
-    assert found.counts == expected.counts
-    assert found.warnings == expected.warnings == []
-    for name in ("path", "label", "a", "b", "levels", "radiograph", "group"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
-
-
-def test_nothing_in_common_is_refused(place: Path) -> None:
-    change(place / "b", sha256=[f"other{at}" for at in range(12)])
-    with pytest.raises(DatasetError, match=r"no file is in both .*a \(12 files\) and .*b \(12 files\)"):
-        compare(place / "a", place / "b", place / "out")
-    change(place / "b", sha256=answers(place / "a")["sha256"], label=pd.array([None] * 12, dtype="Int8"))
-    with pytest.raises(DatasetError, match="none of the 12 files in both A and B has a label"):
-        compare(place / "a", place / "b", place / "out")
-    assert not (place / "out").exists()
-
-
-def test_other_labels_are_refused(place: Path) -> None:
-    label = answers(place / "b")["label"]
-    label[[2, 6]] = [0, 1]
-    change(place / "b", label=label)
-    said = r"labels of 2 files differ .*c\.png \(fractured in A\), .*g\.png \(not fractured in A\)"
-    with pytest.raises(DatasetError, match=said):
-        compare(place / "a", place / "b", place / "out")
-
-
-def test_files_without_answer_or_label_are_left_out_and_counted(place: Path) -> None:
-    answered = answers(place / "a")["probability"]
-    answered[0] = pd.NA
-    level = answers(place / "a")["level"]
-    level[0] = ""
-    label = answers(place / "b")["label"]
-    label[[1, 2]] = pd.NA
-    change(place / "a", probability=answered, level=level)
-    change(place / "b", label=label)
-    pairs = paired(place)
-    data = pairs.counts
-    assert (data["unanswered_a"], data["unanswered_b"], data["unlabelled"], data["judged"]) == (1, 0, 2, 9)
-    assert pairs.warnings == ["left out: 1 file without an answer in A, 2 files without a label"]
-    assert pairs.b.tolist() == probability(place / "b")[3:].tolist()
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1.5, -0.1])
-def test_a_probability_that_is_none_is_refused(place: Path, value: float) -> None:
-    values = probability(place / "b")
-    values[[3, 5]] = value
-    change(place / "b", probability=values)
-    said = r"b/predictions\.parquet: .*d\.png has .*, expected a probability in \[0, 1\], or none \(1 more"
-    if np.isnan(value):  # pandas writes NaN as a missing value; the column itself can hold it
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        file = pq.read_table(place / "b" / "predictions.parquet")
-        at = file.schema.get_field_index("probability")
-        pq.write_table(file.set_column(at, "probability", pa.array(values)), place / "b" / "predictions.parquet")
-    with pytest.raises(CallusError, match=said):
-        compare(place / "a", place / "b", place / "out")
-
-
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        ({"label": [2] + [0] * 11}, r"a\.png has 2, expected a label of 0 or 1"),
-        ({"level": ["sure"] * 12}, r"a\.png has sure, expected a level: fracture, doubt, none \(11 more"),
-        ({"probability": ["much"] * 12}, "cannot be read: "),
-    ],
-)
-def test_columns_that_are_wrong_are_refused(place: Path, columns: dict[str, Any], said: str) -> None:
-    change(place / "b", **columns)
-    with pytest.raises(DatasetError, match=said):
-        compare(place / "a", place / "b", place / "out")
-
-
-def test_a_folder_that_holds_no_evaluation_is_refused(place: Path) -> None:
-    def refused(said: str) -> None:
-        with pytest.raises(DatasetError, match=said):
-            compare(place / "a", place / "b", place / "out")
-
-    answers(place / "b").drop(columns=["group", "level"]).to_parquet(place / "b" / "predictions.parquet")
-    refused("has no column group, level")
-    (place / "b" / "predictions.parquet").write_bytes(b"PAR1 but not for long")
-    refused(r"predictions\.parquet: cannot be read")
-    (place / "b" / "predictions.parquet").unlink()
-    refused(r"predictions\.parquet: is missing")
-    (place / "b" / "metrics.json").write_text('{"model": {"name": "x"}}')
-    refused(r"metrics\.json: names no model with its operating points")
-    (place / "b" / "metrics.json").write_text("{")
-    refused(r"metrics\.json: cannot be read")
-    (place / "b" / "metrics.json").unlink()
-    refused(r"metrics\.json: is missing: there is no evaluation; name a folder that callus evaluate wrote")
-
-
-def test_groups_that_differ_are_joined(place: Path) -> None:
-    shown = answers(place / "b")["radiograph"].replace({"r5": "r4"})
-    change(place / "b", group=["x", "x", "x", "d", "e", "f", "g", "h", "h", "h", "k", "l"], radiograph=shown)
-    change(place / "a", group=["1", "1", "2", "2", "4", "5", "6", "7", "7", "8", "9", "10"])
-    pairs = paired(place)
-    # a, b, c by b and c, d by a; e, f by b's radiograph; h, i, j by b.
-    assert pairs.group.tolist() == [0, 0, 0, 0, 1, 1, 2, 3, 3, 3, 4, 5]
-    assert pairs.radiograph.tolist() == [0, 0, 1, 2, 3, 3, 4, 5, 5, 6, 7, 8]
-    assert (pairs.counts["groups"], pairs.counts["radiographs"]) == (6, 9)
-    assert pairs.warnings == [
-        "A and B group the files in different ways (9 and 8 groups): what either joins is taken as one group, 6 in all"
-    ]
-    there = answers(place / "a")
-    change(place / "b", group="renamed " + there["group"], radiograph="renamed " + there["radiograph"])
-    assert paired(place).warnings == []
-
-
-def test_other_splits_and_the_evaluations_own_warnings_are_told(place: Path) -> None:
-    change(place / "b", split=["train"] * 2 + ["test"] * 10)
-    for name, own in (("a", ["leaks", "old"]), ("b", ["leaks"])):
-        numbers = json.loads((place / name / "metrics.json").read_text())
-        (place / name / "metrics.json").write_text(json.dumps(numbers | {"warnings": own}))
-    warnings = paired(place).warnings
-    assert warnings[0].startswith("2 files in another split in A than in B (")
-    assert "a.png: test in A, train in B)" in warnings[0]
-    assert warnings[1:] == ["both evaluations warn: leaks", "the evaluation of A warns: old"]
 
 
 def test_one_class_gives_reasons(place: Path) -> None:

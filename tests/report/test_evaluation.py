@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny_bundle
+from html_page import Page
 from PIL import Image
 from sklearn import metrics
+from spots import spotted
 
-from callus.dataset.manifest import COLUMNS, digest, write_manifest
+from callus.dataset.manifest import digest, write_manifest
 from callus.errors import CallusError, DatasetError
 from callus.report import evaluate
-from callus.report.evaluation import FILES, bundle_digest
+from callus.report.evaluation import FILES
 from callus.report.measures import classification_report
-from callus.report.pictures import choose_pictures, title_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,25 +29,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(tiny_bundle.write_tiny_bundle(tmp_path_factory.mktemp("model") / "tiny"))
 
 
-def picture(path: Path, peak: float) -> None:
-    pixels = np.full((160, 140), 20, np.uint8)
-    pixels[40:80, 40:80] = round(255 * peak)
-    Image.fromarray(pixels).save(path)
-
-
 def manifest(folder: Path, rows: Iterable[tuple[str, int | None, float, str, str]]) -> pd.DataFrame:
     """Rows of (name, label, brightness of the spot, group, split)."""
-    made = []
-    for name, label, peak, group, split in rows:
-        picture(folder / name, peak)
-        made.append(
-            dict.fromkeys(COLUMNS, "")
-            | {"path": str(folder / name), "sha256": name, "width": 140, "height": 160, "label": label}
-            | {"radiograph": f"r-{name}", "group": group, "split": split, "hardware": None}
-            | {"boxes": [], "polygons": []}
-        )
-    types = {"width": "Int32", "height": "Int32", "label": "Int8", "hardware": "boolean"}
-    return pd.DataFrame(made).astype(types)
+    return spotted(
+        folder,
+        [
+            (name, peak, {"sha256": name, "label": label, "radiograph": f"r-{name}", "group": group, "split": split})
+            for name, label, peak, group, split in rows
+        ],
+    )
 
 
 @pytest.fixture
@@ -62,27 +52,6 @@ def frame(tmp_path: Path) -> pd.DataFrame:
         ("f.png", 0, 0.1, "g5", "val"),
     ]
     return manifest(tmp_path, rows)
-
-
-class Page(HTMLParser):
-    """What a page asks others for, and its text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.fetched: list[str] = []
-        self.words = ""
-        self.pictures = 0
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = dict(attrs)
-        self.pictures += tag == "img"
-        self.fetched += [v for k in ("src", "href") if (v := values.get(k)) and not v.startswith(("data:", "#"))]
-        if tag == "script":
-            self.fetched.append("script")
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 def test_figures_predictions_and_page(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
@@ -338,52 +307,6 @@ def test_the_classification_report_is_scikit_learns() -> None:
     assert classification_report([1, 1], [0.9, 0.8])["not fractured"]["precision"] is None
 
 
-def test_pictures_are_the_worst_of_each_kind_and_the_same_every_time() -> None:
-    rng = np.random.default_rng(1)
-    label, probability = rng.integers(0, 2, 300), rng.random(300)
-    predictions = pd.DataFrame(
-        {
-            "path": [f"{i:03}.png" for i in range(300)],
-            "label": pd.array(label, "Int8"),
-            "probability": probability,
-            "group": [f"g{i}" for i in range(300)],
-        }
-    )
-    chosen = choose_pictures(predictions, 48)
-    assert chosen == choose_pictures(predictions.sample(frac=1, random_state=3), 48)
-    assert [len(chosen.misses), len(chosen.false_alarms), len(chosen.right)] == [18, 18, 12]
-    at = predictions.set_index("path")
-    misses = at[(at["label"] == 1) & (at["probability"] < 0.5)].sort_values("probability")
-    alarms = at[(at["label"] == 0) & (at["probability"] >= 0.5)].sort_values("probability", ascending=False)
-    assert chosen.misses == misses.index[:18].tolist()
-    assert chosen.false_alarms == alarms.index[:18].tolist()
-    assert at.loc[chosen.right, "probability"].is_monotonic_decreasing
-    assert ((at.loc[chosen.right, "probability"] >= 0.5) == at.loc[chosen.right, "label"]).all()
-    assert len(choose_pictures(predictions.head(5), 48)) == 5
-    assert len(choose_pictures(predictions, 0)) == 0
-    # Few misses leave their room to false alarms, and no right call its room to both.
-    mostly = predictions[(label == 0) | (probability < 0.02) | (probability > 0.5)]
-    few = choose_pictures(mostly, 48)
-    assert len(few.misses) == int(((mostly["label"] == 1) & (mostly["probability"] < 0.5)).sum()) < 18
-    assert len(few.misses) + len(few.false_alarms) == 36
-    wrong = predictions[(label == 1) == (probability < 0.5)]
-    assert len(choose_pictures(wrong, 48).right) == 0
-    assert len(choose_pictures(wrong, 48)) == 48
-
-
-def test_copies_of_one_radiograph_do_not_fill_the_page() -> None:
-    predictions = pd.DataFrame(
-        {
-            "path": [f"{i}.png" for i in range(8)],
-            "label": pd.array([1] * 8, "Int8"),
-            "probability": [0.01, 0.02, 0.03, 0.04, 0.1, 0.11, 0.2, 0.9],
-            "group": ["a", "a", "a", "a", "b", "b", "c", "d"],
-        }
-    )
-    assert choose_pictures(predictions, 4).misses == ["0.png", "4.png", "6.png"]
-    assert choose_pictures(predictions, 6).misses == ["0.png", "1.png", "4.png", "5.png", "6.png"]
-
-
 def test_files_of_one_radiograph_and_of_one_study_are_put_together(bundle: Path, tmp_path: Path) -> None:
     rows = [("a.png", 1, 0.9, "g1", "test"), ("b.png", 1, 0.3, "g1", "test"), ("c.png", 0, 0.2, "g2", "test")]
     frame = manifest(tmp_path, [*rows, ("d.png", 0, 0.7, "g3", "test")])
@@ -459,17 +382,3 @@ def test_robustness_is_measured_where_it_is_asked_for(bundle: Path, frame: pd.Da
     page = Page((tmp_path / "with" / "report.html").read_text())
     assert all(step["text"] in page.words for step in result["robustness"]["steps"])
     assert "Not measured" not in page.words
-
-
-def test_titles() -> None:
-    assert title_of(1, 0.931) == "actual: fractured / predicted: fractured (0.93)"
-    assert title_of(0, 0.5) == "actual: not fractured / predicted: fractured (0.50)"
-    assert title_of(None, 0.2) == "actual: unknown / predicted: not fractured (0.20)"
-
-
-def test_the_bundles_hash_tells_bundles_apart(bundle: Path, tmp_path: Path) -> None:
-    from callus.identify import Identifier
-
-    other = tiny_bundle.write_tiny_bundle(tmp_path / "other", name="other")
-    assert bundle_digest(Identifier(bundle)) == bundle_digest(Identifier(bundle))
-    assert bundle_digest(Identifier(bundle)) != bundle_digest(Identifier(other))

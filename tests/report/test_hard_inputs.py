@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +12,15 @@ import pandas as pd
 import pytest
 import tiny_bundle
 from onnx import helper
-from PIL import Image
+from spots import SPOT, spotted
 
 from callus.bundle import write_bundle
 from callus.cli.evaluate import table
-from callus.dataset.manifest import COLUMNS
 from callus.errors import CallusError, DatasetError
 from callus.metrics.decision_curve import decision_curve
 from callus.metrics.intervals import auroc_interval
 from callus.metrics.operating_points import OperatingPoints
 from callus.report import evaluate
-from callus.report.comparison import compare
 from callus.report.measures import Measuring, measure
 from callus.report.pages import ends_text, figure_text, part_summary, summary
 
@@ -32,8 +29,6 @@ if TYPE_CHECKING:
 
     import onnx
 
-SPOT = [40.0, 40.0, 40.0, 40.0]
-"""Where every picture has its bright spot, [x, y, width, height]; the tiny network's map is highest there."""
 HALF = 0.458
 """A spot's brightness that the tiny network gives a probability of 0.3; 0.5 has 0.5, 0.54 has 0.7."""
 
@@ -45,20 +40,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def manifest(folder: Path, spots: Sequence[tuple[int | None, float]], **columns: Any) -> pd.DataFrame:
     """A file, a radiograph and a group for each label and brightness of the spot; all in the split "test"."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    rows = []
     for number, (label, peak) in enumerate(spots):
-        pixels = np.full((160, 140), 20, np.uint8)
-        pixels[40:80, 40:80] = round(255 * peak)
-        Image.fromarray(pixels).save(folder / f"{number:03}.png")
-        made.append(
-            dict.fromkeys(COLUMNS, "")
-            | {"path": str(folder / f"{number:03}.png"), "sha256": f"{folder.name}{number}", "label": label}
-            | {"width": 140, "height": 160, "radiograph": f"r{number:03}", "group": f"g{number:03}", "split": "test"}
-            | {"hardware": None, "boxes": [], "polygons": []}
-        )
-    types = {"width": "Int32", "height": "Int32", "label": "Int8", "hardware": "boolean"}
-    return pd.DataFrame(made).astype(types).assign(**columns)
+        keys = {"sha256": f"{folder.name}{number}", "radiograph": f"r{number:03}", "group": f"g{number:03}"}
+        rows.append((f"{number:03}.png", peak, {**keys, "label": label, "split": "test"}))
+    return spotted(folder, rows).assign(**columns)
 
 
 @pytest.fixture
@@ -365,45 +351,3 @@ def test_a_very_long_name_leaves_the_plot_a_plot(bundle: Path, frame: pd.DataFra
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     heights = [float(one) for one in re.findall(r'<svg[^>]*viewBox="0 0 [\d.]+ ([\d.]+)"', page)]
     assert max(heights) < 3000  # points; it was 12,381
-
-
-# --- compare ---
-
-
-@pytest.fixture(scope="module")
-def evaluated(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("evaluated")
-    frame = manifest(folder / "pictures", [(1, 0.8), (0, 0.2), (1, 0.2), (0, 0.8)])
-    evaluate(bundle, frame, "test", folder / "out", pictures=0)
-    return folder / "out"
-
-
-def without(name: str) -> Callable[[dict[str, Any]], object]:
-    return lambda metrics: metrics["model"].pop(name)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        pytest.param(without("name"), id="no name"),
-        pytest.param(without("engine"), id="no engine"),
-        pytest.param(without("bundle_sha256"), id="no hash"),
-        pytest.param(lambda one: one["model"]["operating_points"].update(high_sensitivity=float("nan")), id="NaN"),
-        pytest.param(lambda one: one["model"]["operating_points"].update(high_specificity=7), id="above 1"),
-        pytest.param(lambda one: one.update(warnings=None), id="warnings"),
-        pytest.param(lambda one: one.update(data=[]), id="data"),
-        pytest.param(lambda one: one.update(schema_version=9), id="a later schema"),
-    ],
-)
-def test_metrics_that_are_not_ours_are_refused_in_a_sentence(
-    evaluated: Path, tmp_path: Path, change: Callable[[dict[str, Any]], object]
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "predictions.parquet").write_bytes((evaluated / "predictions.parquet").read_bytes())
-    metrics = json.loads((evaluated / "metrics.json").read_text())
-    change(metrics)
-    (other / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(DatasetError, match=r"metrics\.json"):
-        compare(evaluated, other, tmp_path / "out")
-    assert not (tmp_path / "out").exists()

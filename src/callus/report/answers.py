@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pandas as pd
 
-from callus.bundle.engine import FLOAT32
 from callus.dataset.manifest import group_keys, readable
 from callus.errors import BundleError, DatasetError
 from callus.identify import Finding, Identifier
@@ -94,7 +93,7 @@ def located(identifier: Identifier, answers: Answers) -> list[Located]:
     count. Grad-CAM is scaled to its own highest place in each picture, so that its height tells nothing between two
     pictures: there a box's score is the map's times the picture's probability.
     """
-    threshold = identifier.bundle.engine_info(FLOAT32).map_threshold
+    threshold = identifier.info.map_threshold
     relative = identifier.bundle.info["outputs"]["map"]["kind"] == "gradcam"
     rows = answers.rows.drop_duplicates("path").set_index("path")
     made = []

@@ -11,44 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callus.labels import RESEARCH_ONLY
 from callus.report.claim import value_at
-from callus.report.pages import POINT_NAMES, ends_text, figure_text, printable
+from callus.report.names import CALIBRATION_NAMES, PLACE_NAMES, POINT_NAMES, RANKING_NAMES, call_names, figure_names
+from callus.report.pages import ends_text, figure_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 NOT_KNOWN: Final = "not known"
-_RANKING: Final = {"auroc": "AUROC", "auprc": "AUPRC", "brier": "Brier score"}
-_FIGURES: Final = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "ppv_at_prevalence": "PPV at the prevalence named",
-    "npv_at_prevalence": "NPV at the prevalence named",
-    "f1": "F1",
-    "kappa": "kappa",
-    "lr_positive": "LR+",
-    "lr_negative": "LR-",
-}
 _CONFUSION: Final = {"tp": "found", "fn": "missed", "fp": "false alarms", "tn": "rightly not called"}
-_CALIBRATION: Final = {
-    "slope": "slope (1 is right)",
-    "intercept": "intercept (0 is right)",
-    "ece": "ECE",
-    "brier": "Brier",
-}
-_PLACES: Final = {
-    "pointing_game": "fractured images whose map is highest inside a fracture",
-    "fractures_hit": "fractures hit by the top box's centre",
-    "fractures_overlapped": "fractures that the top box overlaps",
-    "images_hit": "fractured images with a fracture hit by the top box's centre",
-    "images_overlapped": "fractured images with a fracture that the top box overlaps",
-    "top_box_iou": "IoU of the top box, mean",
-    "map_iou": "IoU of the map, mean",
-    "ap50": "AP50",
-}
 _DATA: Final = {
     "split": "split",
     "manifest_sha256": "manifest, SHA-256",
@@ -177,7 +147,7 @@ def _factors(metrics: Mapping[str, Any]) -> str:
 def _measures(metrics: Mapping[str, Any]) -> str:
     rows = [
         (name, _text(value_at(metrics, "intervals", "at_0.5", key, "method")))
-        for key, name in (_RANKING | _FIGURES).items()
+        for key, name in figure_names().items()
         if value_at(metrics, "intervals", "at_0.5", key)
     ]
     told = (
@@ -216,7 +186,7 @@ def _training(metrics: Mapping[str, Any], bundle_info: Mapping[str, Any]) -> str
 
 def _analyses(metrics: Mapping[str, Any]) -> list[str]:
     parts = ["### All files", *_figures(metrics)]
-    parts += ["### Calibration", _interval_table(metrics.get("calibration"), _CALIBRATION)]
+    parts += ["### Calibration", _interval_table(metrics.get("calibration"), CALIBRATION_NAMES)]
     parts += ["### Where it looked", _places(metrics.get("localisation"))]
     parts += ["### Subgroups", *(_subgroups(metrics.get("subgroups") or {}) or [f"{NOT_KNOWN.capitalize()}."])]
     parts.append("### External tests")
@@ -226,7 +196,7 @@ def _analyses(metrics: Mapping[str, Any]) -> list[str]:
     for name, part in external.items():
         parts += [f"#### {_text(name)}", _data(value_at(part, "data")), *_figures(part)]
         if value_at(part, "calibration"):
-            parts.append(_interval_table(part["calibration"], _CALIBRATION))
+            parts.append(_interval_table(part["calibration"], CALIBRATION_NAMES))
     return [*parts, "### Robustness", _robustness(metrics.get("robustness"))]
 
 
@@ -243,7 +213,8 @@ def _places(told: Any) -> str:
         return "Not known: the map was not held against boxes or polygons."
     froc = {f"froc {key}": (key, figure) for key, figure in (value_at(told, "froc") or {}).items()}
     figures = dict(told) | {name: figure for name, (_, figure) in froc.items()}
-    names = _PLACES | {name: f"fractures found at {_text(key)} false boxes an image" for name, (key, _) in froc.items()}
+    at_rates = {name: f"fractures found at {_text(key)} false boxes an image" for name, (key, _) in froc.items()}
+    names = PLACE_NAMES | at_rates
     counted = "; ".join(
         f"{key}: {_count(value_at(told, key))}" for key in ("images", "fractured", "unplaced", "fractures")
     )
@@ -282,7 +253,7 @@ def _caveats(metrics: Mapping[str, Any]) -> str:
 def _ranking(figures: Any, intervals: Any) -> str:
     """The figures that need no threshold; they are the same at each."""
     first = next(iter(figures or intervals))
-    rows = [(name, _figure(figures, intervals, first, key)) for key, name in _RANKING.items()]
+    rows = [(name, _figure(figures, intervals, first, key)) for key, name in RANKING_NAMES.items()]
     return _table(("figure", "value (95 % interval)"), rows)
 
 
@@ -292,8 +263,8 @@ def _at_thresholds(figures: Any, intervals: Any) -> str:
     told = [value_at(some, at) or {} for some in (figures, intervals) for at in points]
     rows = [("threshold", *(figure_text(value_at(figures, at, "threshold")) for at in points))]
     rows += [
-        (_FIGURES[key], *(_figure(figures, intervals, at, key) for at in points))
-        for key in _FIGURES
+        (name, *(_figure(figures, intervals, at, key) for at in points))
+        for key, name in call_names(value_at(figures, "at_0.5", "prevalence")).items()
         if any(key in one for one in told)
     ]
     for key, name in _CONFUSION.items():
@@ -351,7 +322,7 @@ def _subgroups(subgroups: Mapping[str, Any]) -> list[str]:
 def _named(key: str) -> str:
     """How "high_sensitivity.specificity" is written: "specificity at high sensitivity"."""
     point, _, figure = key.rpartition(".")
-    name = (_RANKING | _FIGURES).get(figure, _text(figure))
+    name = figure_names().get(figure, _text(figure))
     return f"{name} at {POINT_NAMES.get(point, _text(point))}" if point else name
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sklearn import metrics
 
+from callus.dataset.clean import counted
 from callus.labels import FRACTURED, LABEL_NAMES, LEVEL_TEXT, NOT_FRACTURED
 from callus.report.figures import COLOURS, INK, svg_of
-from callus.report.pages import POINT_NAMES, environment
+from callus.report.names import CALIBRATION_NAMES, POINT_NAMES, RANKING_NAMES, call_names, figure_names
+from callus.report.pages import environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,31 +21,7 @@ if TYPE_CHECKING:
 
     from callus.report.pairing import Pairs
 
-FIGURE_NAMES: Final = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "brier": "Brier score",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "ppv_at_prevalence": "PPV at the prevalence",
-    "npv_at_prevalence": "NPV at the prevalence",
-    "f1": "F1",
-    "kappa": "Cohen's kappa",
-    "lr_positive": "LR+",
-    "lr_negative": "LR\u2212",
-}
 LESS_IS_BETTER: Final = ("brier", "lr_negative")
-WITHOUT_THRESHOLD: Final = ("auroc", "auprc", "brier")
-CALIBRATION_NAMES: Final = {
-    "intercept": "intercept (0 is right)",
-    "slope": "slope (1 is right)",
-    "ece": "expected calibration error",
-    "brier": "Brier score",
-}
 _LEAST_P: Final = 0.001
 _LEAST_SHOWN: Final = 0.0005
 _LARGE: Final = 10
@@ -109,10 +87,10 @@ def summary(numbers: dict[str, Any]) -> list[str]:
         f"{name} is {one['model']['name']}, evaluated in {one['folder']}."
         for name, one in (("A", numbers["a"]), ("B", numbers["b"]))
     ]
-    on = f"On {_count(data['radiographs'], 'radiograph')}"
+    on = f"On {counted(data['radiographs'], 'radiograph')}"
     if data["judged"] != data["radiographs"]:
-        on += f" ({_count(data['judged'], 'file')})"
-    told = [" ".join(told), _auroc(f"{on} in {_count(data['groups'], 'group')}", figures["at_0.5"]["auroc"])]
+        on += f" ({counted(data['judged'], 'file')})"
+    told = [" ".join(told), _auroc(f"{on} in {counted(data['groups'], 'group')}", figures["at_0.5"]["auroc"])]
     units = numbers["radiographs"]
     if units["figures"]:
         together = "mean" if units["aggregate"] == "mean" else "largest probability"
@@ -153,18 +131,18 @@ def _calls(at: str, agreement: dict[str, dict[str, int]]) -> str:
     found_a, found_b = (fractured["both_right"] + fractured[f"only_{name}_right"] for name in "ab")
     false_a, false_b = (others["both_wrong"] + others[f"only_{name}_right"] for name in "ba")
     return (
-        f"{at}, A found {found_a:,} of {_count(sum(fractured.values()), 'fractured file')} and B {found_b:,}; "
-        f"of {_count(sum(others.values()), 'other')} A called {false_a:,} fractured and B {false_b:,}."
+        f"{at}, A found {found_a:,} of {counted(sum(fractured.values()), 'fractured file')} and B {found_b:,}; "
+        f"of {counted(sum(others.values()), 'other')} A called {false_a:,} fractured and B {false_b:,}."
     )
 
 
 def tables(figures: dict[str, dict[str, Any]]) -> list[tuple[str, list[Row]]]:
     """Title and rows of each table: what needs no threshold, then each threshold."""
     first = figures["at_0.5"]
-    made = [("at any threshold", [row(name, first[name]) for name in WITHOUT_THRESHOLD])]
+    made = [("at any threshold", [row(name, first[name]) for name in RANKING_NAMES])]
     for point, of in figures.items():
         at = "" if point == "at_0.5" else f" (A: {of['threshold_a']:.3f}, B: {of['threshold_b']:.3f})"
-        names = [name for name in FIGURE_NAMES if name in of and name not in WITHOUT_THRESHOLD]
+        names = [name for name in call_names() if name in of]
         made.append((f"{POINT_NAMES[point]}{at}", [row(name, of[name]) for name in names]))
     return made
 
@@ -179,7 +157,7 @@ def row(name: str, told: dict[str, Any]) -> Row:
     elif high is not None and high < 0:
         better = "A" if less else "B"
     return Row(
-        FIGURE_NAMES[name],
+        figure_names()[name],
         _number(told["a"]),
         _number(told["b"]),
         signed(told["difference"]),
@@ -216,10 +194,10 @@ def _every(numbers: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     levels = [("", numbers["figures"]), (" by radiograph", numbers["radiographs"]["figures"] or {})]
     for level, figures in levels:
         for point, of in figures.items():
-            for name in FIGURE_NAMES:
-                if name in of and (point == "at_0.5" or name not in WITHOUT_THRESHOLD):
-                    at = "" if name in WITHOUT_THRESHOLD else f" {POINT_NAMES[point]}"
-                    yield f"{FIGURE_NAMES[name]}{at}{level}", of[name]
+            for name in figure_names():
+                if name in of and (point == "at_0.5" or name not in RANKING_NAMES):
+                    at = "" if name in RANKING_NAMES else f" {POINT_NAMES[point]}"
+                    yield f"{figure_names()[name]}{at}{level}", of[name]
 
 
 def plots(numbers: dict[str, Any], pairs: Pairs) -> list[tuple[str, str]]:
@@ -299,7 +277,3 @@ def _number(value: float | None) -> str:
 
 def _end(value: float | None) -> str:
     return "no bound" if value is None else _number(value)
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -6,7 +6,6 @@ user of it does. Probabilities are calibrated and thresholds fixed where the mod
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import callus
 from callus.atomic import whole_file, whole_folder
-from callus.bundle.engine import FLOAT32
+from callus.bundle.engine import AUTO
 from callus.dataset.clean import counted
 from callus.dataset.manifest import digest, group_keys
 from callus.errors import CallusError, DatasetError
@@ -78,6 +77,7 @@ def evaluate(
     allow_leaks: bool = False,
     pictures: int = PICTURES,
     threads: int | None = None,
+    engine: str = AUTO,
     external: Mapping[str, pd.DataFrame] | None = None,
     disturbed: int = 0,
     prevalence: float | None = None,
@@ -95,6 +95,7 @@ def evaluate(
         allow_leaks: go on where :func:`callus.report.leaks.find_leaks` would refuse; what is written then says so.
         pictures: at most how many pictures stand in the page.
         threads: cores for the network; None for all that this process may use.
+        engine: what runs it, as :class:`callus.identify.Identifier` takes it.
         external: manifests of other data, by name, all of whose files are evaluated too.
         disturbed: at most how many files are disturbed to see how the figures move; 0: none.
         prevalence: share of fractured cases, in (0, 1), for which PPV, NPV and net benefit are wanted.
@@ -119,9 +120,8 @@ def evaluate(
     frame = _joined(frame)
     external = {name: _joined(theirs) for name, theirs in external.items()}
     rows = rows_of(frame, split)
-    identifier = Identifier(model, threads=threads)
-    engine = identifier.bundle.engine_info(FLOAT32)
-    asked = Measuring(engine.operating_points, engine.map_threshold, prevalence, how)
+    identifier = Identifier(model, engine=engine, threads=threads)
+    asked = Measuring(identifier.info.operating_points, identifier.info.map_threshold, prevalence, how)
     training = identifier.bundle.info["training"]
     leaks = {"": find_leaks(frame, rows, training, Path(model))}
     for name, theirs in external.items():
@@ -200,10 +200,10 @@ def run(
         "research_only": RESEARCH_ONLY,
         "model": {
             "name": identifier.name,
-            "engine": identifier.engine.name,
-            "bundle_sha256": bundle_digest(identifier),
+            "engine": identifier.engine.ran,
+            "bundle_sha256": identifier.bundle.digest,
             "operating_points": asked.points.as_dict(),
-            "calibration": identifier.bundle.engine_info(FLOAT32).calibration.as_dict(),
+            "calibration": identifier.info.calibration.as_dict(),
         },
         **told,
         "external": {
@@ -236,15 +236,6 @@ def _part(
     }
 
 
-def bundle_digest(identifier: Identifier) -> str:
-    """SHA-256 of ``bundle.json``'s content (keys sorted), the same for a folder and a ``.callus`` file.
-
-    It holds the SHA-256 of every other file, so it stands for the whole bundle.
-    """
-    text = json.dumps(identifier.bundle.info, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def _class_warnings(data: Mapping[str, Any]) -> list[str]:
     """What the labels do not let us say."""
     if not data["judged"]:
@@ -258,7 +249,7 @@ def _class_warnings(data: Mapping[str, Any]) -> list[str]:
 
 def _warnings(identifier: Identifier, answers: Answers) -> list[str]:
     """What else makes figures less than they seem."""
-    engine, rows, told = identifier.bundle.engine_info(FLOAT32), answers.judged, []
+    engine, rows, told = identifier.info, answers.judged, []
     if engine.operating_points.reason:
         told.append(f"the operating points are not what was asked for: {engine.operating_points.reason}")
     if engine.calibration.reason:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import jinja2
 
 import callus
+from callus.dataset.clean import counted
 from callus.labels import FRACTURED, LABEL_NAMES, LEVEL_TEXT, RESEARCH_ONLY
 from callus.report import figures
 from callus.report.claim import SOURCE, checklist
+from callus.report.names import CATEGORIES, PLACE_NAMES, POINT_NAMES, figure_names
 from callus.report.pictures import choose_pictures, show_all
 from callus.report.robustness_figure import robustness_figure
 
@@ -23,49 +25,6 @@ if TYPE_CHECKING:
 
     from callus.report.answers import Answers
     from callus.report.evaluation import Evaluation
-
-POINT_NAMES: Final = {
-    "at_0.5": "at 0.5",
-    "high_sensitivity": "high sensitivity",
-    "high_specificity": "high specificity",
-}
-FIGURE_NAMES: Final = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "brier": "Brier score",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-    "ppv_at_prevalence": "PPV at the prevalence asked for",
-    "npv_at_prevalence": "NPV at the prevalence asked for",
-    "f1": "F1",
-    "kappa": "Cohen's kappa",
-    "lr_positive": "likelihood ratio +",
-    "lr_negative": "likelihood ratio -",
-}
-"""In the order in which a page has them; the first three need no threshold."""
-PLACE_NAMES: Final = {
-    "pointing_game": "highest point of the map on a fracture (pointing game)",
-    "images_hit": "radiographs whose top box has its centre on a fracture",
-    "fractures_hit": "fractures hit by the top box",
-    "fractures_overlapped": "fractures overlapped by the top box (IoU 0.3)",
-    "top_box_iou": "mean IoU of the top box",
-    "map_iou": "mean IoU of the map at its threshold",
-    "ap50": "AP50",
-}
-CATEGORIES: Final = {
-    "region": "region",
-    "view": "view",
-    "hardware": "metal",
-    "source": "source",
-    "size": "size of the picture",
-    "fractures": "number of fractures (fractured files only)",
-    "fracture_size": "largest fracture (fractured files only)",
-}
-
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -100,7 +59,7 @@ def report_page(result: Evaluation, *, pictures: int) -> str:
             claim=claim,
             claim_source=SOURCE,
             point_names=POINT_NAMES,
-            figure_names=figure_names(numbers),
+            figure_names=figure_names(numbers["figures"]["at_0.5"].get("prevalence")),
             place_names=PLACE_NAMES,
             categories=CATEGORIES,
             label_names=LABEL_NAMES,
@@ -114,26 +73,16 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
-def figure_names(numbers: Mapping[str, Any]) -> dict[str, str]:
-    """Names of figures for people, with the prevalence that was asked for."""
-    prevalence = numbers["figures"]["at_0.5"].get("prevalence")
-    if prevalence is None:
-        return FIGURE_NAMES
-    return FIGURE_NAMES | {
-        f"{name}_at_prevalence": f"{name.upper()} at a prevalence of {prevalence:g}" for name in ("ppv", "npv")
-    }
-
-
 def summary(numbers: Mapping[str, Any]) -> list[str]:
     """What was tested and what came out, in plain words, a paragraph each."""
     data = numbers["data"]
-    answered = f"{numbers['model']['name']} answered {_count(data['judged'], 'labelled file')}"
-    counts = f"{_count(data['radiographs'], 'radiograph')} in {_count(data['groups'], 'group')}"
+    answered = f"{numbers['model']['name']} answered {counted(data['judged'], 'labelled file')}"
+    counts = f"{counted(data['radiographs'], 'radiograph')} in {counted(data['groups'], 'group')}"
     first = f"{answered} of {_split_text(data['split'])}: {counts}, {data['fractured']:,} of the files fractured."
     if data["failed"]:
-        first += f" {_count(data['failed'], 'file')} had no answer."
+        first += f" {counted(data['failed'], 'file')} had no answer."
     if data["unlabelled"]:
-        first += f" {_count(data['unlabelled'], 'file')} had no label."
+        first += f" {counted(data['unlabelled'], 'file')} had no label."
     by_radiograph = numbers["aggregated"]["radiograph"]
     if "figures" not in by_radiograph:
         return [first, *part_summary(numbers)]
@@ -220,7 +169,7 @@ def _forest(numbers: Mapping[str, Any]) -> list[figures.ForestRow]:
                         auroc["low"],
                         auroc["high"],
                         one["small"],
-                        _count(one["files"], "file"),
+                        counted(one["files"], "file"),
                     )
                 )
     return rows
@@ -268,12 +217,8 @@ def _split_text(split: str) -> str:
     return "all splits" if split == "all" else f'the split "{split}"'
 
 
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def _share(interval: Mapping[str, Any]) -> str:
-    """A share for people: "91 % (86 % to 95 %)"."""
+    """A share for people: "91 % (86 to 95 %)"."""
     if interval["value"] is None:
         return "–"  # noqa: RUF001 - a dash is meant
     told = f"{percent(interval['value'])} %"
@@ -297,6 +242,6 @@ def threshold_text(value: float) -> str:
 
 
 def _with_ends(interval: Mapping[str, Any]) -> str:
-    """A figure for people: "0.912 (95 % interval 0.86 to 0.95)"."""
+    """A figure for people: "0.912 (95 % interval by group 0.863 to 0.951)"."""
     ends = ends_text(interval)
     return f"{interval['value']:.3f} (95 % interval by group {ends})" if ends else f"{interval['value']:.3f}"

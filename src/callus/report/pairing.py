@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from callus.dataset.clean import counted
 from callus.dataset.groups import components
 from callus.dataset.manifest import few
 from callus.errors import DatasetError
@@ -234,7 +235,7 @@ def _refuse_other_labels(left: pd.DataFrame, right: pd.DataFrame) -> None:
     if len(differ):
         names = (f"{left['path'][row]} ({LABEL_NAMES[left['label'][row]]} in A)" for row in differ)
         raise DatasetError(
-            f"the labels of {_files(len(differ))} differ between A and B: {few(list(names))}",
+            f"the labels of {counted(len(differ), 'file')} differ between A and B: {few(list(names))}",
             hint="evaluate both models on one manifest",
         )
 
@@ -244,8 +245,8 @@ def _unmatched(a: Evaluated, b: Evaluated, rows: NDArray[np.int64]) -> list[str]
     for column, (name, one) in enumerate((("A", a), ("B", b))):
         alone = one.rows["path"].drop(rows[:, column])
         if len(alone):
-            told.append(f"{_files(len(alone))} only in {name} ({few(alone, 3)})")
-    return [f"{' and '.join(told)}: the comparison is on the {_files(len(rows))} in both"] if told else []
+            told.append(f"{counted(len(alone), 'file')} only in {name} ({few(alone, 3)})")
+    return [f"{' and '.join(told)}: the comparison is on the {counted(len(rows), 'file')} in both"] if told else []
 
 
 def _left_out(counts: dict[str, int]) -> list[str]:
@@ -254,7 +255,7 @@ def _left_out(counts: dict[str, int]) -> list[str]:
         "unanswered_b": "without an answer in B",
         "unlabelled": "without a label",
     }
-    told = [f"{_files(counts[key])} {words}" for key, words in said.items() if counts[key]]
+    told = [f"{counted(counts[key], 'file')} {words}" for key, words in said.items() if counts[key]]
     return [f"left out: {', '.join(told)}"] if told else []
 
 
@@ -264,7 +265,9 @@ def _other_splits(left: pd.DataFrame, right: pd.DataFrame) -> list[str]:
         return []
     row = differ[0]
     said = f"{left['path'][row]}: {left['split'][row] or 'none'} in A, {right['split'][row] or 'none'} in B"
-    return [f"{_files(len(differ))} in another split in A than in B ({said}): one model may have learnt from them"]
+    return [
+        f"{counted(len(differ), 'file')} in another split in A than in B ({said}): one model may have learnt from them"
+    ]
 
 
 def _other_groups(in_a: int, in_b: int, joined: int) -> list[str]:
@@ -290,7 +293,3 @@ def _own_warnings(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     if a["model"].get("bundle_sha256", "a") == b["model"].get("bundle_sha256", "b"):
         told.append("A and B are the same bundle")
     return told
-
-
-def _files(count: int) -> str:
-    return f"{count:,} file{'' if count == 1 else 's'}"

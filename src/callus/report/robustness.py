@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from callus.bundle.engine import FLOAT32
 from callus.errors import CallusError
 from callus.identify import Finding, Identifier
 from callus.labels import FRACTURED
@@ -176,7 +175,7 @@ def measure(
     judged = predictions[predictions["label"].notna() & predictions["probability"].notna()]
     if judged.empty:
         raise CallusError("robustness needs files with a label and an answer; there are none", hint="label some")
-    points = identifier.bundle.engine_info(FLOAT32).operating_points
+    points = identifier.info.operating_points
     some = choose(judged, most, seed)
     plain, answers = _files(some), _answers(identifier, list(some["path"]), disturbances)
     told = _Figures(points, draws, seed)

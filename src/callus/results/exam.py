@@ -45,8 +45,7 @@ class Algorithm:
 
     Attributes:
         name: the bundle's name.
-        digest: SHA-256 of ``bundle.json``'s content (keys sorted), the ``bundle_sha256`` of an evaluation; "" where it
-            is not known. It holds the SHA-256 of every other file, so it stands for the whole bundle.
+        digest: of the bundle, the ``bundle_sha256`` of an evaluation; "" where it is not known.
     """
 
     name: str
@@ -55,8 +54,7 @@ class Algorithm:
     @classmethod
     def of(cls, identifier: Identifier) -> Algorithm:
         """Name the model that an identifier runs."""
-        text = json.dumps(identifier.bundle.info, sort_keys=True, ensure_ascii=False)
-        return cls(identifier.name, hashlib.sha256(text.encode()).hexdigest())
+        return cls(identifier.name, identifier.bundle.digest)
 
     def parameters(self, finding: Finding) -> tuple[str, ...]:
         """Model, engine and bundle, a line each."""
