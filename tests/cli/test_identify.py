@@ -275,6 +275,20 @@ def test_full_size(identify: Callable[..., Answer], xrays: Path, tmp_path: Path)
         assert picture.width < 200
 
 
+@pytest.mark.parametrize("engine", ["onnx-float32", "openvino-float32", "auto"])
+def test_the_engine_is_a_choice(identify: Callable[..., Answer], xrays: Path, tmp_path: Path, engine: str) -> None:
+    answer = identify(xrays, "--engine", engine, "--throughput", "--json", tmp_path / "f.json")
+    assert answer.code == 0, answer.err
+    ran = {one["engine"] for one in json.loads((tmp_path / "f.json").read_text())["findings"]}
+    assert ran == {"openvino-float32" if engine == "auto" else engine}
+
+
+def test_an_engine_that_is_not_there_is_wrong_use(identify: Callable[..., Answer], xrays: Path) -> None:
+    answer = identify(xrays, "--engine", "openvino-int8")
+    assert (answer.code, len(answer.err)) == (2, 1)
+    assert "openvino-int8" in answer.err[0]
+
+
 def test_a_packed_bundle_and_a_run_folder_will_do(
     identify: Callable[..., Answer], bundle: Path, xrays: Path, tmp_path: Path
 ) -> None:
