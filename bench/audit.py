@@ -218,7 +218,7 @@ def search(given: argparse.Namespace, _: Path) -> list[dict[str, Any]]:
     vectors = centres[generator.integers(0, len(centres), count)][:, np.newaxis] + noise
     vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
     start = time.perf_counter()
-    index = Neighbours(vectors)
+    index = Neighbours(vectors, os.cpu_count() or 1)
     built = time.perf_counter()
     index.nearest(24)
     ended = time.perf_counter()

@@ -186,7 +186,7 @@ class _Search:
         vectors = np.concatenate(
             [vocabulary.vectors([self._description(place) for place in some]) for some in batched(everything, _BATCH)]
         )
-        places, likeness = Neighbours(vectors).nearest(_NEAREST)
+        places, likeness = Neighbours(vectors, self._workers).nearest(_NEAREST)
         self._vectors = vectors
         for turn in range(_ROUNDS):
             before = len(self._links)

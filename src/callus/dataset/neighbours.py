@@ -3,25 +3,27 @@
 The vector is a VLAD (Jegou et al. 2010, doi 10.1109/CVPR.2010.5540039) over a vocabulary that is learnt from the set at
 hand, with intra-normalisation and signed square roots, reduced by principal components. The vocabulary is closed under
 the variants of ``callus.dataset.keypoints``: so the vector of a mirrored or inverted picture is a permutation of the
-picture's own. An index of hierarchical navigable small worlds (Malkov and Yashunin 2018) finds the nearest in a time
-that grows like the logarithm of the set; it is filled by one thread, so that the same set gives the same neighbours.
+picture's own. Small sets are searched whole; in large ones a vector is compared with those of the cells that are
+nearest to it, by product codes (Andre et al. 2017, doi 10.1145/3078971.3078992), and the best of them exactly.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import faiss
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils.extmath import randomized_svd
-from usearch.compiled import MetricKind
-from usearch.index import Index
 
 from callus.dataset.keypoints import LENGTH, PERMUTATIONS, VARIANTS
+from callus.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,9 +34,10 @@ _DIMENSIONS: Final = 256
 _LEARNT_FROM: Final = 1500  # pictures
 _WORDS_FROM: Final = 60_000  # descriptors
 _AT_ONCE: Final = 10_000  # pictures that are looked up
-_CONNECTIONS: Final = 16
-_WHEN_ADDING: Final = 96
-_WHEN_SEARCHING: Final = 96
+_SEARCHED_WHOLE: Final = 10_000  # vectors, at most: 4 s of two cores
+_PROBED: Final = 32  # cells that a vector is compared with, of about the square root of the set's size
+_BITS: Final = 4  # for two numbers of a vector: codes of 64 bytes, compared 32 at a time in registers
+_EXACTLY: Final = 2  # times as many as are asked for are compared exactly
 
 
 class Vocabulary:
@@ -109,19 +112,18 @@ class Neighbours:
 
     Args:
         vectors: float32 (n, 4, dimensions), of length 1: the variants of n pictures.
+        workers: threads to use; the answer is the same whatever their number.
     """
 
-    def __init__(self, vectors: NDArray[np.float32]) -> None:
+    def __init__(self, vectors: NDArray[np.float32], workers: int = 1) -> None:
         self._vectors = vectors
-        self._index = Index(
-            ndim=vectors.shape[2],
-            metric=MetricKind.IP,
-            dtype="f16",  # half the bytes to fetch: twice as fast, and the likenesses that matter are far apart
-            connectivity=_CONNECTIONS,
-            expansion_add=_WHEN_ADDING,
-            expansion_search=_WHEN_SEARCHING,
-        )
-        self._index.add(np.arange(len(vectors)), np.ascontiguousarray(vectors[:, 0]), threads=1)
+        self._workers = workers
+        own = np.ascontiguousarray(vectors[:, 0])
+        with _threads(1):  # cells and codes are learnt in the same order of sums everywhere
+            self._index = _index(len(own), own.shape[1])
+            self._index.train(own)
+        with _threads(workers):
+            self._index.add(own)
 
     def nearest(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Each picture's nearest others, in whichever variant they are most alike.
@@ -136,26 +138,26 @@ class Neighbours:
         total = len(self._vectors)
         numbers = np.full((total, count), -1, np.int64)
         values = np.full((total, count), -2, np.float32)
-        for start in range(0, total, _AT_ONCE):
-            rows = slice(start, min(start + _AT_ONCE, total))
-            found, alike = self._nearest(rows, count)
-            numbers[rows, : found.shape[1]], values[rows, : found.shape[1]] = found, alike
+        with progress("looking neighbours up", total) as advance, _threads(self._workers):
+            for start in range(0, total, _AT_ONCE):
+                rows = slice(start, min(start + _AT_ONCE, total))
+                found, alike = self._nearest(rows, count)
+                numbers[rows, : found.shape[1]], values[rows, : found.shape[1]] = found, alike
+                advance(rows.stop - rows.start)
         return numbers, values
 
     def _nearest(self, rows: slice, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The variants' neighbours merged, each other picture once; at most ``count`` columns."""
         here = rows.stop - rows.start
         asked = min(count + 1, len(self._vectors))
-        found = [
-            self._index.search(np.ascontiguousarray(self._vectors[rows, variant]), asked) for variant in range(VARIANTS)
-        ]
-        keys = np.hstack([one.keys.reshape(here, asked).astype(np.int64) for one in found])
-        likeness = np.hstack([1 - one.distances.reshape(here, asked) for one in found]).astype(np.float32)
+        asked_for = np.ascontiguousarray(self._vectors[rows]).reshape(here * VARIANTS, -1)
+        likeness, keys = self._index.search(asked_for, asked)
+        likeness, keys = likeness.reshape(here, -1), keys.reshape(here, -1)  # a picture's variants side by side
         order = np.argsort(-likeness, axis=1, kind="stable")
         keys, likeness = np.take_along_axis(keys, order, axis=1), np.take_along_axis(likeness, order, axis=1)
         by_key = np.argsort(keys, axis=1, kind="stable")
         sorted_keys = np.take_along_axis(keys, by_key, axis=1)
-        left_out = keys == np.arange(rows.start, rows.stop)[:, np.newaxis]
+        left_out = (keys == np.arange(rows.start, rows.stop)[:, np.newaxis]) | (keys < 0)
         again = np.zeros_like(left_out)
         np.put_along_axis(again, by_key[:, 1:], sorted_keys[:, 1:] == sorted_keys[:, :-1], axis=1)
         left_out |= again
@@ -165,3 +167,27 @@ class Neighbours:
             np.where(gone, -1, np.take_along_axis(keys, first, axis=1)),
             np.where(gone, np.float32(-2), np.take_along_axis(likeness, first, axis=1)),
         )
+
+
+def _index(count: int, dimensions: int) -> faiss.Index:
+    flat = faiss.IndexFlatIP(dimensions)
+    if count <= _SEARCHED_WHOLE:
+        return flat
+    cells = faiss.IndexIVFPQFastScan(
+        flat, dimensions, round(math.sqrt(count)), dimensions // 2, _BITS, faiss.METRIC_INNER_PRODUCT
+    )
+    cells.nprobe = _PROBED
+    index = faiss.IndexRefineFlat(cells)
+    index.k_factor = _EXACTLY
+    return index
+
+
+@contextmanager
+def _threads(workers: int) -> Iterator[None]:
+    """The library's threads, for a while."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(workers)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)
