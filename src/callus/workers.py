@@ -45,26 +45,29 @@ def spread_over_threads(work: Callable[[T], R], items: Iterable[T], workers: int
             raise
 
 
-def spread_over_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def spread_over_processes(
+    work: Callable[[T], R], items: Iterable[T], workers: int, together: int = _TOGETHER
+) -> Iterator[R]:
     """Do work in processes: for what holds Python's lock so much that two threads are no faster than one.
 
-    loky's processes do not run the caller's script again, so it needs no guard. One that waits for ten
-    seconds ends by itself; the next call finds those that still wait.
+    loky's processes do not run the caller's script again, so it needs no guard. One that waits for five
+    minutes ends by itself; the next call finds those that still wait.
 
     Args:
         work: a function of a module; it and the items are pickled.
         items: taken one by one.
         workers: processes, each of which computes with one thread.
+        together: items that a process gets at once; 1 where each takes long.
 
     Yields:
         What the work gives, in the items' order. What it raises is raised here, and ends the rest.
     """
     from loky import get_reusable_executor  # noqa: PLC0415 - a tenth of a second
 
-    pool = get_reusable_executor(workers, timeout=10, initializer=_begin, env=_ONE_THREAD)
+    pool = get_reusable_executor(workers, timeout=300, initializer=_begin, env=_ONE_THREAD)
     waiting = []
     try:
-        for chunk in batched(items, _TOGETHER):
+        for chunk in batched(items, together):
             waiting.append(pool.submit(_each, work, chunk))
             if len(waiting) >= _CHUNKS_AHEAD * workers:
                 yield from waiting.pop(0).result()

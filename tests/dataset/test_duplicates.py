@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from callus import radiograph
-from callus.dataset import duplicates
+from callus.dataset import duplicates, neighbours
 from callus.dataset.changes import CHANGES
 from callus.dataset.duplicates import find_duplicates
 from callus.dataset.keypoints import BOTH, INVERTED, MIRRORED, PLAIN, describe
@@ -120,6 +120,22 @@ def test_neighbours_are_others_and_end(originals: list[np.ndarray]) -> None:
         assert sorted(found[:3]) == [other for other in range(4) if other != row]
         assert (found[3:] == -1).all()
     assert (np.diff(likeness[:, :3]) <= 0).all()
+
+
+def test_neighbours_in_cells_are_those_of_a_whole_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(4)
+    centres = generator.normal(size=(400, 64)).astype(np.float32)  # ten copies of each, in four variants
+    noise = generator.normal(scale=0.7, size=(4000, 4, 64)).astype(np.float32)
+    vectors = np.repeat(centres, 10, axis=0)[:, np.newaxis] + noise
+    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+    whole, likeness = Neighbours(vectors).nearest(9)
+    monkeypatch.setattr(neighbours, "_SEARCHED_WHOLE", 1000)
+    one, exact = Neighbours(vectors).nearest(9)
+    two, _ = Neighbours(vectors, workers=2).nearest(9)
+    assert (one == two).all()
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(whole, one, strict=True)]) > 0.95
+    same = one == whole
+    assert np.isclose(exact[same], likeness[same], atol=1e-5).mean() > 0.99  # the codes may miss the best variant
 
 
 def test_every_change_and_chains_are_found(originals: list[np.ndarray], tmp_path: Path, shelf: Shelf) -> None:

@@ -186,14 +186,15 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
     if shelf.remark:
         remarks.append(shelf.remark)
     remarks += _early_ends(given)
+    shortcuts, nameless = _probes(given, features, workers)
     result = Audit(
         root,
         given,
         found,
         leaks=(),
         conflicts=(),
-        shortcuts=probe(given, features),
-        nameless=probe(given, features.assign(**dict.fromkeys(_NAMES, np.nan))),
+        shortcuts=shortcuts,
+        nameless=nameless,
         suspicions=suspicions,
         remarks=tuple(remarks),
     )
@@ -244,6 +245,23 @@ def _look(file: tuple[str, bool]) -> tuple[dict[str, float], Suspicion | None, d
     except RadiographError:
         return {}, None, {}
     return file_features(path, seen), suspect(seen), describe_all_ways(seen) if new else {}
+
+
+def _probes(
+    frame: pd.DataFrame, features: pd.DataFrame, workers: int | None
+) -> tuple[Shortcuts | None, Shortcuts | None]:
+    """With all features, and without the numbers in names; side by side where that is worth a process."""
+    asked = [(frame, features), (frame, features.assign(**dict.fromkeys(_NAMES, np.nan)))]
+    count = workers or os.cpu_count() or 1
+    if count > 1 and len(frame) >= WORTH_PROCESSES:
+        shortcuts, nameless = spread_over_processes(_probe, asked, count, together=1)
+    else:
+        shortcuts, nameless = map(_probe, asked)
+    return shortcuts, nameless
+
+
+def _probe(asked: tuple[pd.DataFrame, pd.DataFrame]) -> Shortcuts | None:
+    return probe(*asked)
 
 
 def _early_ends(frame: pd.DataFrame) -> list[str]:

@@ -183,9 +183,8 @@ class _Search:
             self._places.setdefault(look.number, []).append(place)
         vocabulary = Vocabulary([self._description(place) for place in learnt_from(len(self._looks))])
         everything = range(len(self._looks))
-        vectors = np.concatenate(
-            [vocabulary.vectors([self._description(place) for place in some]) for some in batched(everything, _BATCH)]
-        )
+        some = ([self._description(place) for place in places] for places in batched(everything, _BATCH))
+        vectors = np.concatenate(list(spread_over_threads(vocabulary.vectors, some, self._workers)))
         places, likeness = Neighbours(vectors, self._workers).nearest(_NEAREST)
         self._vectors = vectors
         for turn in range(_ROUNDS):
