@@ -1,0 +1,70 @@
+"""What in a radiograph speaks against trusting an answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from callus.preprocess import InputSpec
+    from callus.radiograph import Radiograph
+
+SMALLEST_SIDE: Final = 128
+"""Pixels of the shorter side below which a fracture line is hardly left; FracAtlas' and BoneData's smallest has 224."""
+MOST_WHITE: Final = 0.02
+"""Share of the exposed field at full white; in 400 radiographs drawn from FracAtlas and BoneData at most 0.001."""
+MOST_BLACK: Final = 0.6
+"""Share of the exposed field at black; in the same 400 at most 0.18 of the whole picture was black."""
+LARGEST_ASPECT: Final = 4.0
+"""Longer side to shorter; in the same 400 at most 2.7."""
+FLAT: Final = 0.02
+"""Share of the grey range between the 1st and the 99th percentile below which there is nothing to see."""
+
+
+def cautions(radiograph: Radiograph, spec: InputSpec) -> tuple[str, ...]:
+    """What in a radiograph speaks against trusting an answer, a line each.
+
+    Args:
+        radiograph: as read; its notes (a truncated file) are carried over.
+        spec: what the network takes.
+    """
+    found = list(radiograph.notes)
+    height, width = radiograph.height, radiograph.width
+    if min(height, width) < SMALLEST_SIDE:
+        found.append(f"too small: {width} x {height} pixels, a shorter side of at least {SMALLEST_SIDE} is expected")
+    elif height < spec.height and width < spec.width:
+        found.append(f"too small: {width} x {height} pixels are enlarged to the network's {spec.width} x {spec.height}")
+    if max(height, width) > LARGEST_ASPECT * min(height, width):
+        found.append(f"long: {width} x {height} pixels, a shape that radiographs of bones seldom have")
+    if not radiograph.grey:
+        found.append("not grey: the picture has colours, a radiograph has none")
+    found += _grey_value_cautions(radiograph.pixels)
+    return tuple(found)
+
+
+def _grey_value_cautions(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> list[str]:
+    white = np.iinfo(pixels.dtype).max
+    # A grid of about 1,000 x 1,000 pixels tells shares well enough, and costs the same for the largest picture.
+    pixels = pixels[:: max(1, pixels.shape[0] // 1000), :: max(1, pixels.shape[1] // 1000)]
+    low, high = np.percentile(pixels, (1, 99))
+    if high - low < FLAT * white:
+        return ["flat: the grey values hardly differ, there is nothing to see"]
+    exposed = _exposed(pixels, white)
+    found = []
+    for value, name, most in ((white, "white", MOST_WHITE), (0, "black", MOST_BLACK)):
+        share = np.count_nonzero(exposed == value) / max(1, exposed.size)
+        if share > most:
+            found.append(f"clipped: {share:.0%} of the exposed field is full {name}, detail may be lost")
+    return found
+
+
+def _exposed(pixels: NDArray[np.uint8] | NDArray[np.uint16], white: int) -> NDArray[Any]:
+    """The picture without the black or white frame that collimation leaves."""
+    inside = (pixels > 0) & (pixels < white)
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        return pixels
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
