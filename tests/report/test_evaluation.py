@@ -99,6 +99,8 @@ def test_figures_predictions_and_page(bundle: Path, frame: pd.DataFrame, tmp_pat
     assert "AUROC 0.750" in page.words
     assert "it finds 1 of 2 fractured ones: sensitivity 50 % (9 to 91 %); it calls 1 of 2 others" in page.words
     assert "not a medical device" in page.words
+    assert len(set(page.ids)) == len(page.ids) > 100
+    assert page.meant <= set(page.ids)
     html = (out / "report.html").read_text()
     places = [html.index(f'id="{name}"') for name in ("figures", "subgroups", "misses", "alarms", "claim")]
     assert places == sorted(places)

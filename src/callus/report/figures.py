@@ -6,7 +6,9 @@ What is None there is left out. matplotlib's objects are used without pyplot: no
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
 from dataclasses import dataclass
 from itertools import cycle
 from textwrap import wrap
@@ -309,6 +311,9 @@ def svg_of(draw: Callable[[Any], None], title: str, size: tuple[float, float]) -
             figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
+    # Every plot of matplotlib calls its parts by the same names; on a page a name stands for one thing.
+    own = hashlib.sha256((title + text).encode()).hexdigest()[:8]
+    text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", text)
     return text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
 
