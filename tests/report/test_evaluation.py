@@ -18,6 +18,7 @@ from callus.errors import CallusError, DatasetError
 from callus.report import evaluate
 from callus.report.evaluation import FILES
 from callus.report.measures import classification_report
+from callus.report.pages import methods_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -384,3 +385,20 @@ def test_robustness_is_measured_where_it_is_asked_for(bundle: Path, frame: pd.Da
     page = Page((tmp_path / "with" / "report.html").read_text())
     assert all(step["text"] in page.words for step in result["robustness"]["steps"])
     assert "Not measured" not in page.words
+
+
+def test_methods_name_the_points_where_they_differ() -> None:
+    bootstrap = {"method": "bootstrap"}
+    undefined = {"method": "", "reason": "no file is called fractured"}
+    intervals = {
+        "at_0.5": {"auroc": {"method": "DeLong"}, "sensitivity": bootstrap, "ppv": bootstrap},
+        "high_sensitivity": {"auroc": {"method": "DeLong"}, "sensitivity": {"method": "Wilson"}, "ppv": bootstrap},
+        "high_specificity": {"auroc": {"method": "DeLong"}, "sensitivity": bootstrap, "ppv": undefined},
+    }
+    names = {"auroc": "AUROC", "sensitivity": "sensitivity", "ppv": "PPV", "npv": "NPV"}
+    assert methods_of(intervals, names) == [
+        ("DeLong", ["AUROC"]),
+        ("bootstrap", ["sensitivity (at 0.5, high specificity)", "PPV (at 0.5, high sensitivity)"]),
+        ("Wilson", ["sensitivity (high sensitivity)"]),
+        ("no file is called fractured", ["PPV (high specificity)"]),
+    ]

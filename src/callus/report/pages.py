@@ -60,12 +60,32 @@ def report_page(result: Evaluation, *, pictures: int) -> str:
             claim_source=SOURCE,
             point_names=POINT_NAMES,
             figure_names=figure_names(numbers["figures"]["at_0.5"].get("prevalence")),
+            methods_of=methods_of,
             place_names=PLACE_NAMES,
             categories=CATEGORIES,
             label_names=LABEL_NAMES,
             level_text=LEVEL_TEXT,
         )
     )
+
+
+def methods_of(intervals: Mapping[str, Any], names: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    """Each way in which intervals were made, or why there is none, with the figures that it holds for.
+
+    Args:
+        intervals: of each operating point, as in ``metrics.json``. A figure's points are named where its ways differ.
+        names: of the figures.
+    """
+    found: dict[str, list[str]] = {}
+    for key, name in names.items():
+        by_way: dict[str, list[str]] = {}
+        for point, table in intervals.items():
+            if key in table:
+                way = "; ".join(filter(None, (table[key]["method"], table[key].get("reason"))))
+                by_way.setdefault(way, []).append(POINT_NAMES[point])
+        for way, points in by_way.items():
+            found.setdefault(way, []).append(name if len(by_way) == 1 else f"{name} ({', '.join(points)})")
+    return list(found.items())
 
 
 def printable(text: str) -> str:
