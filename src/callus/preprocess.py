@@ -1,6 +1,7 @@
 """From a radiograph to what a network takes, with the way back to the radiograph's own pixels.
 
-The one path for training and identification: both call :func:`prepare`, so nothing can be normalised in two ways.
+The one path for training and identification, so that nothing can be normalised in two ways: training calls
+:func:`prepare`, identification its two steps, :func:`fit_pixels` and :func:`scale_values`.
 """
 
 from __future__ import annotations
