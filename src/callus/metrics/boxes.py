@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
-from scipy import ndimage
 
 from callus.errors import CallusError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE = 2.0
 """In pixels of the radiograph: what is left of a region that lies almost wholly in the letterbox is no finding."""
-_NEIGHBOURS = np.ones((3, 3), dtype=np.int64)
+_NEIGHBOURS = 8
 """Cells that touch at a corner belong together."""
 
 
@@ -78,15 +78,15 @@ def boxes_from_map(
     """
     if map_to_original[0, 1] != 0 or map_to_original[1, 0] != 0:
         raise CallusError("the map's affine turns or shears; boxes stand upright and need one that does not")
-    labels, count = ndimage.label((heat >= threshold) & (heat > 0), structure=_NEIGHBOURS)
-    scores = np.atleast_1d(ndimage.maximum(heat, labels, np.arange(1, count + 1))) if count else np.empty(0)
+    warm = ((heat >= threshold) & (heat > 0)).astype(np.uint8)
+    _, labels, regions, _ = cv2.connectedComponentsWithStats(warm, connectivity=_NEIGHBOURS)
     boxes = []
-    for region, score in zip(ndimage.find_objects(labels), scores, strict=True):
-        rows, columns = region
-        left, right = _extent(columns, map_to_original[0, 0], map_to_original[0, 2], shape[1])
-        top, bottom = _extent(rows, map_to_original[1, 1], map_to_original[1, 2], shape[0])
+    for label, (column, row, columns, rows, _) in enumerate(regions.tolist()[1:], start=1):
+        left, right = _extent(column, columns, map_to_original[0, 0], map_to_original[0, 2], shape[1])
+        top, bottom = _extent(row, rows, map_to_original[1, 1], map_to_original[1, 2], shape[0])
         if min(right - left, bottom - top) >= min(smallest_side, *shape):
-            boxes.append(Box(left, top, right - left, bottom - top, float(score)))
+            score = float(heat[labels == label].max())
+            boxes.append(Box(left, top, right - left, bottom - top, score))
     return tuple(sorted(boxes, key=lambda box: (-box.score, box.y, box.x)))
 
 
@@ -106,9 +106,9 @@ def after(second: NDArray[np.float64], first: NDArray[np.float64]) -> NDArray[np
     return np.asarray(second @ square)
 
 
-def _extent(cells: slice, scale: float, offset: float, size: int) -> tuple[float, float]:
+def _extent(start: int, count: int, scale: float, offset: float, size: int) -> tuple[float, float]:
     """From the first cell's outer edge to the last one's, in pixel edges, cut to [0, size]."""
     # A cell's edges lie half a cell beside its centre; a pixel's edges half a pixel beside its own, hence the 0.5.
-    first = scale * (cells.start - 0.5) + offset + 0.5
-    last = scale * (cells.stop - 0.5) + offset + 0.5
+    first = scale * (start - 0.5) + offset + 0.5
+    last = scale * (start + count - 0.5) + offset + 0.5
     return float(np.clip(first, 0, size)), float(np.clip(last, 0, size))

@@ -8,7 +8,7 @@ import numpy as np
 
 from callus.errors import RadiographError
 from callus.radiograph import apart, codecs, grey, limits
-from callus.radiograph.elements import BIG_ENDIAN, PIXEL_DATA, Elements, looks_like_dicom, parse, syntax_name
+from callus.radiograph.elements import BIG_ENDIAN, PIXEL_DATA, Elements, parse, syntax_name
 from callus.radiograph.grayscale import GreyScale, look_up
 from callus.radiograph.picture import Decoded, Identity
 from callus.radiograph.raster import missing_rows
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Coded = Callable[[bytes, codecs.Layout, str], codecs.Frame]
 
-__all__ = ["MODALITIES", "decode", "looks_like_dicom"]
+__all__ = ["MODALITIES", "decode"]
 
 MODALITIES: Final = frozenset(("CR", "DX", "DR", "RG", "RF", "XA", "MG", "IO", "PX", "OT", "SC", "HC", "FD", ""))
 """What can hold a radiograph: computed, digital and film radiography, fluoroscopy's and angiography's single shots,

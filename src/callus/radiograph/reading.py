@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from callus.errors import RadiographError
-from callus.radiograph import dicom, limits, raster
+from callus.radiograph import limits, raster
 from callus.radiograph.picture import Identity, Radiograph
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def detect(data: bytes) -> Format | None:
         return "TIFF"
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WEBP"
-    return "DICOM" if dicom.looks_like_dicom(data) else None
+    from callus.radiograph.elements import looks_like_dicom  # noqa: PLC0415 - as below
+
+    return "DICOM" if looks_like_dicom(data) else None
 
 
 def _decode(data: bytes, frame: int | None, *, strict: bool, isolated: bool) -> tuple[Format, Decoded]:
@@ -90,7 +92,12 @@ def _decode(data: bytes, frame: int | None, *, strict: bool, isolated: bool) -> 
             f"is not an image: it begins with {limits.one_line(repr(data[:12]))}",
             hint="expected PNG, JPEG, TIFF, WebP or DICOM content, whatever the file's ending",
         )
-    decoded = dicom.decode(data, frame, isolated=isolated) if kind == "DICOM" else raster.decode(data, kind, frame)
+    if kind == "DICOM":
+        from callus.radiograph import dicom  # noqa: PLC0415 - pydicom takes 0.3 s to import; other formats do without
+
+        decoded = dicom.decode(data, frame, isolated=isolated)
+    else:
+        decoded = raster.decode(data, kind, frame)
     if strict:
         for note in decoded.notes:
             if note.startswith("truncated"):
