@@ -29,6 +29,8 @@ ROOMS = [
     "training",
     "identify",
     "results",
+    "measure",
+    "archive",
     "report",
     "cli",
 ]
@@ -37,10 +39,12 @@ FORBIDDEN = {
     "training": {"identify"},
     "identify": {"training", "model"},
     "results": {"training", "model"},
+    "measure": {"training", "model"},
+    "archive": {"training", "model"},
     "report": {"training", "model"},
 }
 WITHOUT_TORCH = {"errors", "labels", "atomic", "cache", "memory", "progress", "workers", "radiograph", "dataset"}
-WITHOUT_TORCH |= {"preprocess", "metrics", "bundle", "identify", "results", "report"}
+WITHOUT_TORCH |= {"preprocess", "metrics", "bundle", "identify", "results", "measure", "archive", "report"}
 TORCH = {"torch", "lightning_fabric", "safetensors", "onnx", "tensorboard", "h5py"}
 LAZY_ROOT = {"__init__", "__main__"}
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import callus
-from callus.cli import compare, data, demo, evaluate, export, identify, train
+from callus.cli import bench, compare, data, demo, evaluate, export, identify, train
 from callus.labels import RESEARCH_ONLY
 
 app = typer.Typer(
@@ -53,3 +53,4 @@ evaluate.register(app)
 compare.register(app)
 identify.register(app)
 demo.register(app)
+bench.register(app)
