@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -68,7 +69,8 @@ def spread_over_processes(
     waiting = []
     try:
         for chunk in batched(items, together):
-            waiting.append(pool.submit(_each, work, chunk))
+            with _without_ctrl_c():
+                waiting.append(pool.submit(_each, work, chunk))
             if len(waiting) >= _CHUNKS_AHEAD * workers:
                 yield from waiting.pop(0).result()
         for future in waiting:
@@ -83,6 +85,19 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C wait while processes may be started: they inherit that, and so die of none before ``_begin``."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _each(work: Callable[[T], R], chunk: list[T]) -> list[R]:

@@ -399,3 +399,54 @@ def test_nothing_of_dicom_or_fhir_is_loaded_where_none_is_written(bundle: Path, 
     for words in (["identify", "--help"], ["identify", str(xrays), "--model", str(bundle)]):
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_archive_is_answered_into_parquet(identify: Callable[..., Answer], xrays: Path, tmp_path: Path) -> None:
+    (xrays / "text.png").write_text("no image")
+    out = xrays / "out"  # not walked, although it lies inside
+    line = "2 identified: 1 fracture, 0 doubt, 1 none seen, 1 failed"
+    first = identify(xrays, "--parquet", out, "--workers", "1")
+    assert (first.code, first.out, len(first.err)) == (1, [], 1)
+    assert first.err[0] == f"{line} (research and education, not a medical device)"
+    again = identify(xrays, "--parquet", out)
+    assert (again.code, again.out, len(again.err)) == (2, [], 1)
+    assert f"{out}: holds results already" in again.err[0]
+    resumed = identify(xrays, xrays / "b.png", "--parquet", out, "--resume")
+    assert (resumed.code, resumed.out) == (1, [])
+    assert resumed.err[-1].startswith(f"{line}; 3 of them before")
+    (xrays / "text.png").unlink()
+    save(xrays / "text.png")
+    retried = identify(xrays, "--parquet", out, "--resume", "--retry-failed")
+    assert (retried.code, retried.out) == (0, [])
+    assert retried.err[-1].startswith("3 identified: 2 fracture, 0 doubt, 1 none seen; 2 of them before")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--resume"], "give --parquet DIR too"),
+        (["--workers", "2"], "give --parquet DIR too"),
+        (["--parquet", "p", "--json", "f.json", "--gsps"], "does not go with --json and --gsps"),
+        (["--parquet", "p", "--full-size"], "does not go with --full-size"),
+        (["--parquet", "p", "--retry-failed"], "goes with --resume"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    identify: Callable[..., Answer], xrays: Path, options: list[str], said: str
+) -> None:
+    answer = identify(xrays, *options)
+    assert answer.code == 2
+    assert said in " ".join(" ".join(answer.err).replace("│", " ").split())
+    assert not Path("p").exists()
+
+
+def test_an_archive_that_holds_nothing_and_one_that_is_partly_missing(
+    identify: Callable[..., Answer], xrays: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    empty = identify(tmp_path / "empty", "--parquet", tmp_path / "out")
+    assert (empty.code, len(empty.err)) == (2, 1)
+    assert not (tmp_path / "out").exists()
+    partly = identify(tmp_path / "empty", xrays, "--parquet", tmp_path / "out")
+    assert (partly.code, partly.err[0]) == (1, f"callus: {tmp_path}/empty: holds no radiographs")
+    assert partly.err[1].startswith("2 identified: 1 fracture, 0 doubt, 1 none seen, 1 failed")

@@ -5,35 +5,25 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import sys
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from callus.archive.listing import Input, gather
 from callus.errors import CallusError, RadiographError
 from callus.labels import LEVEL_TEXT, LEVELS, RESEARCH_ONLY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sized
 
     from callus.identify import Finding, Identifier
     from callus.radiograph import Radiograph
 
-NO_PICTURES: Final = (
-    ".txt", ".json", ".csv", ".tsv", ".md", ".html", ".htm", ".xml", ".yaml", ".yml", ".toml", ".log",
-    ".py", ".ipynb", ".sh", ".js", ".css", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".parquet", ".db",
-    ".sqlite", ".zip", ".gz", ".tar", ".bz2", ".xz", ".7z", ".rar", ".onnx", ".bin", ".callus", ".h5",
-    ".pt", ".pth", ".npy", ".npz", ".pkl", ".safetensors", ".mp4", ".avi", ".mov", ".nii", ".md5", ".sha256",
-    ".part",
-)  # fmt: skip
-"""Endings that are passed over in folders. A file without an ending is tried: DICOM often has none."""
-NO_PICTURE_NAMES: Final = ("dicomdir", "thumbs.db", "license", "readme", "makefile")
-_OURS: Final = re.compile(r"\.callus-(sr|sc|pr)\.dcm$")
-"""What ``--dicom`` wrote before into a folder that is walked: a picture of a finding is no radiograph."""
+__all__ = ["Input", "gather", "identify", "register"]
+
 STOPPED: Final = 130
 """The exit code after Ctrl-C, as shells have it."""
 _LONGEST_NAME: Final = 180
@@ -98,6 +88,25 @@ def identify(
     throughput: Annotated[
         bool, typer.Option("--throughput", help="Share the cores out for many files instead of for the next answer.")
     ] = False,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            "--parquet",
+            readable=False,
+            help="For an archive: write the findings to this folder, as a stream of Parquet files.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="With --parquet: go on with what is there; files that failed stay failed."),
+    ] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --resume: answer the files again that failed.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=1, help="With --parquet: processes that read files; one a core where not given."),
+    ] = None,
 ) -> None:
     """Say for each radiograph whether a fracture is seen, with a probability and a heat map.
 
@@ -113,16 +122,21 @@ def identify(
       callus identify wrist.dcm --model runs/mine
       callus identify xrays/ --model mine.callus --out pictures --json findings.json
       callus identify study/ --model mine.callus --dicom results --gsps --fhir results
+      callus identify archive/ --model mine.callus --parquet answers --resume
     """
+    if parquet is not None or resume or retry_failed or workers is not None:
+        from callus.cli.archive import Streaming, identify_archive
+
+        others: dict[str, Path | bool | None] = {"--out": out, "--json": json_file, "--csv": csv_file, "--dicom": dicom}
+        others |= {"--gsps": gsps or None, "--fhir": fhir, "--full-size": full_size or None}
+        not_streamed = [option for option, given in others.items() if given is not None]
+        how = Streaming(engine, threads, workers, strict=strict, resume=resume, retry_failed=retry_failed)
+        identify_archive(paths, model, parquet, how, not_streamed)
+        return
     if gsps and dicom is None:
         raise typer.BadParameter("a presentation state goes with --dicom DIR; give that too", param_hint="'--gsps'")
     inputs, failed = gather(paths, out, dicom, fhir)
-    if not inputs and not failed:
-        raise RadiographError(
-            "holds no radiographs",
-            where=", ".join(str(path) for path in paths),
-            hint="give image files, DICOM files or folders that hold some",
-        )
+    check_found(paths, inputs or failed)
     from callus.identify import Identifier
 
     identifier = Identifier(model, engine=engine, threads=threads, hint="throughput" if throughput else "latency")
@@ -132,55 +146,10 @@ def identify(
     hospital = _Hospital(identifier, inputs, dicom, fhir, presentation=gsps) if dicom or fhir else None
     run = _Run(identifier, inputs, failed, out, hospital, full_size=full_size)
     stopped = _answer_all(run, json_file, csv_file, strict=strict)
-    _say(run.summary(), sys.stderr)
-    if isinstance(stopped, KeyboardInterrupt):  # typer would leave without a word
-        _say("callus: stopped; what was finished is kept, nothing half-written stays", sys.stderr)
-        raise typer.Exit(STOPPED)
-    if stopped is not None:
+    say(run.summary(), sys.stderr)
+    if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
-    if run.failures or run.withheld:
-        raise typer.Exit(1)
-
-
-@dataclass(frozen=True)
-class Input:
-    """A file to identify.
-
-    Attributes:
-        path: as it is opened and shown.
-        name: where its picture goes below ``--out``, with the file's own ending.
-    """
-
-    path: Path
-    name: Path
-
-
-def gather(paths: list[Path], *results: Path | None) -> tuple[list[Input], list[tuple[str, CallusError]]]:
-    """List the files that paths mean, each once, and the paths that cannot be used with the reason.
-
-    Args:
-        paths: files and folders.
-        results: folders of results, which are not walked.
-    """
-    inputs: dict[str, Input] = {}
-    failed: list[tuple[str, CallusError]] = []
-    skipped = {folder.resolve() for folder in results if folder is not None}
-    for path in paths:
-        try:
-            if path.is_dir():
-                before = len(failed)
-                files = list(_walk(path, skipped, failed))
-                if not files and len(failed) == before and len(paths) > 1:
-                    failed.append((str(path), RadiographError("holds no radiographs", where=path)))
-            else:
-                files = [Input(path, Path(path.name))]  # one that is missing says so when it is read
-        except OSError as error:
-            failed.append((str(path), _unreadable(path, error)))
-            continue
-        for file in files:
-            inputs.setdefault(os.path.normpath(file.path), file)
-    once = {os.path.normpath(name): (name, error) for name, error in failed}  # paths may overlap
-    return list(inputs.values()), list(once.values())
+    leave(stopped=stopped is not None, failed=bool(run.failures or run.withheld))
 
 
 def picture_names(inputs: list[Input], out: Path) -> list[Path]:
@@ -267,10 +236,8 @@ class _Run:
 
     def summary(self) -> str:
         """Count the levels."""
-        counts = ", ".join(f"{self._levels[level]} {LEVEL_TEXT[level]}" for level in LEVELS)
-        failed = f", {self.failures} failed" if self.failures else ""
         withheld = f", {self.withheld} without all of their DICOM and FHIR" if self.withheld else ""
-        return f"{sum(self._levels.values())} identified: {counts}{failed}{withheld} ({RESEARCH_ONLY})"
+        return summary(self._levels, self.failures, withheld)
 
     def _draw(self, file: Path, radiograph: Radiograph, finding: Finding) -> str:
         from callus.atomic import whole_file
@@ -285,15 +252,15 @@ class _Run:
         """Print an answer's line, and count it."""
         if isinstance(answer, CallusError):
             self.failures += 1
-            _say(f"callus: {answer}", sys.stderr)
+            say(f"callus: {answer}", sys.stderr)
         else:
             self._levels[answer.level] += 1
             caution = f" (caution: {'; '.join(answer.cautions)})" if answer.cautions else ""
             line = f"{path}: {LEVEL_TEXT[answer.level]}, probability {answer.probability:.3f}{caution}"
-            _say(line, self._stdout or sys.stdout)
+            say(line, self._stdout or sys.stdout)
         if self._warning is not None:
             self.withheld += 1
-            _say(f"callus: warning: {self._warning}", sys.stderr)
+            say(f"callus: warning: {self._warning}", sys.stderr)
             self._warning = None
 
 
@@ -338,6 +305,32 @@ class _Hospital:
         return None
 
 
+def leave(*, stopped: bool, failed: bool) -> None:
+    """End with the exit code for Ctrl-C or for failed files; go on where there is neither."""
+    if stopped:  # typer would leave without a word
+        say("callus: stopped; what was finished is kept, nothing half-written stays", sys.stderr)
+        raise typer.Exit(STOPPED)
+    if failed:
+        raise typer.Exit(1)
+
+
+def check_found(paths: list[Path], found: Sized) -> None:
+    """Refuse paths that mean nothing to identify."""
+    if not found:
+        raise RadiographError(
+            "holds no radiographs",
+            where=", ".join(str(path) for path in paths),
+            hint="give image files, DICOM files or folders that hold some",
+        )
+
+
+def summary(levels: Counter[str], failures: int, more: str = "") -> str:
+    """Count the levels, in the line that everything ends with."""
+    counts = ", ".join(f"{levels[level]} {LEVEL_TEXT[level]}" for level in LEVELS)
+    failed = f", {failures} failed" if failures else ""
+    return f"{sum(levels.values())} identified: {counts}{failed}{more} ({RESEARCH_ONLY})"
+
+
 def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, strict: bool) -> BaseException | None:
     """Answer all files into the tables; what stopped it early, with the tables written for what was finished."""
     from callus.progress import progress
@@ -365,31 +358,6 @@ def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, str
     return None
 
 
-def _walk(folder: Path, skipped: set[Path], failed: list[tuple[str, CallusError]]) -> Iterator[Input]:
-    def refuse(error: OSError) -> None:
-        failed.append((str(error.filename), _unreadable(Path(error.filename), error)))
-
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        here = Path(place)
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and (not skipped or (here / name).resolve() not in skipped)
-        )
-        for name in sorted(files):
-            if not name.startswith(".") and not _is_no_picture(name) and not _OURS.search(name):
-                yield Input(here / name, (here / name).relative_to(folder))
-
-
-def _is_no_picture(name: str) -> bool:
-    small = name.lower()
-    return small in NO_PICTURE_NAMES or small.endswith(NO_PICTURES)
-
-
-def _unreadable(path: Path, error: OSError) -> RadiographError:
-    return RadiographError(f"cannot be read: {error.strerror or error}", where=path, hint="check its permissions")
-
-
 def _shortened(name: str) -> str:
     return os.fsdecode(os.fsencode(name)[:_LONGEST_NAME]).rstrip(".")
 
@@ -399,7 +367,7 @@ def _key(path: Path) -> str:
     return os.path.abspath(path).casefold()  # noqa: PTH100 - pathlib has no way that leaves links alone
 
 
-def _say(line: str, stream: Any) -> None:
+def say(line: str, stream: Any) -> None:
     """Print one line, whatever a file's name holds."""
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
     encoding = getattr(stream, "encoding", None) or "utf-8"

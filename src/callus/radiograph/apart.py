@@ -65,7 +65,7 @@ def serve() -> None:
     """Be such a process: answer until the input ends."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
-    _limit_memory()
+    limit_memory()
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
         data = _exactly(sys.stdin.buffer, request["bytes"])
@@ -161,7 +161,7 @@ def _exactly(pipe: IO[bytes], count: int) -> bytes:
     return body
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
     """Let an allocation without end fail here, and not take the machine's memory; where the system can do that."""
     try:
         import resource  # noqa: PLC0415 - Unix only

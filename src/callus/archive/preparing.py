@@ -1,0 +1,168 @@
+"""Files read and prepared in processes: a file at which native code crashes, or hangs, costs that file only."""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import os
+import re
+import threading
+import time
+from collections import deque
+from concurrent.futures import BrokenExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from callus.errors import CallusError, RadiographError
+from callus.identify import Prepared, prepare_one
+from callus.radiograph import apart, limits, read
+from callus.workers import spread_over_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from callus.preprocess import InputSpec
+
+LIMIT_S: Final = 60.0
+"""How long one file may take: 100 million pixels of lossless JPEG take 10 s on a slow core."""
+_PARENT_EVERY_S: Final = 2.0
+_TOGETHER: Final = 4
+"""Files that a process gets at once: passing them on takes as long as for one."""
+
+_MOST_GROWTH: Final = 1 << 30
+"""Bytes by which a process may grow before it is replaced."""
+
+Result = tuple[str | None, Prepared | CallusError]
+"""The SHA-256 of a file's bytes (None where it could not be read), and what is left of it or what went wrong."""
+
+
+def prepare_files(
+    files: Iterable[str], spec: InputSpec, workers: int, *, strict: bool = False
+) -> Generator[tuple[str, Result]]:
+    """Read and prepare files in processes, in order, only a few ahead of what is taken.
+
+    Args:
+        files: their paths, taken one by one.
+        spec: what the network takes.
+        workers: processes.
+        strict: refuse files that are damaged but could be read in part.
+
+    Yields:
+        The path and its result.
+
+    Raises:
+        CallusError: no process can be started.
+    """
+    # A process that has grown by 300 MB is replaced by loky, which takes a second; large films need more for a moment.
+    os.environ.setdefault("LOKY_MAX_MEMORY_LEAK_SIZE", str(_MOST_GROWTH))
+    yield from survive(partial(_prepare, folder=Path.cwd(), spec=spec, strict=strict), files, workers)
+
+
+def survive(work: Callable[[str], Result], files: Iterable[str], workers: int) -> Generator[tuple[str, Result]]:
+    """Do work on files in processes, in order, and go on where one dies.
+
+    Then the few files that were under way are done again, each alone; the one at which a process dies again is the
+    one that failed.
+
+    Args:
+        work: a function of a module, or a partial of one.
+        files: taken one by one.
+        workers: processes.
+
+    Yields:
+        The path and what the work gives, or what went wrong.
+
+    Raises:
+        CallusError: no process can be started.
+    """
+    source = iter(files)
+    under_way: deque[str] = deque()
+
+    def taken() -> Iterator[str]:
+        for file in source:
+            under_way.append(file)
+            yield file
+
+    broken = True
+    while broken:
+        broken = False
+        with closing(_spread(work, taken(), workers)) as results:
+            try:
+                for result in results:
+                    yield under_way.popleft(), result
+            except BrokenExecutor:
+                broken = True
+        while under_way:
+            file = under_way.popleft()
+            yield file, _alone(work, file)
+
+
+def _alone(work: Callable[[str], Result], file: str) -> Result:
+    """Do one file while no other is under way, so that a process that dies tells which file it was."""
+    began = time.monotonic()
+    try:
+        (result,) = _spread(work, [file], 1, together=1)
+    except BrokenExecutor as error:
+        _check_processes()
+        if time.monotonic() - began >= LIMIT_S:
+            fate = f"is not read in {LIMIT_S:g} s"
+        else:
+            codes = re.search(r"\{(.+)\}", str(error))  # loky tells how the process ended: {SIGSEGV(-11)}
+            fate = f"makes the process that reads it fail ({codes[1] if codes else 'it was ended'})"
+        hint = "the file is damaged or hostile; leave it out, or export it again"
+        return None, RadiographError(fate, where=file, hint=hint)
+    return result
+
+
+def _check_processes() -> None:
+    """Blame no file where processes cannot even do nothing."""
+    try:
+        list(spread_over_processes(str, [""], 1, 1))
+    except BrokenExecutor as error:
+        raise CallusError(
+            f"processes that read files cannot be started: {limits.one_line(error)}", hint="is there memory left?"
+        ) from error
+
+
+def _spread(
+    work: Callable[[str], Result], files: Iterable[str], workers: int, *, together: int = _TOGETHER
+) -> Generator[Result]:
+    yield from spread_over_processes(work, files, workers, together)
+
+
+def _prepare(file: str, folder: Path, spec: InputSpec, *, strict: bool) -> Result:
+    """What a process does with a file; its own working folder is the one in which it was started."""
+    _settle()
+    # The watch is a thread of C that ends the process even where native code holds Python's lock.
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True, file=_nowhere())
+    try:
+        radiograph = read(folder / file, strict=strict, isolated=False)
+        return radiograph.sha256, prepare_one(radiograph, spec)
+    except CallusError as error:
+        return None, error
+    except Exception as error:  # noqa: BLE001 - a decoder's bug costs one file, not the archive
+        return None, RadiographError(f"cannot be read: {error!r}"[:300], where=file)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@functools.cache
+def _settle() -> None:
+    """Make the process ready, once: what a hostile file can take is bounded, and nothing outlives the caller."""
+    faulthandler.disable()  # a crash becomes one line in the results, and not a page on the terminal
+    apart.limit_memory()  # the same bound as for a decoder's own process
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End when the caller has been killed: loky's processes would wait for more work."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_EVERY_S)
+    os._exit(1)
+
+
+@functools.cache
+def _nowhere() -> int:
+    return os.open(Path(os.devnull), os.O_WRONLY)
