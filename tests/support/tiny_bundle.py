@@ -92,3 +92,31 @@ def write_tiny_bundle(folder: Path, **changes: Any) -> Path:
         "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
     }
     return write_bundle(folder, tiny_info(**changes), files)
+
+
+def write_knowing_bundle(folder: Path, mean: float = -0.7, spread: float = 0.1, **changes: Any) -> Path:
+    """Write a bundle that runs and knows its training data: pictures whose mean, in [-1, 1], is about ``mean``.
+
+    Their distance is 1 where the mean is two ``spread`` off.
+    """
+    from callus.bundle import write_bundle
+    from callus.bundle.likeness import Likeness
+
+    one = np.ones(3, dtype=np.float32)
+    axes = np.full((1, 3), 3**-0.5, dtype=np.float32)  # the three channels are equal
+    likeness = Likeness(mean * one, one, axes, np.array([3**0.5 * spread], dtype=np.float32), 1.0)
+    entry = {
+        "file": "likeness.bin",
+        "components": 1,
+        "pictures": 100,
+        "split": "train",
+        "held_out": 50,
+        "within": 0.99,
+        "thresholds": {"onnx-float32": 2 * 3**-0.5},
+    }
+    files: dict[str, Path | bytes] = {
+        "model.onnx": tiny_graph().SerializeToString(),
+        "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
+        "likeness.bin": likeness.to_bytes(),
+    }
+    return write_bundle(folder, tiny_info(**{"likeness": entry, **changes}), files)

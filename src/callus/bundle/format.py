@@ -15,6 +15,7 @@ import callus
 from callus.atomic import whole_file, whole_folder
 from callus.bundle.container import Container, container, not_a_name, unsafe
 from callus.bundle.contents import check_contents, check_layers, check_self_contained
+from callus.bundle.likeness import Likeness, check_size
 from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info
 from callus.errors import BundleError
 from callus.labels import RESEARCH_ONLY
@@ -24,7 +25,7 @@ from callus.preprocess import InputSpec
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 INFO: Final = "bundle.json"
 CARD: Final = "MODEL_CARD.md"
@@ -47,6 +48,8 @@ class EngineInfo:
         operating_points: on that probability.
         map_threshold: in [0, 1]; where the map is at or above it, a box is drawn.
         parity: how far its outputs are from the network's that was trained, as measured.
+        farthest: the distance from the training data up to which pictures are like them; None where the bundle cannot
+            tell (see :meth:`Bundle.likeness`).
     """
 
     name: str
@@ -56,6 +59,7 @@ class EngineInfo:
     operating_points: OperatingPoints
     map_threshold: float
     parity: Mapping[str, Any]
+    farthest: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +100,9 @@ class Bundle:
                 check_self_contained(_read(files, name, files.sizes[name]), where / name)
         except OSError as error:
             raise BundleError(f"cannot be read: {error.strerror or error}", where=where) from error
-        return cls(where, info, files)
+        bundle = cls(where, info, files)
+        bundle.likeness()
+        return bundle
 
     @property
     def name(self) -> str:
@@ -148,7 +154,9 @@ class Bundle:
         if engine not in self.engines:
             raise BundleError(f"has no engine {engine!r}; expected one of {', '.join(self.engines)}", where=self.where)
         entries = self.info["engines"]
-        values = entries[engine if engine in entries else SAME_NUMBERS[engine]]
+        entry = engine if engine in entries else SAME_NUMBERS[engine]
+        values = entries[entry]
+        known = self.info.get("likeness")
         return EngineInfo(
             engine,
             values["file"],
@@ -157,7 +165,16 @@ class Bundle:
             OperatingPoints.from_dict(values["operating_points"]),
             float(values["map_threshold"]),
             values["parity"],
+            None if known is None else float(known["thresholds"][entry]),
         )
+
+    def likeness(self) -> Likeness | None:
+        """How far features are from the training data's; None in bundles that were written without it.
+
+        Raises:
+            BundleError: its file is not as it has to be.
+        """
+        return _likeness(self.info, self._files, self.read)
 
     def read(self, name: str) -> bytes:
         """A file's bytes, held against its hash once more, so that what is used is what was verified.
@@ -207,6 +224,7 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, Path
         check_info(full, folder)
         for name in _onnx(full):
             check_self_contained((temporary / name).read_bytes(), folder / name)
+        _likeness(full, container(temporary), lambda name: (temporary / name).read_bytes())
         try:
             text = json.dumps(full, indent=2, allow_nan=False, ensure_ascii=False)
         except (TypeError, ValueError) as error:
@@ -299,6 +317,16 @@ def _onnx(info: Mapping[str, Any]) -> set[str]:
 def _layered(info: Mapping[str, Any]) -> set[str]:
     """The files that OpenVINO takes for networks in its own format."""
     return {values["file"] for values in info["engines"].values() if values.get("weights") is not None}
+
+
+def _likeness(info: Mapping[str, Any], files: Container, read: Callable[[str], bytes]) -> Likeness | None:
+    """The Gaussian that ``bundle.json`` names; its size is looked at before it is read."""
+    known = info.get("likeness")
+    if known is None:
+        return None
+    name, channels, components = known["file"], info["outputs"]["features"]["channels"], known["components"]
+    check_size(files.sizes[name], channels, components, files.where / name)
+    return Likeness.from_bytes(read(name), channels, components, files.where / name)
 
 
 def _compare(actual: str, expected: str, name: str, where: Path) -> None:

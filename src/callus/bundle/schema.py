@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from callus.bundle.likeness import MOST_CHANNELS, MOST_COMPONENTS, SMALLEST
 from callus.errors import BundleError, CallusError
 from callus.metrics.calibration import Calibration
 from callus.metrics.operating_points import OperatingPoints
@@ -79,6 +80,7 @@ class _Problems:
         self._files()
         self._engines()
         self._left_out()
+        self._likeness()
         self._training()
         if not isinstance(self._info.get("figures"), list):
             self._expected("figures", self._info.get("figures", _MISSING), "a list")
@@ -182,6 +184,30 @@ class _Problems:
             return
         for engine in reasons:
             self._text(reasons, engine, f"engines_left_out[{engine[:40]!r}]")
+
+    def _likeness(self) -> None:
+        if "likeness_left_out" in self._info:
+            self._text(self._info, "likeness_left_out", "likeness_left_out")
+        if "likeness" not in self._info:  # as in bundles of before it was measured
+            return
+        values = self._object(self._info, "likeness", "likeness")
+        if values is None:
+            return
+        self._text(values, "file", "likeness.file")
+        files = self._info.get("files")
+        if isinstance(values.get("file"), str) and isinstance(files, dict) and values["file"] not in files:
+            self._expected("likeness.file", values["file"], "one of files")
+        self._whole(values, "components", "likeness.components", 0, MOST_COMPONENTS)
+        outputs = self._info.get("outputs")
+        features = outputs.get("features") if isinstance(outputs, dict) else None
+        if isinstance(features, dict):
+            self._whole(features, "channels", "outputs.features.channels", 1, MOST_CHANNELS)
+        else:
+            self._expected("outputs.features", features, "an object with channels, because there is a likeness")
+        thresholds = self._object(values, "thresholds", "likeness.thresholds")
+        engines = self._info.get("engines")
+        for engine in engines if thresholds is not None and isinstance(engines, dict) else ():
+            self._number(thresholds or {}, engine, f"likeness.thresholds[{engine[:40]!r}]", SMALLEST, LARGEST_NUMBER)
 
     def _engine(self, values: Mapping[str, Any], name: str) -> None:
         self._text(values, "file", f"{name}.file")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from callus.identify.turned import turned
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,6 +22,8 @@ MOST_BLACK: Final = 0.6
 """Share of the exposed field at black; in the same 400 at most 0.18 of the whole picture was black."""
 LARGEST_ASPECT: Final = 4.0
 """Longer side to shorter; in the same 400 at most 2.7."""
+VERY_FAR: Final = 100
+"""Times the usual distance from which the number tells nothing more."""
 FLAT: Final = 0.02
 """Share of the grey range between the 1st and the 99th percentile below which there is nothing to see."""
 
@@ -42,7 +46,21 @@ def cautions(radiograph: Radiograph, spec: InputSpec) -> tuple[str, ...]:
     if not radiograph.grey:
         found.append("not grey: the picture has colours, a radiograph has none")
     found += _grey_value_cautions(radiograph.pixels)
+    if degrees := turned(radiograph.pixels):
+        found.append(f"rotated: its corners are filled as if it had been turned by about {degrees:.0f} degrees")
     return tuple(found)
+
+
+def unlike(distance: float | None) -> tuple[str, ...]:
+    """Say that a radiograph is unlike the training data, where it is; at most one line.
+
+    Args:
+        distance: as :class:`callus.identify.finding.Finding` has it.
+    """
+    if distance is None or distance <= 1:
+        return ()
+    told = f"{distance:.1f} times" if distance < VERY_FAR else f"more than {VERY_FAR} times"
+    return (f"unlike the training data: {told} the distance within which 99 % of radiographs like them lie",)
 
 
 def _grey_value_cautions(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> list[str]:

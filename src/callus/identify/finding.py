@@ -31,6 +31,9 @@ class Finding:
         logit: what the network returned, not calibrated.
         features: float32 (C,), the pooled features.
         shape: height and width of the radiograph.
+        distance: of the features from the training data's; 99 % of radiographs like those lie within 1. None where the
+            bundle cannot tell.
+        views: what the answer is averaged with: "mirror", "rotate"; empty where nothing.
     """
 
     path: str | None
@@ -45,6 +48,8 @@ class Finding:
     logit: float
     features: NDArray[np.float32]
     shape: tuple[int, int]
+    distance: float | None = None
+    views: tuple[str, ...] = ()
 
     def heat(self, shape: tuple[int, int] | None = None) -> NDArray[np.float32]:
         """Draw the map at the radiograph's size, linear between the centres of its cells.

@@ -13,9 +13,10 @@ import numpy as np
 
 from callus.bundle import Bundle, Engine
 from callus.bundle.engine import AUTO, usable_cores
-from callus.errors import CallusError, RadiographError
-from callus.identify.cautions import cautions
+from callus.errors import BundleError, CallusError, RadiographError
+from callus.identify.cautions import cautions, unlike
 from callus.identify.finding import Finding
+from callus.identify.views import answered, checked
 from callus.metrics.boxes import after, boxes_from_map, map_to_input
 from callus.preprocess import fit_affine, fit_pixels, scale_values
 from callus.radiograph import Radiograph, read
@@ -74,6 +75,7 @@ class Identifier:
     Attributes:
         bundle: what was loaded.
         engine: what runs it.
+        views: what every answer is averaged with.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Identifier:
         engine: str = AUTO,
         threads: int | None = None,
         hint: Hint = "latency",
+        views: Sequence[str] = (),
     ) -> None:
         """Load a model.
 
@@ -92,6 +95,8 @@ class Identifier:
                 holds and this machine can run.
             threads: cores for the network; None for all that this process may use.
             hint: whether one answer is wanted soon ("latency") or many in all ("throughput").
+            views: to average each answer with: "mirror" (takes twice the time), "rotate" (both ways; three times the
+                time). Calibration and operating points were fitted without.
 
         Raises:
             BundleError: the model cannot be loaded, or does not hold the engine.
@@ -100,7 +105,9 @@ class Identifier:
         self.bundle = Bundle.load(model)
         self.engine = Engine(self.bundle, threads, engine, hint)
         self._spec = self.bundle.spec
+        self.views = checked(views)
         self._map_to_input = map_to_input(self.bundle.map_stride)
+        self._likeness = self.bundle.likeness()
 
     @property
     def name(self) -> str:
@@ -140,12 +147,13 @@ class Identifier:
         if not prepared:
             return []
         try:
-            outputs = self.engine.run(np.stack([scale_values(one.pixels, self._spec) for one in prepared]))
+            outputs = self._run(np.stack([scale_values(one.pixels, self._spec) for one in prepared]))
         except CallusError as error:
             if len(prepared) == 1:
                 return [error]
             return [answer for one in prepared for answer in self.answer([one])]
-        return [self._finding(one, outputs, index) for index, one in enumerate(prepared)]
+        distances = self._distances(outputs.features)
+        return [self._finding(one, outputs, index, distances[index]) for index, one in enumerate(prepared)]
 
     def identify_many(
         self, sources: Iterable[T], *, batch: int | None = None, strict: bool = False
@@ -194,7 +202,24 @@ class Identifier:
             for source, radiograph, item in group
         ]
 
-    def _finding(self, prepared: Prepared, outputs: Outputs, index: int) -> Finding:
+    def _run(self, batch: NDArray[np.float32]) -> Outputs:
+        """The network's answer to a batch, averaged over the views."""
+        outputs = answered(self.engine.run, batch, self.views, self._spec.low, self.bundle.map_stride)
+        channels = outputs.features.shape[1]
+        if self._likeness is not None and channels != len(self._likeness.mean):
+            raise BundleError(
+                f"the network gives {channels} features, its likeness knows {len(self._likeness.mean)}",
+                where=self.bundle.where,
+            )
+        return outputs
+
+    def _distances(self, features: NDArray[np.float32]) -> Sequence[float | None]:
+        """Of each picture from the training data, in units of what is usual."""
+        if self._likeness is None or self.info.farthest is None:
+            return [None] * len(features)
+        return [float(distance) for distance in self._likeness.distance(features) / self.info.farthest]
+
+    def _finding(self, prepared: Prepared, outputs: Outputs, index: int, distance: float | None) -> Finding:
         logit = float(outputs.logit[index])
         heat = outputs.map[index].copy()
         probability = self.info.calibration.probability(logit)
@@ -208,12 +233,14 @@ class Identifier:
             boxes=() if none else boxes_from_map(heat, to_original, self.info.map_threshold, prepared.shape),
             map=heat,
             map_to_original=to_original,
-            cautions=prepared.cautions,
+            cautions=(*prepared.cautions, *unlike(distance)),
             model=self.bundle.name,
             engine=self.engine.ran,
             logit=logit,
             features=outputs.features[index].copy(),
             shape=prepared.shape,
+            distance=distance,
+            views=self.views,
         )
 
 

@@ -19,7 +19,9 @@ import torch
 
 from callus.bundle import Bundle, Engine, openvino_engine, write_bundle
 from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
+from callus.errors import CallusError
 from callus.labels import RESEARCH_ONLY
+from callus.training.likeness import FILE, known
 from callus.training.measured import int8_parity, measure, parity, unmeasured
 from callus.training.quantise import MOST_LOST, attempts, why_not
 from callus.training.weights import set_layout, set_modes
@@ -47,6 +49,7 @@ def export_bundle(
     name: str,
     *,
     int8: bool | None = None,
+    seen: Pictures | None = None,
 ) -> Bundle:
     """Write the bundle of a trained network.
 
@@ -59,6 +62,8 @@ def export_bundle(
         name: of the model.
         int8: whether int8 is wanted too; None for what the recipe says. Where it costs too much AUROC, or cannot be
             judged, the bundle says so instead of holding it.
+        seen: the training pictures, whose features tell what is unlike them; None where they are not at hand, which
+            leaves the validation pictures: fewer, and each kept out of what judges it.
 
     Raises:
         TrainingError: the graph's outputs differ from torch's by more than they may.
@@ -72,6 +77,7 @@ def export_bundle(
             draft.add_int8()
         else:
             draft.leave_out_int8("it was not wanted")
+        draft.add_likeness(seen)
         draft.write(folder)
     return Bundle.load(folder)
 
@@ -119,6 +125,7 @@ class _Draft:
             other = self._engine(engines, {}, OPENVINO_FLOAT32)
             agreement[OPENVINO_FLOAT32] = parity(network, other, self._validation)["max_difference"]
         self._measured = self._measure(self._float32)
+        self._ways = [self._measured]
         self._info["engines"][ONNX_FLOAT32] = self._measured.entry(FLOAT32_FILES, agreement)
         self._info["figures"].append(self._measured.figures(self._note))
 
@@ -136,6 +143,18 @@ class _Draft:
     def leave_out_int8(self, reason: str) -> None:
         """Say why there is no int8."""
         self._info["engines_left_out"] = {OPENVINO_INT8: reason}
+
+    def add_likeness(self, seen: Pictures | None) -> None:
+        """Add what tells pictures that are unlike the training data; the reason where there are too few for that."""
+        try:
+            found = known(self._float32, seen, self._ways, self._validation.examples.group)
+        except (CallusError, np.linalg.LinAlgError) as error:  # a training picture is gone: no reason to have no bundle
+            found = f"it failed: {' '.join(str(error).split())[:300]}"
+        if isinstance(found, str):
+            self._info["likeness_left_out"] = found
+        else:
+            self._files[FILE] = found.likeness.to_bytes()
+            self._info["likeness"] = found.entry
 
     def write(self, folder: Path) -> None:
         """Write the bundle where it is to stand."""
@@ -156,6 +175,7 @@ class _Draft:
                 self._files |= files
                 self._info["engines"][OPENVINO_INT8] = measured.entry(INT8_FILES, agreement)
                 self._info["figures"].append(measured.figures(self._note))
+                self._ways.append(measured)
                 return ""
         return f"AUROC on validation falls by {lost:.4f}, at most {MOST_LOST} is accepted"
 
@@ -178,7 +198,10 @@ def summary(info: Mapping[str, Any]) -> list[str]:
         f"validation AUROC {_shown(figures['auroc'])} ({figures['n']} files, {figures['engine']})"
         for figures in info["figures"]
     ]
-    return lines + [f"no {name}: {reason}" for name, reason in info.get("engines_left_out", {}).items()]
+    lines += [f"no {name}: {reason}" for name, reason in info.get("engines_left_out", {}).items()]
+    if "likeness_left_out" in info:
+        lines.append(f"no distance from the training data: {info['likeness_left_out']}")
+    return lines
 
 
 def write_graph(network: FractureNet, spec: InputSpec, path: Path) -> None:

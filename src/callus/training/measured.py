@@ -49,6 +49,7 @@ class Measured:
         calibration: fitted on ``logit``.
         operating_points: chosen on the calibrated probabilities.
         map_threshold: where boxes are cut.
+        features: float32 (n, C), of each validation picture.
     """
 
     engine: str
@@ -57,6 +58,7 @@ class Measured:
     calibration: Calibration
     operating_points: OperatingPoints
     map_threshold: float
+    features: NDArray[np.float32]
 
     @property
     def probability(self) -> NDArray[np.float64]:
@@ -119,11 +121,13 @@ def measure(engine: Engine, kind: str, pictures: Pictures, choice: CalibrationCh
     """
     examples = pictures.examples
     logit = np.zeros(len(examples))
+    features: dict[int, NDArray[np.float32]] = {}
     hits = np.zeros((3, len(_THRESHOLDS)))  # true, false and missed cells at each threshold
     parts = _parts(np.arange(len(logit)), max(_BATCH, engine.batch))
     for chosen, (batch,) in track(pictures.plain(parts), f"{engine.name} on validation", len(parts)):
         answer = engine.run(batch.numpy())
         logit[chosen] = answer.logit
+        features |= zip(chosen.tolist(), answer.features, strict=True)
         if kind == "location":
             hits += _hits(answer, chosen, pictures)
     threshold = 0.5
@@ -132,7 +136,19 @@ def measure(engine: Engine, kind: str, pictures: Pictures, choice: CalibrationCh
         threshold = round(float(_THRESHOLDS[f1.argmax()]), 2)
     calibration = fit(logit, examples.label, choice.method)
     points = choose(examples.label, calibration.probability(logit))
-    return Measured(engine.name, logit, examples.label, calibration, points, threshold)
+    in_order = np.stack([features[index] for index in range(len(logit))])
+    return Measured(engine.name, logit, examples.label, calibration, points, threshold, in_order)
+
+
+def pooled(engine: Engine, pictures: Pictures, most: int) -> NDArray[np.float32]:
+    """The pooled features, float32 (n, C), of at most ``most`` pictures, evenly spread."""
+    count = min(most, len(pictures.examples))
+    chosen = np.linspace(0, len(pictures.examples) - 1, count).astype(np.int64)
+    parts = _parts(chosen, max(_BATCH, engine.batch))
+    told = f"{engine.name} on training pictures"
+    return np.concatenate(
+        [engine.run(batch.numpy()).features for _, (batch,) in track(pictures.plain(parts), told, len(parts))]
+    )
 
 
 def parity(network: FractureNet, engine: Engine, pictures: Pictures) -> dict[str, Any]:

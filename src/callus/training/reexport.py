@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BATCH = 8
+_STANDS_FOR_ALL = 0.5
+"""Share of the training pictures that have to be there: what is left of a folder may be all of one kind."""
 
 
 def export_run(
@@ -65,12 +67,15 @@ def export_run(
     rows = _validation(frame, data)
     network = initial_network(recipe)
     weights.put(network, run.read_best())
-    pictures = Pictures(Examples(rows, recipe), _BATCH, len(os.sched_getaffinity(0)))
+    threads = len(os.sched_getaffinity(0))
+    pictures = Pictures(Examples(rows, recipe), _BATCH, threads)
+    learnt_from = _at_hand(frame)
+    seen = None if learnt_from.empty else Pictures(Examples(learnt_from, recipe), _BATCH, threads)
     name = run_path.resolve().name or "run"
     packed = out.suffix == ENDING
     with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
         folder = Path(scratch) / "bundle" if packed else out
-        bundle = export_bundle(network, pictures, recipe, origin(recipe, frame), folder, name, int8=int8)
+        bundle = export_bundle(network, pictures, recipe, origin(recipe, frame), folder, name, int8=int8, seen=seen)
         if packed:
             pack(folder, out)
     for line in (*summary(bundle.info), f"bundle: {out}"):
@@ -117,6 +122,14 @@ def _validation(frame: pd.DataFrame, data: Path | None) -> pd.DataFrame:
         names = few([Path(path).name for path in gone], 3)
         raise TrainingError(f"{len(gone)} of {len(chosen)} validation pictures are not there: {names}", hint=hint)
     return chosen
+
+
+def _at_hand(frame: pd.DataFrame) -> pd.DataFrame:
+    """The training pictures, or none where too few of them are still there to stand for all."""
+    rows = dataset.usable(frame)
+    rows = rows[rows["split"] == "train"]
+    there = rows[[Path(path).exists() for path in rows["path"]]]
+    return there if len(there) >= _STANDS_FOR_ALL * len(rows) else there.head(0)
 
 
 def _check_unseen(rows: pd.DataFrame, chosen: pd.DataFrame, data: Path) -> None:

@@ -184,7 +184,9 @@ def _train(fabric: Fabric, run: RunFolder, options: Options, threads: int, tell:
         fit(fabric, network, phases, chosen, run, tell)
     if fabric.is_global_zero:
         plain = Pictures(validation, chosen.optimisation.batch, threads)
-        bundle = export_bundle(network, plain, chosen, origin(chosen, frame), run.bundle, run.path.name or "run")
+        seen = Pictures(training, chosen.optimisation.batch, threads)
+        name = run.path.name or "run"
+        bundle = export_bundle(network, plain, chosen, origin(chosen, frame), run.bundle, name, seen=seen)
         for line in summary(bundle.info):
             tell(line)
         tell(f"bundle: {run.bundle}")

@@ -1,0 +1,150 @@
+"""What a bundle knows of its training data: a Gaussian of pooled features, and how far from it pictures may lie.
+
+Lee et al. (NeurIPS 2018) tell pictures of another kind by Mahalanobis' distance of features; here there is one Gaussian
+for all of them, because a radiograph is not to be called strange for being of the other class.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from scipy import stats
+
+from callus.bundle.likeness import MOST_COMPONENTS, SMALLEST, Likeness
+from callus.training.measured import pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from callus.bundle import Engine
+    from callus.training.batches import Pictures
+    from callus.training.measured import Measured
+
+FILE: Final = "likeness.bin"
+MOST_PICTURES: Final = 1000
+FEWEST_PICTURES: Final = 20
+FEWEST_HELD_OUT: Final = 8
+WITHIN: Final = 0.99
+"""Share of radiographs of the training data's source that are to count as like them."""
+COMPONENTS: Final = 64
+EXPLAINED: Final = 4
+"""Pictures for each component, at least: the variance along the last ones would be chance."""
+_FOLDS: Final = 5
+_NARROWEST: Final = 0.1
+"""Share of the features' median deviation that a feature's own counts as at least: some hardly ever speak."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a bundle says of its training data's features.
+
+    Attributes:
+        likeness: the Gaussian.
+        entry: ``likeness`` in ``bundle.json``.
+    """
+
+    likeness: Likeness
+    entry: dict[str, Any]
+
+
+def known(engine: Engine, seen: Pictures | None, ways: Sequence[Measured], group: NDArray[Any]) -> Known | str:
+    """Fit the Gaussian, and measure for each engine how far radiographs like the training data may lie from it.
+
+    Args:
+        engine: in float32, which runs the training pictures.
+        seen: the training pictures; at most MOST_PICTURES of them are taken, evenly spread. None where they are not
+            at hand: then the validation pictures are fitted, each judged by a Gaussian of the other groups'.
+        ways: the engines that ship, measured on validation; ``engine`` first.
+        group: (n,), of the validation pictures.
+
+    Returns:
+        What was fitted; in words why not where there are too few pictures.
+    """
+    held_out = len(ways[0].features)
+    fitted = ways[0].features if seen is None else pooled(engine, seen, MOST_PICTURES)
+    if len(fitted) < FEWEST_PICTURES or held_out < FEWEST_HELD_OUT:
+        return (
+            f"{len(fitted)} pictures to learn from and {held_out} others cannot tell what is like them: "
+            f"{FEWEST_PICTURES} and {FEWEST_HELD_OUT} are needed"
+        )
+    likeness = fit(fitted)
+    if seen is None:
+        distances = [_by_other_groups(fitted, way.features, group) for way in ways]
+    else:
+        distances = [likeness.distance(way.features) for way in ways]
+    entry = {
+        "file": FILE,
+        "components": len(likeness.axes),
+        "pictures": len(fitted),
+        "split": "val" if seen is None else "train",
+        "held_out": held_out,
+        "within": WITHIN,
+        "thresholds": {way.engine: farthest(away) for way, away in zip(ways, distances, strict=True)},
+    }
+    return Known(likeness, entry)
+
+
+def fit(features: NDArray[np.float32]) -> Likeness:
+    """Fit a Gaussian that can be inverted however few pictures there are.
+
+    The features are scaled to one deviation each, and then described by their principal components and one variance
+    beside these (Tipping and Bishop 1999, whose maximum likelihood this is).
+
+    Args:
+        features: float32 (n, C), n at least 2.
+    """
+    count, channels = features.shape
+    mean = features.mean(axis=0, dtype=np.float64)
+    off = features - mean
+    deviation = off.std(axis=0, ddof=1)
+    scale = np.maximum(deviation, max(_NARROWEST * float(np.median(deviation)), SMALLEST))
+    _, singular, axes = np.linalg.svd(off / scale, full_matrices=False)
+    variance = np.maximum(singular**2 / (count - 1), SMALLEST)
+    kept = min(COMPONENTS, MOST_COMPONENTS, count // EXPLAINED, channels - 1)
+    residual = max(float(variance[kept:].sum()) / (channels - kept), SMALLEST)
+    return Likeness(
+        mean.astype(np.float32),
+        scale.astype(np.float32),
+        axes[:kept].astype(np.float32),
+        np.sqrt(variance[:kept]).astype(np.float32),
+        math.sqrt(residual),
+    )
+
+
+def farthest(distances: NDArray[np.float64]) -> float:
+    """Give the distance that a radiograph of the same source exceeds with probability 1 - WITHIN.
+
+    From 99 pictures on it is one of theirs: the k-th smallest of m, k = WITHIN * (m + 1) rounded up, which holds
+    whatever the distribution (split conformal prediction; Bates et al. 2023). Fewer do not reach so far: theirs is the
+    limit for one more draw from a log-normal distribution (with Student's t), and at least their largest.
+
+    Args:
+        distances: (m,), 0 or more, of pictures that were not fitted, m at least 2. Those of one patient count as
+            independent, which they are not quite.
+    """
+    count = len(distances)
+    rank = math.ceil(WITHIN * (count + 1))
+    if rank <= count:
+        return max(float(np.sort(distances)[rank - 1]), SMALLEST)
+    logarithm = np.log(np.maximum(distances, SMALLEST))
+    spread = float(logarithm.std(ddof=1)) * math.sqrt(1 + 1 / count)
+    limit = math.exp(float(logarithm.mean()) + float(stats.t.ppf(WITHIN, count - 1)) * spread)
+    return max(limit, float(distances.max()), SMALLEST)
+
+
+def _by_other_groups(
+    fitted: NDArray[np.float32], features: NDArray[np.float32], group: NDArray[Any]
+) -> NDArray[np.float64]:
+    """How far each picture's features are from a Gaussian that no picture of its group was fitted into."""
+    _, number = np.unique(group, return_inverse=True)
+    distances = np.zeros(len(features))
+    for fold in range(_FOLDS):
+        others = number % _FOLDS != fold
+        if not others.all():
+            distances[~others] = fit(fitted[others]).distance(features[~others])
+    return distances

@@ -1,0 +1,81 @@
+"""What a bundle knows of its training data: the fit, and how far is too far."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from callus.bundle.likeness import Likeness
+from callus.training.likeness import COMPONENTS, EXPLAINED, WITHIN, _by_other_groups, farthest, fit
+
+
+def drawn(count: int, channels: int = 200, *, seed: int = 0, strange: bool = False) -> np.ndarray:
+    """Features as networks give them: not negative, some of them nearly always 0, and most vary together."""
+    mixed = np.random.default_rng(9).normal(size=(12, channels)) * np.linspace(2, 0.3, 12)[:, None]
+    rng = np.random.default_rng(seed)
+    inner = rng.normal(size=(count, 12)) @ mixed + rng.normal(size=(count, channels)) * 0.5
+    level = np.linspace(-4, 4, channels)
+    return np.maximum(inner + (level[::-1] if strange else level), 0).astype(np.float32)
+
+
+def exceeds(count: int, held_out: int, *, strange: bool = False) -> float:
+    """Share of 2,000 others that lie beyond the threshold."""
+    likeness = fit(drawn(count))
+    limit = farthest(likeness.distance(drawn(held_out, seed=1)))
+    return float((likeness.distance(drawn(2000, seed=2, strange=strange)) > limit).mean())
+
+
+@pytest.mark.parametrize(("count", "found"), [(20, 0.8), (60, 0.99), (300, 0.99), (1000, 0.99)])
+@pytest.mark.parametrize("held_out", [30, 200])
+def test_what_is_alike_is_seldom_called_strange_and_the_strange_always(count: int, found: float, held_out: int) -> None:
+    assert exceeds(count, held_out) < 0.06
+    assert exceeds(count, held_out, strange=True) > found
+
+
+def test_the_fit_is_the_features_own_gaussian_where_there_are_plenty() -> None:
+    features = drawn(4000, 10) + 5  # never 0, so that it is one
+    likeness = fit(features)
+    covariance = np.cov(features.T)
+    off = features[:50] - features.mean(axis=0)
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", off, np.linalg.inv(covariance), off) / 10)
+    assert likeness.distance(features[:50]) == pytest.approx(expected, rel=0.02)
+    assert np.sqrt((likeness.distance(features) ** 2).mean()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(20, 20 // EXPLAINED), (100, 25), (1000, COMPONENTS)])
+def test_few_pictures_get_few_components(count: int, kept: int) -> None:
+    assert len(fit(drawn(count)).axes) == kept
+
+
+@pytest.mark.parametrize(
+    "features", [np.zeros((30, 5)), np.ones((30, 1)), np.repeat(np.arange(30.0)[:, None], 9, axis=1)]
+)
+def test_features_that_do_not_vary_give_a_gaussian_that_loads(features: np.ndarray) -> None:
+    made = fit(features.astype(np.float32))
+    read = Likeness.from_bytes(made.to_bytes(), features.shape[1], len(made.axes), "x")
+    assert read.distance(features.astype(np.float32)) == pytest.approx(0, abs=2)
+
+
+def test_the_threshold_of_many_is_the_conformal_one() -> None:
+    assert farthest(np.arange(1.0, 100.0)) == 99  # of 99 the largest
+    assert farthest(np.arange(1.0, 400.0)) == 396
+    rng = np.random.default_rng(0)
+    beyond = [(rng.exponential(size=1000) > farthest(rng.exponential(size=199))).mean() for _ in range(300)]
+    assert np.mean(beyond) == pytest.approx(1 - WITHIN, abs=0.003)
+
+
+def test_the_threshold_of_few_is_held_on_average() -> None:
+    rng = np.random.default_rng(0)
+    for count in (8, 20, 60):
+        beyond = [(rng.lognormal(0, 0.3, 1000) > farthest(rng.lognormal(0, 0.3, count))).mean() for _ in range(500)]
+        assert 0.004 < np.mean(beyond) < 0.013
+    assert farthest(np.ones(8)) == 1
+
+
+def test_a_picture_is_not_judged_by_its_own_group() -> None:
+    """Forty pictures of one patient: fitted among themselves, a strange one would be one of many."""
+    features = np.concatenate([drawn(120), drawn(40, strange=True)])
+    group = np.array([f"g{number}" for number in range(120)] + ["strange"] * 40)
+    apart, among = _by_other_groups(features, features, group), fit(features).distance(features)
+    assert np.median(apart[120:]) > 2 * np.median(apart[:120])
+    assert np.median(among[120:]) < 1.5 * np.median(among[:120])
