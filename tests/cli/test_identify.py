@@ -450,3 +450,14 @@ def test_an_archive_that_holds_nothing_and_one_that_is_partly_missing(
     partly = identify(tmp_path / "empty", xrays, "--parquet", tmp_path / "out")
     assert (partly.code, partly.err[0]) == (1, f"callus: {tmp_path}/empty: holds no radiographs")
     assert partly.err[1].startswith("2 identified: 1 fracture, 0 doubt, 1 none seen, 1 failed")
+
+
+def test_views_are_averaged_and_told(identify: Callable[..., Answer], tmp_path: Path) -> None:
+    picture = save(tmp_path / "hand.png", peak=150)
+    told = []
+    for views in ([], ["--views", "rotate", "--views", "mirror"]):
+        assert identify(picture, "--json", tmp_path / "f.json", *views).code == 0
+        told += json.loads((tmp_path / "f.json").read_text())["findings"]
+    assert [one["views"] for one in told] == [[], ["mirror", "rotate"]]
+    assert told[0]["probability"] != told[1]["probability"]
+    assert identify(picture, "--views", "upside down").code == 2

@@ -30,6 +30,8 @@ FINDING = Finding(
     logit=1.1,
     features=np.zeros(3, np.float32),
     shape=(100, 200),
+    distance=0.5,
+    views=("mirror",),
 )
 ERROR = RadiographError("is not an image", where="b.png", hint="export it again")
 ROWS = [as_row("a.png", FINDING, "out/a.png"), as_row("b.png", ERROR)]
@@ -51,6 +53,8 @@ def test_json_has_the_documented_form(tmp_path: Path) -> None:
                 "map": "out/a.png",
                 "model": "tiny",
                 "engine": "onnx-float32",
+                "views": ["mirror"],
+                "distance": 0.5,
                 "height": 100,
                 "width": 200,
                 "error": None,
@@ -64,6 +68,8 @@ def test_json_has_the_documented_form(tmp_path: Path) -> None:
                 "map": None,
                 "model": None,
                 "engine": None,
+                "views": [],
+                "distance": None,
                 "height": None,
                 "width": None,
                 "error": "is not an image; export it again",
@@ -80,6 +86,7 @@ def test_csv_has_the_documented_columns(tmp_path: Path) -> None:
     assert tuple(reader.fieldnames or ()) == COLUMNS
     assert json.loads(rows[0]["boxes"]) == ROWS[0]["boxes"]
     assert json.loads(rows[0]["cautions"]) == ["too small: 1 x 1"]
+    assert json.loads(rows[0]["views"]) == ["mirror"]
     assert (rows[0]["probability"], rows[0]["level"], rows[0]["error"]) == ("0.75", "fracture", "")
     assert (rows[1]["probability"], rows[1]["boxes"]) == ("", "[]")
     assert rows[1]["error"] == "is not an image; export it again"

@@ -53,6 +53,8 @@ SCHEMA: Final = pa.schema(
         pa.field("model", pa.string(), nullable=False),
         pa.field("bundle", pa.string(), nullable=False),
         pa.field("engine", pa.string()),
+        pa.field("views", pa.list_(pa.string()), nullable=False),
+        pa.field("distance", pa.float64()),
         pa.field("callus", pa.string(), nullable=False),
         pa.field("research_only", pa.string(), nullable=False),
     ]

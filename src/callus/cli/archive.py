@@ -18,6 +18,7 @@ class Streaming:
     """The options that say how; see the verb's help."""
 
     engine: str
+    views: tuple[str, ...]
     threads: int | None
     workers: int | None
     strict: bool
@@ -53,7 +54,7 @@ def identify_archive(
     from callus.archive.stream import answer_files
     from callus.identify import Identifier
 
-    identifier = Identifier(model, engine=how.engine, threads=how.threads, hint="throughput")
+    identifier = Identifier(model, engine=how.engine, threads=how.threads, hint="throughput", views=how.views)
     for _, error in failed:  # these have no row: what such a folder holds may be there another time
         say(f"callus: {error}", sys.stderr)
     # loky replaces processes that have grown; that is no news for who waits for answers.

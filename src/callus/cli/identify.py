@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 from collections import Counter
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -19,6 +20,7 @@ from callus.labels import LEVEL_TEXT, LEVELS, RESEARCH_ONLY
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sized
 
+    from callus.bundle.runtime import Hint
     from callus.identify import Finding, Identifier
     from callus.radiograph import Radiograph
 
@@ -35,6 +37,23 @@ EngineOption = Annotated[
     str,
     typer.Option(
         "--engine", help="What runs the network: openvino-int8, openvino-float32, onnx-float32; auto: the fastest."
+    ),
+]
+
+
+class View(StrEnum):
+    """What an answer may be averaged with; :data:`callus.identify.views.VIEWS`."""
+
+    MIRROR = "mirror"
+    ROTATE = "rotate"
+
+
+ViewsOption = Annotated[
+    list[View] | None,
+    typer.Option(
+        "--views",
+        help="Average each answer with those to the picture mirrored (mirror) or turned a little (rotate), which takes "
+        "two or three times as long. May be given twice.",
     ),
 ]
 
@@ -85,6 +104,7 @@ def identify(
         int | None, typer.Option("--threads", min=1, help="Cores for the network; all where not given.")
     ] = None,
     engine: EngineOption = "auto",
+    views: ViewsOption = None,
     throughput: Annotated[
         bool, typer.Option("--throughput", help="Share the cores out for many files instead of for the next answer.")
     ] = False,
@@ -130,7 +150,9 @@ def identify(
         others: dict[str, Path | bool | None] = {"--out": out, "--json": json_file, "--csv": csv_file, "--dicom": dicom}
         others |= {"--gsps": gsps or None, "--fhir": fhir, "--full-size": full_size or None}
         not_streamed = [option for option, given in others.items() if given is not None]
-        how = Streaming(engine, threads, workers, strict=strict, resume=resume, retry_failed=retry_failed)
+        how = Streaming(
+            engine, tuple(views or ()), threads, workers, strict=strict, resume=resume, retry_failed=retry_failed
+        )
         identify_archive(paths, model, parquet, how, not_streamed)
         return
     if gsps and dicom is None:
@@ -139,7 +161,8 @@ def identify(
     check_found(paths, inputs or failed)
     from callus.identify import Identifier
 
-    identifier = Identifier(model, engine=engine, threads=threads, hint="throughput" if throughput else "latency")
+    hint: Hint = "throughput" if throughput else "latency"
+    identifier = Identifier(model, engine=engine, threads=threads, hint=hint, views=tuple(views or ()))
     for folder in (out, dicom, fhir):
         if folder is not None:
             make_folder(folder)

@@ -27,13 +27,15 @@ COLUMNS: Final = (
     "map",
     "model",
     "engine",
+    "views",
+    "distance",
     "height",
     "width",
     "error",
     "callus",
     "research_only",
 )
-"""The CSV's columns, in order. ``boxes`` and ``cautions`` are JSON lists; what does not apply is empty."""
+"""The CSV's columns, in order. ``boxes``, ``cautions`` and ``views`` are JSON lists; what does not apply is empty."""
 
 
 def as_row(path: str, answer: Finding | CallusError, picture: str | None = None) -> dict[str, Any]:
@@ -45,14 +47,15 @@ def as_row(path: str, answer: Finding | CallusError, picture: str | None = None)
         picture: the file with the heat map laid over, where one was written.
 
     Returns:
-        path, probability, level, boxes, cautions, map, model, engine, height, width, error. All but path and error are
-        None (boxes and cautions: empty) for a file that failed; error is None for one that did not.
+        path, probability, level, boxes, cautions, map, model, engine, views, distance, height, width, error. All but
+        path and error are None (boxes, cautions and views: empty) for a file that failed; error is None for one that
+        did not.
     """
     path = path.encode("utf-8", "backslashreplace").decode()  # a name that is not UTF-8 must not stop the table
     if isinstance(answer, CallusError):
         reason = f"{answer.what}; {answer.hint}" if answer.hint else answer.what
-        nothing: dict[str, Any] = dict.fromkeys(("probability", "level", "map", "model", "engine", "height", "width"))
-        return {"path": path} | nothing | {"boxes": [], "cautions": [], "error": reason}
+        nothing: dict[str, Any] = dict.fromkeys(key for key in COLUMNS if key not in ("callus", "research_only"))
+        return nothing | {"path": path, "boxes": [], "cautions": [], "views": [], "error": reason}
     return {
         "path": path,
         "probability": answer.probability,
@@ -62,6 +65,8 @@ def as_row(path: str, answer: Finding | CallusError, picture: str | None = None)
         "map": picture,
         "model": answer.model,
         "engine": answer.engine,
+        "views": list(answer.views),
+        "distance": answer.distance,
         "height": answer.shape[0],
         "width": answer.shape[1],
         "error": None,
@@ -102,7 +107,7 @@ def csv_writer(file: Path) -> Iterator[Callable[[dict[str, Any]], None]]:
         every = {"callus": callus.__version__, "research_only": RESEARCH_ONLY}
 
         def write(row: dict[str, Any]) -> None:
-            lists = {key: json.dumps(row[key], ensure_ascii=False) for key in ("boxes", "cautions")}
+            lists = {key: json.dumps(row[key], ensure_ascii=False) for key in ("boxes", "cautions", "views")}
             writer.writerow({key: _cell(value) for key, value in (row | lists | every).items()})
 
         yield write
