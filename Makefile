@@ -15,8 +15,9 @@ BIN := .venv/bin
 demo: .venv/.ready
 	$(BIN)/callus demo --out runs/demo
 
+# Each process takes whole files of tests, so that what a file sets up for all of its tests is made once.
 test: .venv/.ready lint types
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
