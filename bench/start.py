@@ -92,13 +92,6 @@ def parts_of(model: str, radiograph: str, engine: str, threads: int) -> dict[str
     import cv2  # noqa: PLC0415, F401
 
     laps.lap("import cv2")
-    import scipy.ndimage  # noqa: PLC0415
-    import scipy.special  # noqa: PLC0415, F401
-
-    laps.lap("import scipy")
-    import pydicom  # noqa: PLC0415, F401
-
-    laps.lap("import pydicom")
     import callus.identify  # noqa: PLC0415
 
     laps.lap("import callus.identify")

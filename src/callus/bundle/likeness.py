@@ -54,7 +54,9 @@ class Likeness:
         """
         # In 64 bits, because a hostile bundle's network may give any finite numbers in 32.
         off = (features.astype(np.float64) - self.mean) / self.scale
-        along = off @ self.axes.T.astype(np.float64)
+        axes = self.axes.astype(np.float64)
+        # Row by row: a product of two matrices would wake the threads of another library beside the network's.
+        along = np.array([axes @ row for row in off])
         beside = np.maximum((off * off).sum(axis=1) - (along * along).sum(axis=1), 0)
         squared = ((along / self.deviation) ** 2).sum(axis=1) + beside / self.residual**2
         return np.asarray(np.sqrt(squared / len(self.mean)))
