@@ -16,6 +16,20 @@ if TYPE_CHECKING:
     from typing import IO
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, or say at once why it cannot be used.
+
+    Raises:
+        CallusError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CallusError(
+            f"cannot be made: {error.strerror or error}", where=folder, hint="give a folder that is writable"
+        ) from error
+
+
 @contextmanager
 def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside ``path`` that takes its place when the block ends well.

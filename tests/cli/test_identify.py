@@ -18,8 +18,10 @@ from ctrl_c import heed_ctrl_c
 from PIL import Image
 from simulated_dicom import as_bytes, simulated
 
+from callus.archive.listing import gather
 from callus.cli import main
-from callus.cli.identify import Input, gather, picture_names, result_stems
+from callus.cli.identify import View
+from callus.identify.views import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,28 +238,6 @@ def test_the_radiograph_itself_is_never_overwritten(identify: Callable[..., Answ
     assert (xrays / "b.png.png").exists()
 
 
-def test_pictures_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
-    names = ["hand.jpg", "hand.png", "HAND.dcm", "foot.dcm", "p1/hand.jpg", "1.2.840.7"]
-    inputs = [Input(tmp_path / name, Path(name)) for name in names]
-    inputs.append(Input(tmp_path / "other" / "hand.jpg", Path("hand.jpg")))
-    out = tmp_path / "out"
-    assert [path.relative_to(out).as_posix() for path in picture_names(inputs, out)] == [
-        "hand.jpg.png",
-        "hand.png.png",
-        "HAND.dcm.png",
-        "foot.png",
-        "p1/hand.png",
-        "1.2.840.png",
-        "hand.jpg-2.png",
-    ]
-
-
-def test_a_file_named_twice_is_answered_once(xrays: Path) -> None:
-    inputs, failed = gather([xrays / "b.png", xrays, xrays / "a" / ".." / "b.png"])
-    assert [item.path.name for item in inputs] == ["b.png", "low"]
-    assert failed == []
-
-
 def test_strict(identify: Callable[..., Answer], tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (300, 300), dtype=np.uint8)
     file = tmp_path / "cut.jpg"
@@ -380,16 +360,6 @@ def test_a_presentation_state_alone_is_wrong_use(identify: Callable[..., Answer]
     assert "--dicom" in answer.err[-1]
 
 
-def test_results_of_one_stem_get_names_of_their_own(tmp_path: Path) -> None:
-    long = "1." * 110
-    names = ["a.dcm", "A.ima", "b.dcm", "b.callus-sr.dcm", f"{long}1", f"{long}2"]
-    inputs = [Input(tmp_path / name, Path(name)) for name in names]
-    stems = [path.name for path in result_stems(inputs, tmp_path, (".callus-sr.dcm", ".callus-sc.dcm"))]
-    assert stems[:4] == ["a.dcm", "A.ima", "b.dcm", "b.callus-sr"]
-    assert len(set(stems)) == 6
-    assert all(len(stem) < 200 for stem in stems)
-
-
 def test_nothing_of_dicom_or_fhir_is_loaded_where_none_is_written(bundle: Path, xrays: Path) -> None:
     code = (
         "import sys; from callus.cli import main\n"
@@ -461,3 +431,4 @@ def test_views_are_averaged_and_told(identify: Callable[..., Answer], tmp_path: 
     assert [one["views"] for one in told] == [[], ["mirror", "rotate"]]
     assert told[0]["probability"] != told[1]["probability"]
     assert identify(picture, "--views", "upside down").code == 2
+    assert tuple(View) == VIEWS

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import callus
-from callus.atomic import whole_file
+from callus.atomic import make_folder, whole_file
 from callus.errors import CallusError
 from callus.labels import RESEARCH_ONLY
 
@@ -174,12 +174,7 @@ def open_parts(folder: Path, bundle: Bundle, *, resume: bool, retry_failed: bool
             run is writing to it.
         CallusError: the folder cannot be made, or a part not be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CallusError(
-            f"cannot be made: {error.strerror or error}", where=folder, hint="give a folder that is writable"
-        ) from error
+    make_folder(folder)
     with _locked(folder):
         if not resume and any(folder.glob(_PARTS)):
             raise ArchiveError(

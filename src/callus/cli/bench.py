@@ -124,7 +124,7 @@ def _simulated(folder: Path) -> list[Path]:
 
 def _found(folder: Path) -> list[Path]:
     """The radiographs of a folder; what cannot be walked or is none is the caller's to refuse."""
-    from callus.cli.identify import gather
+    from callus.archive.listing import gather
     from callus.errors import RadiographError
 
     inputs, failed = gather([folder])

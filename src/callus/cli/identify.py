@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 import sys
 from collections import Counter
 from enum import StrEnum
@@ -13,22 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from callus.archive.listing import Input, gather
+from callus.archive.listing import gather
+from callus.atomic import make_folder
 from callus.errors import CallusError, RadiographError
 from callus.labels import LEVEL_TEXT, LEVELS, RESEARCH_ONLY
+from callus.results.places import picture_names, result_stems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sized
+    from collections.abc import Callable, Iterator, Sized
 
+    from callus.archive.listing import Input
     from callus.bundle.runtime import Hint
     from callus.identify import Finding, Identifier
     from callus.radiograph import Radiograph
 
-__all__ = ["Input", "gather", "identify", "register"]
-
 STOPPED: Final = 130
 """The exit code after Ctrl-C, as shells have it."""
-_LONGEST_NAME: Final = 180
 _BAR_FROM: Final = 16
 """Files from which a bar with the time left is worth its line."""
 
@@ -173,47 +171,6 @@ def identify(
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
     leave(stopped=stopped is not None, failed=bool(run.failures or run.withheld))
-
-
-def picture_names(inputs: list[Input], out: Path) -> list[Path]:
-    """Where each picture goes: ``<stem>.png`` in the folders' own tree, and never over an input or another picture.
-
-    Where stems collide the file's ending is kept (``hand.jpg.png``), and after that a number is added.
-    """
-    return [stem.with_name(stem.name + ".png") for stem in result_stems(inputs, out, (".png",))]
-
-
-def result_stems(inputs: list[Input], folder: Path, endings: Iterable[str]) -> list[Path]:
-    """Where each input's results go, without their endings: no two the same, and none over an input."""
-    wanted = Counter(_key(folder / item.name.with_suffix("")) for item in inputs)
-    taken = {_key(item.path) for item in inputs}
-    stems = []
-    for item in inputs:
-        # A file system takes names of 255 bytes; room is left for an ending and for a temporary file's.
-        long = len(os.fsencode(item.name.name)) > _LONGEST_NAME
-        name = item.name.with_name(_shortened(item.name.name)) if long else item.name
-        candidates = (
-            [] if long or wanted[_key(folder / name.with_suffix(""))] > 1 else [name.with_suffix("")],
-            [name],
-            (name.with_name(f"{name.name}-{count}") for count in itertools.count(2)),
-        )
-        for stem in itertools.chain.from_iterable(candidates):
-            keys = {_key(folder / stem.with_name(stem.name + ending)) for ending in endings}
-            if not keys & taken:
-                break
-        taken |= keys
-        stems.append(folder / stem)
-    return stems
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, or say at once why it cannot be used."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CallusError(
-            f"cannot be made: {error.strerror or error}", where=folder, hint="give a folder that is writable"
-        ) from error
 
 
 class _Run:
@@ -379,15 +336,6 @@ def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, str
         except (CallusError, KeyboardInterrupt) as error:
             return error
     return None
-
-
-def _shortened(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[:_LONGEST_NAME]).rstrip(".")
-
-
-def _key(path: Path) -> str:
-    """The same for two paths that some file system takes for one."""
-    return os.path.abspath(path).casefold()  # noqa: PTH100 - pathlib has no way that leaves links alone
 
 
 def say(line: str, stream: Any) -> None:
