@@ -4,7 +4,7 @@ stress: copies of N radiographs of a folder, changed in every way and in chains 
 names: a folder whose names tell the truth (the stem before "-rotated", within the class folder), such as BoneData.
 whole: the audit as the command does it, nothing kept from before: seconds, and peak memory of the largest process.
 growth: the same on simulated radiographs with copies, --files, then 2, 4 and 8 times as many; a plot in --out.
-search: 100,000 random descriptions' vectors, looked up.
+search: 12,500 to 100,000 random descriptions' vectors, looked up, and how many of the nearest are found.
 shuffled: the shortcut probe with labels shuffled by group: how often 0.5 lies in its interval.
 
 python bench/audit.py stress --data ../shared/data/fracatlas/images --count 300 --seed 1
@@ -210,21 +210,27 @@ def plot(lines: list[dict[str, Any]], folder: Path) -> None:
 
 
 def search(given: argparse.Namespace, _: Path) -> list[dict[str, Any]]:
-    """Vectors in clusters, as copies make them."""
+    """Vectors in clusters of ten, as copies make them: 12,500 to 100,000, to see how the cost grows."""
     generator = np.random.default_rng(given.seed)
-    count, dimensions = 100_000, 256
-    centres = generator.normal(size=(count // 10, dimensions)).astype(np.float32)
-    noise = generator.normal(scale=0.7, size=(count, 4, dimensions)).astype(np.float32)
-    vectors = centres[generator.integers(0, len(centres), count)][:, np.newaxis] + noise
-    vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
-    start = time.perf_counter()
-    index = Neighbours(vectors, os.cpu_count() or 1)
-    built = time.perf_counter()
-    index.nearest(24)
-    ended = time.perf_counter()
-    return [
-        {"part": "search", "vectors": count, "build_s": round(built - start, 1), "look_up_s": round(ended - built, 1)}
-    ]
+    lines = []
+    for count in (12_500, 25_000, 50_000, 100_000):
+        centres = generator.normal(size=(count // 10, 256)).astype(np.float32)
+        noise = generator.normal(scale=0.7, size=(count, 4, 256)).astype(np.float32)
+        vectors = centres[generator.integers(0, len(centres), count)][:, np.newaxis] + noise
+        vectors /= np.linalg.norm(vectors, axis=2, keepdims=True)
+        start = time.perf_counter()
+        index = Neighbours(vectors, os.cpu_count() or 1)
+        built = time.perf_counter()
+        numbers, _ = index.nearest(24)
+        ended = time.perf_counter()
+        some = generator.permutation(count)[:500]
+        alike = (vectors[some].reshape(-1, 256) @ vectors[:, 0].T).reshape(len(some), -1, count).max(axis=1)
+        alike[np.arange(len(some)), some] = -2
+        exact = np.argsort(-alike, axis=1)[:, :9]
+        found = np.mean([np.isin(row, mine).mean() for row, mine in zip(exact, numbers[some], strict=True)])
+        lines.append({"part": "search", "vectors": count, "build_s": round(built - start, 1)})
+        lines[-1] |= {"look_up_s": round(ended - built, 1), "of_nine_nearest_found": round(float(found), 3)}
+    return lines
 
 
 def shuffled(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:

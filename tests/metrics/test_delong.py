@@ -126,7 +126,7 @@ def test_degrees_of_freedom_count_the_groups_that_carry_the_variance() -> None:
     assert even is not None
     assert heavy is not None
     added = even.positive[0] + even.negative[0]
-    assert even.contrast([1]).freedom == pytest.approx((added**2).sum() ** 2 / (added**4).sum())
+    assert even.contrast([1]).freedom == pytest.approx((added**2).sum() ** 2 / (added**4).sum() - 1)
     assert heavy.contrast([1]).freedom < even.contrast([1]).freedom
     # Never more than the groups of the rarer class, less one.
     rare = areas(np.r_[np.zeros(60, int), np.ones(20, int)], [score], np.r_[np.arange(60), np.repeat([60, 61], 10)])

@@ -35,7 +35,7 @@ _LEARNT_FROM: Final = 1500  # pictures
 _WORDS_FROM: Final = 60_000  # descriptors
 _AT_ONCE: Final = 10_000  # pictures that are looked up
 _SEARCHED_WHOLE: Final = 10_000  # vectors, at most: 4 s of two cores
-_PROBED: Final = 32  # cells that a vector is compared with, of about the square root of the set's size
+_PROBED: Final = 64  # cells that a vector is compared with, of about the square root of the set's size
 _BITS: Final = 4  # for two numbers of a vector: codes of 64 bytes, compared 32 at a time in registers
 _EXACTLY: Final = 2  # times as many as are asked for are compared exactly
 
