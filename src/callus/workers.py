@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +48,7 @@ def spread_over_threads(work: Callable[[T], R], items: Iterable[T], workers: int
 
 def spread_over_processes(
     work: Callable[[T], R], items: Iterable[T], workers: int, together: int = _TOGETHER
-) -> Iterator[R]:
+) -> Generator[R]:
     """Do work in processes: for what holds Python's lock so much that two threads are no faster than one.
 
     loky's processes do not run the caller's script again, so it needs no guard. One that waits for five

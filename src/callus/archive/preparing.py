@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 LIMIT_S: Final = 60.0
 """How long one file may take: 100 million pixels of lossless JPEG take 10 s on a slow core."""
 _PARENT_EVERY_S: Final = 2.0
-_TOGETHER: Final = 4
-"""Files that a process gets at once: passing them on takes as long as for one."""
-
 _MOST_GROWTH: Final = 1 << 30
 """Bytes by which a process may grow before it is replaced."""
 
@@ -88,7 +85,7 @@ def survive(work: Callable[[str], Result], files: Iterable[str], workers: int) -
     broken = True
     while broken:
         broken = False
-        with closing(_spread(work, taken(), workers)) as results:
+        with closing(spread_over_processes(work, taken(), workers)) as results:
             try:
                 for result in results:
                     yield under_way.popleft(), result
@@ -103,7 +100,7 @@ def _alone(work: Callable[[str], Result], file: str) -> Result:
     """Do one file while no other is under way, so that a process that dies tells which file it was."""
     began = time.monotonic()
     try:
-        (result,) = _spread(work, [file], 1, together=1)
+        (result,) = spread_over_processes(work, [file], 1)
     except BrokenExecutor as error:
         _check_processes()
         if time.monotonic() - began >= LIMIT_S:
@@ -124,12 +121,6 @@ def _check_processes() -> None:
         raise CallusError(
             f"processes that read files cannot be started: {limits.one_line(error)}", hint="is there memory left?"
         ) from error
-
-
-def _spread(
-    work: Callable[[str], Result], files: Iterable[str], workers: int, *, together: int = _TOGETHER
-) -> Generator[Result]:
-    yield from spread_over_processes(work, files, workers, together)
 
 
 def _prepare(file: str, folder: Path, spec: InputSpec, *, strict: bool) -> Result:
