@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from callus.errors import WeightsError
-from callus.model.layers import BatchNorm2d
+from callus.model.layers import BatchNorm2d, convolution, normalised
 from callus.model.trunks import TRUNKS, build_trunk
 
 if TYPE_CHECKING:
@@ -62,6 +62,28 @@ def test_the_moving_variance_is_that_of_the_batch() -> None:
 
 
 @pytest.mark.slow
+def test_batch_norm_in_the_kernel_gives_the_same_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    layer = convolution(4, 6, 3, stride=2, padding=1, bias=True, groups=2)
+    norm = BatchNorm2d(6, eps=1e-3, momentum=0.1).eval()
+    for value, low in ((norm.weight, 0.5), (norm.bias, -1.0), (norm.running_mean, -1.0), (norm.running_var, 0.5)):
+        value.data.uniform_(low, 2.0)
+    wanted = torch.randn(3, 6, 4, 4)
+    results = []
+    for work in (lambda x: norm(layer(x)), lambda x: normalised(x, layer, norm)):
+        x = torch.linspace(-2, 2, 3 * 4 * 8 * 8).reshape(3, 4, 8, 8).requires_grad_()
+        layer.zero_grad()
+        norm.zero_grad()
+        y = work(x)
+        (y * wanted).sum().backward()
+        gradients = [value.grad for value in (x, *layer.parameters(), *norm.parameters())]
+        results.append([y.detach(), *(value.clone() for value in gradients if value is not None)])
+
+    assert len(results[0]) == 6
+    for plain, folded in zip(*results, strict=True):
+        torch.testing.assert_close(folded, plain)
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50v2"])
 def test_the_exported_graph_gives_the_same_maps_for_any_batch(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

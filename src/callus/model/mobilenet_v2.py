@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812 - the name that everybody uses
 from torch import Tensor, nn
 
-from callus.model.layers import BatchNorm2d, Trunk, convolution
+from callus.model.layers import BatchNorm2d, Trunk, convolution, normalised
 
 # Output channels and stride of expanded_conv (which does not expand) and of block_1 to block_16.
 _BLOCKS = (
@@ -40,6 +40,11 @@ def _pad_for_stride_2(x: Tensor) -> Tensor:
     return F.pad(x, (width % 2, 1, height % 2, 1))
 
 
+def _active(x: Tensor, layer: nn.Module, norm: nn.Module) -> Tensor:
+    """Convolution, batch norm and ReLU6."""
+    return F.relu6(normalised(x, layer, norm), inplace=True)
+
+
 class Block(nn.ModuleDict):
     """An inverted residual: 1x1 expansion, 3x3 depthwise, 1x1 projection without activation, and the skip.
 
@@ -67,11 +72,11 @@ class Block(nn.ModuleDict):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
-        hidden = F.relu6(self["expand_BN"](self["expand"](x))) if "expand" in self else x
+        hidden = _active(x, self["expand"], self["expand_BN"]) if "expand" in self else x
         if self.stride > 1:
             hidden = _pad_for_stride_2(hidden)
-        hidden = F.relu6(self["depthwise_BN"](self["depthwise"](hidden)))
-        y: Tensor = self["project_BN"](self["project"](hidden))
+        hidden = _active(hidden, self["depthwise"], self["depthwise_BN"])
+        y = normalised(hidden, self["project"], self["project_BN"])
         return x + y if self.adds else y
 
 
@@ -95,7 +100,7 @@ class MobileNetV2(Trunk):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the maps at stride 8, 16 and 32 of (B, 3, H, W)."""
-        x = F.relu6(self.bn_Conv1(self.Conv1(_pad_for_stride_2(x))))
+        x = _active(_pad_for_stride_2(x), self.Conv1, self.bn_Conv1)
         fine = middle = x
         for name in self._block_names:
             x = self.get_submodule(name)(x)
@@ -103,7 +108,7 @@ class MobileNetV2(Trunk):
                 fine = x
             elif name == self.scale_names[1].removesuffix("_add"):
                 middle = x
-        return fine, middle, F.relu6(self.Conv_1_bn(self.Conv_1(x)))
+        return fine, middle, _active(x, self.Conv_1, self.Conv_1_bn)
 
     def stages(self) -> list[tuple[str, list[nn.Module]]]:
         """Return the stages, the deepest (with Conv_1) first; a stage starts with the block that holds its stride."""

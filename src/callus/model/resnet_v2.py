@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F  # noqa: N812 - the name that everybody uses
 from torch import Tensor, nn
 
-from callus.model.layers import BatchNorm2d, Trunk, convolution
+from callus.model.layers import BatchNorm2d, Trunk, convolution, normalised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +58,8 @@ class Block(nn.ModuleDict):
             shortcut = self["0_conv"](preactivated)
         else:
             shortcut = F.max_pool2d(x, 1, self.stride) if self.stride > 1 else x
-        x = F.relu(self["1_bn"](self["1_conv"](preactivated)))
-        x = F.relu(self["2_bn"](self["2_conv"](x)))
+        x = F.relu(normalised(preactivated, self["1_conv"], self["1_bn"]), inplace=True)
+        x = F.relu(normalised(x, self["2_conv"], self["2_bn"]), inplace=True)
         y: Tensor = shortcut + self["3_conv"](x)
         return y
 
