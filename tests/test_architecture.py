@@ -32,6 +32,7 @@ ROOMS = [
     "measure",
     "archive",
     "report",
+    "service",
     "cli",
 ]
 FORBIDDEN = {
@@ -42,9 +43,10 @@ FORBIDDEN = {
     "measure": {"training", "model"},
     "archive": {"training", "model"},
     "report": {"training", "model"},
+    "service": {"training", "model"},
 }
 WITHOUT_TORCH = {"errors", "labels", "atomic", "cache", "memory", "progress", "workers", "radiograph", "dataset"}
-WITHOUT_TORCH |= {"preprocess", "metrics", "bundle", "identify", "results", "measure", "archive", "report"}
+WITHOUT_TORCH |= {"preprocess", "metrics", "bundle", "identify", "results", "measure", "archive", "report", "service"}
 TORCH = {"torch", "lightning_fabric", "safetensors", "onnx", "tensorboard", "h5py"}
 LAZY_ROOT = {"__init__", "__main__"}
 

@@ -92,8 +92,8 @@ def decode(data: bytes, frame: int | None, *, isolated: bool = False) -> Decoded
         RadiographError: no radiograph, no pixels, several frames and none named, damaged, or a syntax that is not read.
     """
     tags = parse(data)
-    identity = Identity(**{name: tags.text(tag) for name, tag in _IDENTITY.items()})
-    _check_kind(tags, identity)
+    identity = stated_identity(tags)
+    check_kind(tags, identity)
     layout = stated_layout(tags)
     count = max(1, tags.number(0x00280008, 1))
     index = limits.check_frame(count, frame)
@@ -111,8 +111,17 @@ def decode(data: bytes, frame: int | None, *, isolated: bool = False) -> Decoded
     return Decoded(pixels, is_grey, (*cut, *notes), _spacing(tags), identity)
 
 
-def _check_kind(tags: Elements, identity: Identity) -> None:
-    """Refuse what is no radiograph, in the order in which a person would want to be told."""
+def stated_identity(tags: Elements) -> Identity:
+    """Whose image it is and of what, as the file says."""
+    return Identity(**{name: tags.text(tag) for name, tag in _IDENTITY.items()})
+
+
+def check_kind(tags: Elements, identity: Identity) -> None:
+    """Refuse what is no radiograph, in the order in which a person would want to be told.
+
+    Raises:
+        RadiographError: another modality, or no pixel data.
+    """
     modality, uid = identity.modality.upper(), identity.sop_class_uid
     other = next((name for root, name in _NOT_RADIOGRAPHS.items() if uid == root or uid.startswith(root + ".")), "")
     if other or modality not in MODALITIES:

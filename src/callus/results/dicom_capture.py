@@ -14,8 +14,9 @@ import callus
 from callus.labels import RESEARCH_ONLY
 from callus.radiograph import limits
 from callus.results import dicom_codes as codes
-from callus.results.exam import answer_key, code_string, made_uid
+from callus.results.exam import answer_key, code_string
 from callus.results.overlay import overlay
+from callus.results.uids import made_uid
 
 if TYPE_CHECKING:
     from callus.identify import Finding

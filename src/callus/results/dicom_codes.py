@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydicom.sr.coding import Code
 
-from callus.results.exam import made_uid
+from callus.results.uids import made_uid
 
 if TYPE_CHECKING:
     from callus.labels import Level

@@ -14,9 +14,10 @@ from callus.labels import RESEARCH_ONLY
 from callus.radiograph.dicom import stated_layout
 from callus.results.dicom_grey import Lut, Window, grey_steps
 from callus.results.dicom_report import comments, region
-from callus.results.exam import answer_key, made_uid
+from callus.results.exam import answer_key
 from callus.results.hospital import ResultError
 from callus.results.overlay import BOX
+from callus.results.uids import made_uid
 
 if TYPE_CHECKING:
     from callus.identify import Finding

@@ -12,7 +12,8 @@ import callus
 from callus.labels import LEVEL_TEXT, RESEARCH_ONLY
 from callus.radiograph import limits
 from callus.results import dicom_codes as codes
-from callus.results.exam import answer_key, made_uid
+from callus.results.exam import answer_key
+from callus.results.uids import made_uid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

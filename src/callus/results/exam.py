@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +21,7 @@ from callus.radiograph import limits
 from callus.radiograph.dicom import stated_layout
 from callus.radiograph.elements import Elements, parse
 from callus.results.hospital import ResultError
+from callus.results.uids import is_uid, made_uid
 
 if TYPE_CHECKING:
     import os
@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 
 UTF8: Final = "ISO_IR 192"
 _LONGEST: Final = {"LO": 64, "SH": 16}
-_UID: Final = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 _TIME: Final = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _AGE: Final = re.compile(r"\d{3}[DWMY]")
-_LONGEST_UID: Final = 64
 _NAME_GROUPS, _NAME_COMPONENTS = 3, 5
 """Alphabetic, ideographic, phonetic; family, given, middle, prefix, suffix (PS3.5 6.2.1)."""
 
@@ -136,15 +134,6 @@ class Exam:
             result[element.tag] = element
 
 
-def made_uid(*parts: str) -> str:
-    """A UID below 2.25, which anyone may make from a UUID (PS3.5 B.2): the same parts give the same UID.
-
-    So an answer that is given again has the UIDs that it had, and an archive that gets it twice keeps it once.
-    """
-    digest = hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).digest()
-    return f"2.25.{uuid.UUID(bytes=digest[:16], version=5).int}"
-
-
 def answer_key(exam: Exam, finding: Finding, algorithm: Algorithm) -> str:
     """All that an answer says and of what: another answer, model or version has another key."""
     said: list[Any] = [exam.radiograph.sha256, callus.__version__, algorithm.name, algorithm.digest, finding.engine]
@@ -227,7 +216,7 @@ def _sop_class(value: str) -> str:
 def _uid(value: str, name: str) -> str:
     if not value:
         raise ResultError(f"lacks its {name}, so a result cannot point at it")
-    if len(value) > _LONGEST_UID or not _UID.fullmatch(value):
+    if not is_uid(value):
         raise ResultError(f"has the {name} {limits.one_line(value, 80)!r}, which is no UID")
     return value
 

@@ -17,8 +17,9 @@ import callus
 from callus.labels import LEVEL_TEXT, RESEARCH_ONLY
 from callus.radiograph import limits
 from callus.results import dicom_codes as codes
-from callus.results.exam import answer_key, date, made_uid
+from callus.results.exam import answer_key, date
 from callus.results.hospital import ResultError
+from callus.results.uids import made_uid
 
 if TYPE_CHECKING:
     from pydicom.sr.coding import Code

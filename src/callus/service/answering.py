@@ -1,0 +1,269 @@
+"""Radiographs that wait get their answers: identified, made into results, written down and put on their way.
+
+An answer, its study's place in the worklist, the deliveries that it brings about and the end of its job are one
+transaction. Killed before it, the job is done again, and gives the same results under the same UIDs.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import time
+import uuid
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import sqlalchemy as sa
+
+from callus.errors import CallusError, RadiographError
+from callus.radiograph.limits import one_line
+from callus.service import jobs
+from callus.service.intake import IDENTIFY
+from callus.service.tables import RANK, UNANSWERED, Answer, Image, Job, Model, Study, now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from callus.identify import Finding, Identifier
+    from callus.radiograph import Radiograph
+    from callus.service.database import Database
+    from callus.service.models import Models
+    from callus.service.objects import ObjectStore
+    from callus.service.settings import Destination
+
+DELIVER: Final = "deliver"
+_ATTEMPTS: Final = 5
+_AT_ONCE: Final = 16  # jobs that are taken together
+_IDLE: Final = 0.5  # seconds between looks where nobody says that something came
+_MAKERS: Final = 2  # threads that make results while the network goes on
+log = logging.getLogger(__name__)
+
+
+class Answering(threading.Thread):
+    """The thread that answers. Set :attr:`came` when a radiograph has come; call :meth:`stop` to end in order."""
+
+    def __init__(
+        self,
+        database: Database,
+        objects: ObjectStore,
+        models: Models,
+        destinations: Sequence[Destination],
+        tell: Callable[[int], None] | None = None,
+    ) -> None:
+        """Prepare it; ``start`` starts it.
+
+        Args:
+            database: where jobs are taken from and answers go.
+            objects: where radiographs are and results go.
+            models: what answers.
+            destinations: where results are to be delivered.
+            tell: told each answer's number once it stands.
+        """
+        super().__init__(name="answering", daemon=True)
+        self._database = database
+        self._objects = objects
+        self._models = models
+        self._destinations = destinations
+        self._tell = tell
+        self._holder = uuid.uuid4().hex
+        self._held: set[int] = set()
+        self._stopping = threading.Event()
+        self.came = threading.Event()
+
+    def run(self) -> None:
+        """Answer until stopped."""
+        renewing = threading.Thread(target=self._renew, name="leases", daemon=True)
+        renewing.start()
+        with ThreadPoolExecutor(_MAKERS, thread_name_prefix="results") as makers:
+            while not self._stopping.is_set():
+                try:
+                    if not self._some(makers):
+                        self.came.wait(_IDLE)
+                        self.came.clear()
+                except (CallusError, sa.exc.SQLAlchemyError) as error:
+                    # Not its text nor its trace, which may hold what the database holds.
+                    log.error("answering waits: %s", type(error).__name__)  # noqa: TRY400
+                    self._stopping.wait(_IDLE)
+        with suppress(sa.exc.SQLAlchemyError):
+            jobs.release(self._database, self._holder)
+
+    def stop(self) -> None:
+        """End after what is being answered, and wait for that."""
+        self._stopping.set()
+        self.came.set()
+        self.join()
+
+    def _some(self, makers: ThreadPoolExecutor) -> int:
+        """Take some jobs and answer them; how many."""
+        taken = jobs.take(self._database, IDENTIFY, self._holder, _AT_ONCE)
+        self._held = {job.id for job in taken}
+        by_model: dict[int, list[Job]] = {}
+        for job in taken:
+            by_model.setdefault(int(job.about["model"]), []).append(job)
+        for model_id, group in by_model.items():
+            self._answer(model_id, group, makers)
+        self._held = set()
+        return len(taken)
+
+    def _answer(self, model_id: int, group: list[Job], makers: ThreadPoolExecutor) -> None:
+        try:
+            identifier = self._models.identifier(model_id)
+        except CallusError as error:
+            for job in group:
+                self._failed(job, error)
+            return
+        with self._database.reading() as session:
+            wanted = [job.image_id for job in group]
+            images = {image.id: image for image in session.scalars(sa.select(Image).where(Image.id.in_(wanted)))}
+        asked = {str(self._objects.path(images[job.image_id].sha256)): job for job in group if job.image_id in images}
+        begun = time.monotonic()
+        waiting: list[tuple[Job, Future[None]]] = []
+        for path, radiograph, answer in identifier.identify_many(list(asked)):
+            job = asked[path]
+            image = images[job.image_id or 0]
+            seconds = (time.monotonic() - begun) / (len(waiting) + 1)
+            if isinstance(answer, CallusError) or radiograph is None:
+                self._refused(job, image, answer)
+                continue
+            work = makers.submit(self._complete, job, image, identifier, radiograph, answer, seconds)
+            waiting.append((job, work))
+        for job, work in waiting:
+            try:
+                work.result()
+            except Exception as error:  # noqa: BLE001 - whatever went wrong with one costs that one
+                self._failed(job, error)
+
+    def _complete(
+        self, job: Job, image: Image, identifier: Identifier, radiograph: Radiograph, finding: Finding, seconds: float
+    ) -> None:
+        """Make an answer's results and write it down."""
+        files, trouble = made_of(radiograph, replace(finding, path=image.name or None), identifier)
+        kept = {kind: self._objects.put(data) for kind, data in files.items()}
+        number = None
+        with self._database.writing() as session:
+            if not jobs.finish(session, job, self._holder):
+                return
+            answer = Answer(
+                image_id=image.id,
+                model_id=int(job.about["model"]),
+                probability=finding.probability,
+                level=finding.level,
+                boxes=[box.as_dict() for box in finding.boxes],
+                cautions=[*finding.cautions, *trouble],
+                engine=finding.engine,
+                map=kept.pop("map"),
+                results=kept,
+                seconds=round(seconds, 3),
+            )
+            session.add(answer)
+            session.flush()
+            height, width = finding.shape
+            session.execute(
+                sa.update(Image)
+                .where(Image.id == image.id)
+                .values(height=height, width=width, spacing=_listed(radiograph.spacing_mm), error="")
+            )
+            if session.scalar(sa.select(Model.state).where(Model.id == answer.model_id)) == "active":
+                place_study(session, image.study_id)
+                self._deliver(session, answer)
+                number = answer.id
+        if number is not None and self._tell is not None:
+            self._tell(number)
+
+    def _deliver(self, session: Session, answer: Answer) -> None:
+        for one in self._destinations:
+            if any(kind in answer.results for kind in one.results):
+                about = {"answer": answer.id, "destination": one.name}
+                jobs.add(session, DELIVER, f"{answer.id} {one.name}", image_id=answer.image_id, about=about)
+
+    def _refused(self, job: Job, image: Image, error: object) -> None:
+        """A radiograph that cannot be answered: it says so in the worklist, and is not tried again."""
+        if not isinstance(error, RadiographError):
+            self._failed(job, error)
+            return
+        with self._database.writing() as session:
+            if jobs.finish(session, job, self._holder):
+                session.execute(sa.update(Image).where(Image.id == image.id).values(error=_said(error)))
+                place_study(session, image.study_id)
+
+    def _failed(self, job: Job, error: object) -> None:
+        """Something went wrong that may go right later."""
+        with self._database.writing() as session:
+            if jobs.fail(session, job, self._holder, _said(error), most=_ATTEMPTS):
+                image = session.get(Image, job.image_id)
+                if image is not None:
+                    image.error = _said(error)
+                    place_study(session, image.study_id)
+
+    def _renew(self) -> None:
+        while not self._stopping.wait(jobs.LEASE.total_seconds() / 3):
+            with suppress(sa.exc.SQLAlchemyError):
+                if held := set(self._held):
+                    jobs.renew(self._database, self._holder, held)
+
+
+def place_study(session: Session, study_id: int) -> None:
+    """Give a study its place in the worklist, by the active model's answers to its images."""
+    answers = session.execute(
+        sa.select(Answer.level, Answer.probability)
+        .join(Image)
+        .join(Model, Model.id == Answer.model_id)
+        .where(Image.study_id == study_id, Model.state == "active")
+    ).all()
+    ranks = [RANK[level] for level, _ in answers]
+    if session.scalar(sa.select(sa.func.count()).where(Image.study_id == study_id, Image.error != "")):
+        ranks.append(UNANSWERED)
+    session.execute(
+        sa.update(Study)
+        .where(Study.id == study_id)
+        .values(rank=max(ranks, default=0), probability=max((p for _, p in answers), default=None), changed=now())
+    )
+
+
+def made_of(radiograph: Radiograph, finding: Finding, identifier: Identifier) -> tuple[dict[str, bytes], list[str]]:
+    """What is made of an answer: its files by kind, and a caution where some could not be made.
+
+    Returns:
+        "map" (NumPy's format, float32 (h, w) in [0, 1]) and "overlay" (PNG) of every radiograph; "sr", "sc", "pr"
+        (DICOM) and "fhir" (JSON) of those that came as DICOM.
+    """
+    from callus.results.overlay import overlay  # noqa: PLC0415 - takes a second that a start need not wait for
+
+    buffer = io.BytesIO()
+    np.save(buffer, finding.map, allow_pickle=False)
+    files = {"map": buffer.getvalue()}
+    picture = io.BytesIO()
+    overlay(radiograph, finding).save(picture, "PNG", compress_level=1)
+    files["overlay"] = picture.getvalue()
+    if radiograph.identity is None:
+        return files, []
+    try:
+        return files | _for_the_archive(radiograph, finding, identifier), []
+    except CallusError as error:
+        return files, [f"results: {one_line(error.what, 160)}"]
+
+
+def _for_the_archive(radiograph: Radiograph, finding: Finding, identifier: Identifier) -> dict[str, bytes]:
+    from callus.results.dicom_results import Algorithm, Exam, dicom_results, encoded  # noqa: PLC0415 - as above
+    from callus.results.fhir import fhir_bundle, fhir_json  # noqa: PLC0415
+
+    exam, algorithm = Exam.of(radiograph), Algorithm.of(identifier)
+    made = dicom_results(exam, finding, algorithm, presentation=True)
+    files = {kind: encoded(result) for kind, result in made.items()}
+    files["fhir"] = fhir_json(fhir_bundle(exam, finding, algorithm))
+    return files
+
+
+def _said(error: object) -> str:
+    """An error for people, without the name of the file that it is about."""
+    return one_line(error.what if isinstance(error, CallusError) else type(error).__name__, 300)
+
+
+def _listed(values: Any) -> list[float] | None:
+    return None if values is None else [float(value) for value in values]

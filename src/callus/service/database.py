@@ -1,0 +1,119 @@
+"""The database: opened, brought up to date, and asked in transactions. SQLite and PostgreSQL, the same for both."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import event
+from sqlalchemy.orm import Session, sessionmaker
+
+from callus.errors import CallusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_BUSY_MS = 30_000  # how long a writer waits for another one
+
+
+class DatabaseError(CallusError):
+    """The database cannot be reached, or is of a later version."""
+
+
+class Database:
+    """A database that is up to date. Threads may share it.
+
+    Attributes:
+        engine: SQLAlchemy's.
+        is_sqlite: whether it is the embedded one.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Open it and bring its tables up to date.
+
+        Args:
+            url: SQLAlchemy's.
+
+        Raises:
+            DatabaseError: it cannot be reached, or a later version of callus has written it.
+        """
+        try:
+            parsed = sa.make_url(url)
+        except sa.exc.ArgumentError as error:
+            raise DatabaseError("the database's URL cannot be understood", hint="see docs/serve.md") from error
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        options: dict[str, Any] = {"pool_pre_ping": True}
+        if self.is_sqlite:
+            options = {"connect_args": {"timeout": _BUSY_MS / 1000, "check_same_thread": False}}
+        self.engine = sa.create_engine(parsed, **options)
+        if self.is_sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        try:
+            self._upgrade()
+        except sa.exc.DBAPIError as error:
+            self.close()
+            where = parsed.render_as_string(hide_password=True)
+            raise DatabaseError(f"the database cannot be used: {error.orig}", where=where) from error
+        except DatabaseError:
+            self.close()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads."""
+        with self._sessions() as session:
+            if self.is_sqlite:
+                session.connection(execution_options={"callus_reads": True})
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction: what was written stands on the disk when the block has ended, or not at all."""
+        with self._sessions.begin() as session:
+            yield session
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.engine.dispose()
+
+    def _upgrade(self) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with self.engine.begin() as connection:
+            at = MigrationContext.configure(connection).get_current_revision()
+            scripts = ScriptDirectory.from_config(config)
+            if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
+                raise DatabaseError(
+                    f"the database is of a later version of callus ({at})", hint="install that version, or a newer one"
+                )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:
+    connection.isolation_level = None  # transactions begin where SQLAlchemy says, not where sqlite3 guesses
+    for line in (
+        "PRAGMA journal_mode=WAL",
+        "PRAGMA synchronous=FULL",  # what was committed survives a power cut
+        "PRAGMA foreign_keys=ON",
+        f"PRAGMA busy_timeout={_BUSY_MS}",
+        "PRAGMA secure_delete=ON",  # deleted means overwritten
+    ):
+        connection.execute(line)
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A writer takes its lock at once: two that begin by reading and then write would both have to give up.
+    reads = connection.get_execution_options().get("callus_reads", False)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -1,0 +1,174 @@
+"""Radiographs on their way in: on the disk and in the database before anybody is told that they arrived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+
+from callus.errors import CallusError, RadiographError
+from callus.radiograph.dicom import check_kind, stated_identity
+from callus.radiograph.elements import looks_like_dicom, parse
+from callus.radiograph.limits import one_line
+from callus.radiograph.picture import Identity
+from callus.radiograph.reading import detect
+from callus.results.uids import is_uid, made_uid
+from callus.service import audit, jobs
+from callus.service.tables import Image, Model, Study, now
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from callus.service.database import Database
+    from callus.service.objects import ObjectStore
+
+IDENTIFY: Final = "identify"
+
+
+class BusyError(CallusError):
+    """More work waits than the service was told to take."""
+
+
+class ConflictError(CallusError):
+    """Another object with the same UID is here already."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a radiograph that came.
+
+    Attributes:
+        image_id: its number.
+        study_id: its study's number.
+        uid: its SOP Instance UID, made for it where it had none.
+        is_new: False where the same object was here already.
+    """
+
+    image_id: int
+    study_id: int
+    uid: str
+    is_new: bool
+
+
+class Intake:
+    """The one way in, for DICOM, HTTP and people alike."""
+
+    def __init__(self, database: Database, objects: ObjectStore, waiting_most: int) -> None:
+        """Open it.
+
+        Args:
+            database: where it is written down.
+            objects: where the bytes go.
+            waiting_most: jobs that may wait before :class:`BusyError`.
+        """
+        self._database = database
+        self._objects = objects
+        self._waiting_most = waiting_most
+
+    def check_free(self) -> None:
+        """Refuse early what would be refused anyway.
+
+        Raises:
+            BusyError: enough waits already.
+            FullError: the disk is full.
+        """
+        with self._database.reading() as session:
+            if jobs.waiting(session, IDENTIFY) >= self._waiting_most:
+                raise BusyError("too many radiographs wait for an answer", hint="send it again later")
+
+    def take(
+        self, data: bytes, *, source: str, sender: str, name: str = "", address: str = "", study_uid: str = ""
+    ) -> Taken:
+        """Keep a radiograph and have it answered.
+
+        When this returns, its bytes are on the disk and its job is in the database; when it raises, neither counts.
+
+        Args:
+            data: the file: DICOM or a picture.
+            source: "dicom", "stow", "upload" or "pull".
+            sender: the AE title or the account.
+            name: the file's name, where it has one.
+            address: the sender's.
+            study_uid: the study that a picture belongs to; "" for one of its own. A DICOM object says itself.
+
+        Raises:
+            RadiographError: it is no radiograph.
+            ConflictError: another object has its UID.
+            BusyError: enough waits already.
+            FullError: the disk is full.
+        """
+        is_dicom, identity = look(data)
+        self.check_free()
+        sha256 = self._objects.put(data)
+        with self._database.writing() as session:
+            uid = identity.sop_instance_uid if is_dicom else made_uid("picture", sha256, study_uid)
+            there = session.scalar(sa.select(Image).where(Image.uid == uid))
+            if there is not None:
+                if there.sha256 != sha256:
+                    raise ConflictError("another object with this SOP Instance UID is here already")
+                return Taken(there.id, there.study_id, uid, is_new=False)
+            study = _study(
+                session, identity, identity.study_uid if is_dicom else study_uid or made_uid("study", sha256)
+            )
+            image = Image(
+                study_id=study.id,
+                uid=uid,
+                series_uid=identity.series_uid[:64],
+                sop_class=identity.sop_class_uid[:64],
+                sha256=sha256,
+                bytes=len(data),
+                name=one_line(name, 200),
+                source=source,
+                sender=one_line(sender, 100),
+                modality=one_line(identity.modality, 16),
+                body_part=one_line(identity.body_part, 60),
+                side=one_line(identity.image_laterality or identity.laterality, 16),
+                view=one_line(identity.view_position, 60),
+            )
+            session.add(image)
+            study.images_count += 1
+            study.changed = now()
+            session.flush()
+            for model_id in session.scalars(sa.select(Model.id).where(Model.state == "active")):
+                jobs.add(session, IDENTIFY, f"{image.id} {model_id}", image_id=image.id, about={"model": model_id})
+            audit.note(session, who=sender, address=address, did="sent", what=f"image {image.id}")
+            return Taken(image.id, study.id, uid, is_new=True)
+
+
+def look(data: bytes) -> tuple[bool, Identity]:
+    """Whether some bytes are DICOM, and whose; without decoding their pixels.
+
+    Raises:
+        RadiographError: they are neither a DICOM radiograph with its UIDs nor a picture.
+    """
+    if not looks_like_dicom(data):
+        if detect(data) is None:
+            raise RadiographError("is neither a DICOM object nor a picture", hint="send DICOM, PNG, JPEG or TIFF")
+        return False, Identity()
+    tags = parse(data)
+    identity = stated_identity(tags)
+    check_kind(tags, identity)
+    for uid, what in ((identity.study_uid, "Study"), (identity.sop_instance_uid, "SOP")):
+        if not is_uid(uid):
+            raise RadiographError(f"has no valid {what} Instance UID")
+    return True, identity
+
+
+def _study(session: Session, identity: Identity, uid: str) -> Study:
+    study = session.scalar(sa.select(Study).where(Study.uid == uid))
+    if study is not None:
+        return study
+    study = Study(
+        uid=uid,
+        patient_id=one_line(identity.patient_id, 200),
+        patient_name=one_line(identity.patient_name, 400),
+        birth_date=one_line(identity.patient_birth_date, 16),
+        sex=one_line(identity.patient_sex, 16),
+        date=one_line(identity.study_date, 16),
+        accession=one_line(identity.accession_number, 64),
+        description=one_line(identity.study_description, 200),
+    )
+    session.add(study)
+    session.flush()
+    return study
