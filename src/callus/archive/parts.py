@@ -86,7 +86,7 @@ class Parts:
         self._every = {"model": bundle.name, "bundle": bundle.digest}
         self._every |= {"callus": callus.__version__, "research_only": RESEARCH_ONLY}
         # Paths may be relative; with the folder that they start from, a run from elsewhere knows them again.
-        about = json.dumps(self._every | {"folder": _text(str(Path.cwd()))})
+        about = json.dumps(self._every | {"folder": path_text(str(Path.cwd()))})
         self._schema = SCHEMA.with_metadata({_KEY: about})
         self._rows: list[dict[str, Any]] = []
         self._began = 0.0
@@ -197,7 +197,7 @@ def file_key(path: str, folder: str | None = None) -> str:
         path: as it was named.
         folder: where a relative path starts; None for the working folder.
     """
-    return _text(os.path.normpath(os.path.join(folder or os.getcwd(), path)))  # noqa: PTH109, PTH118 - on 100,000 files
+    return path_text(os.path.normpath(os.path.join(folder or os.getcwd(), path)))  # noqa: PTH109, PTH118 - on 100,000 files
 
 
 def _write(table: pa.Table, file: Path) -> None:
@@ -219,7 +219,7 @@ def _opened(file: Path) -> tuple[pa.Table, dict[str, str]]:
         ) from error
 
 
-def _text(path: str) -> str:
+def path_text(path: str) -> str:
     """A path as the tables write it: a byte that is not UTF-8 as its code after a backslash."""
     return path.encode("utf-8", "backslashreplace").decode()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from callus.archive.parts import file_key
@@ -49,7 +49,7 @@ def answer_files(
         CallusError: a part cannot be written, or no process can be started.
     """
     todo = [file for file in files if file_key(file) not in parts.answered]
-    answered = _answered(identifier, todo, workers or usable_cores(), strict=strict)
+    answered = answered_batches(identifier, todo, workers or usable_cores(), strict=strict)
     with closing(answered), progress("identifying", len(todo)) as advance:
         for rows in answered:
             for row, sha256 in rows:
@@ -57,8 +57,30 @@ def answer_files(
             advance(len(rows), note=f"{parts.failures} failed" if parts.failures else "")
 
 
-def _answered(identifier: Identifier, files: Iterable[str], workers: int, *, strict: bool) -> Generator[list[Row]]:
-    """Answer files batch by batch."""
+def answered_batches(
+    identifier: Identifier,
+    files: Iterable[str],
+    workers: int,
+    *,
+    strict: bool,
+    turn: AbstractContextManager[object] | None = None,
+) -> Generator[list[Row]]:
+    """Answer files batch by batch.
+
+    Args:
+        identifier: made with the hint "throughput".
+        files: their paths, taken only as far as is read ahead.
+        workers: processes that read and prepare.
+        strict: refuse files that are damaged but could be read in part.
+        turn: held while files are read, and let go of before the last of them are answered. Threads that do this with
+            the same lock do not get into each other's way, and the next one's reading begins meanwhile.
+
+    Yields:
+        The rows of a batch, in the order of the files.
+
+    Raises:
+        CallusError: no process can be started.
+    """
 
     def answer(batch: list[tuple[str, Result]]) -> list[Row]:
         answers = iter(identifier.answer([item for _, (_, item) in batch if isinstance(item, Prepared)]))
@@ -67,9 +89,13 @@ def _answered(identifier: Identifier, files: Iterable[str], workers: int, *, str
             for file, (sha256, item) in batch
         ]
 
+    def prepared_files() -> Generator[tuple[str, Result]]:
+        with turn or nullcontext():
+            yield from prepare_files(files, identifier.bundle.spec, workers, strict=strict)
+
     pool = ThreadPoolExecutor(_ANSWERING, thread_name_prefix="callus-answer")
     waiting: deque[Future[list[Row]]] = deque()
-    with closing(prepare_files(files, identifier.bundle.spec, workers, strict=strict)) as prepared:
+    with closing(prepared_files()) as prepared:
         try:
             for batch in batched(prepared, identifier.engine.batch):
                 waiting.append(pool.submit(answer, batch))

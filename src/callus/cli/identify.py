@@ -46,6 +46,13 @@ class View(StrEnum):
     ROTATE = "rotate"
 
 
+class Place(StrEnum):
+    """Where an archive is answered."""
+
+    HERE = "here"
+    RAY = "ray"
+
+
 ViewsOption = Annotated[
     list[View] | None,
     typer.Option(
@@ -125,6 +132,17 @@ def identify(
         int | None,
         typer.Option("--workers", min=1, help="With --parquet: processes that read files; one a core where not given."),
     ] = None,
+    on: Annotated[
+        Place, typer.Option("--on", help="With --parquet: on this machine (here) or on a Ray cluster (ray).")
+    ] = Place.HERE,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="With --on ray: the cluster's head; RAY_ADDRESS where not given; without both Ray is started here.",
+        ),
+    ] = None,
 ) -> None:
     """Say for each radiograph whether a fracture is seen, with a probability and a heat map.
 
@@ -141,15 +159,25 @@ def identify(
       callus identify xrays/ --model mine.callus --out pictures --json findings.json
       callus identify study/ --model mine.callus --dicom results --gsps --fhir results
       callus identify archive/ --model mine.callus --parquet answers --resume
+      callus identify /mnt/archive --model /mnt/mine.callus --parquet answers --on ray --ray-address head:6379
     """
-    if parquet is not None or resume or retry_failed or workers is not None:
+    on_ray = on is Place.RAY
+    if parquet is not None or resume or retry_failed or workers is not None or on_ray or ray_address is not None:
         from callus.cli.archive import Streaming, identify_archive
 
         others: dict[str, Path | bool | None] = {"--out": out, "--json": json_file, "--csv": csv_file, "--dicom": dicom}
         others |= {"--gsps": gsps or None, "--fhir": fhir, "--full-size": full_size or None}
         not_streamed = [option for option, given in others.items() if given is not None]
         how = Streaming(
-            engine, tuple(views or ()), threads, workers, strict=strict, resume=resume, retry_failed=retry_failed
+            engine,
+            tuple(views or ()),
+            threads,
+            workers,
+            strict=strict,
+            resume=resume,
+            retry_failed=retry_failed,
+            on_ray=on_ray,
+            ray_address=ray_address,
         )
         identify_archive(paths, model, parquet, how, not_streamed)
         return
@@ -285,10 +313,16 @@ class _Hospital:
         return None
 
 
-def leave(*, stopped: bool, failed: bool) -> None:
-    """End with the exit code for Ctrl-C or for failed files; go on where there is neither."""
+def leave(*, stopped: bool, failed: bool, go_on: str = "") -> None:
+    """End with the exit code for Ctrl-C or for failed files; go on where there is neither.
+
+    Args:
+        stopped: by Ctrl-C.
+        failed: any file.
+        go_on: how to go on after Ctrl-C, to stand behind the rest.
+    """
     if stopped:  # typer would leave without a word
-        say("callus: stopped; what was finished is kept, nothing half-written stays", sys.stderr)
+        say(f"callus: stopped; what was finished is kept, nothing half-written stays{go_on}", sys.stderr)
         raise typer.Exit(STOPPED)
     if failed:
         raise typer.Exit(1)
