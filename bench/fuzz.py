@@ -179,6 +179,7 @@ def bundles(given: argparse.Namespace) -> tuple[Make, Callable[[Any], str]]:
             "map": finding.map.ndim == 2 and bool(((finding.map >= 0) & (finding.map <= 1)).all()),
             "features": finding.features.ndim == 1 and bool(np.isfinite(finding.features).all()),
             "level": finding.level in ("fracture", "doubt", "none"),
+            "cautions": all(caution.isprintable() for caution in finding.cautions),
             "boxes": all(0 <= box.x <= 150 and 0 <= box.y <= 200 for box in finding.boxes),
         }
         return ", ".join(name for name, right in sane.items() if not right)

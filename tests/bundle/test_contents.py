@@ -6,8 +6,12 @@ import pytest
 import tiny_bundle
 from onnx import TensorProto, helper, numpy_helper
 
-from callus.bundle.contents import check_contents, check_self_contained
+from callus.bundle.contents import check_contents
+from callus.bundle.onnx_check import check_onnx
 from callus.errors import BundleError
+from callus.preprocess import InputSpec
+
+SPEC = InputSpec(64, 64)
 
 
 def outside(tensor: TensorProto) -> TensorProto:
@@ -23,7 +27,7 @@ def tensor() -> TensorProto:
 
 
 def test_an_ordinary_graph_passes() -> None:
-    check_self_contained(tiny_bundle.tiny_graph().SerializeToString(), "x")
+    check_onnx(tiny_bundle.tiny_graph().SerializeToString(), SPEC, "x")
 
 
 def initializer(model: onnx.ModelProto) -> None:
@@ -57,13 +61,13 @@ def test_external_data_is_found_wherever_it_hides(hide: object) -> None:
     model = tiny_bundle.tiny_graph()
     hide(model)  # type: ignore[operator]
     with pytest.raises(BundleError, match="weights outside of itself"):
-        check_self_contained(model.SerializeToString(), "x")
+        check_onnx(model.SerializeToString(), SPEC, "x")
 
 
 @pytest.mark.parametrize("data", [b"\x3a", b"\x3a\xff\x01abc", b"\xff" * 20, b"\x0b", b"\x09abc"])
 def test_what_is_no_protocol_buffer_is_an_error_of_ours(data: bytes) -> None:
     with pytest.raises(BundleError, match="not a readable ONNX graph"):
-        check_self_contained(data, "x")
+        check_onnx(data, SPEC, "x")
 
 
 def test_endless_nesting_is_refused() -> None:
@@ -72,12 +76,12 @@ def test_endless_nesting_is_refused() -> None:
         for key in (b"\x32", b"\x2a", b"\x0a"):
             data = key + _length(len(data)) + data
     with pytest.raises(BundleError, match="nested more than"):
-        check_self_contained(b"\x3a" + _length(len(data)) + data, "x")
+        check_onnx(b"\x3a" + _length(len(data)) + data, SPEC, "x")
 
 
 def test_a_graph_of_endless_fields_is_refused() -> None:
     with pytest.raises(BundleError, match="more than 2,000,000 fields"):
-        check_self_contained(b"\x08\x01" * 2_000_001, "x")
+        check_onnx(b"\x08\x01" * 2_000_001, SPEC, "x")
 
 
 def test_contents_that_run_code_are_refused() -> None:

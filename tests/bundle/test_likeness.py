@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,23 @@ def test_numbers_that_no_gaussian_has_are_refused(place: int, value: float) -> N
         Likeness.from_bytes(bytes(data), 7, 3, "x")
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda axes: np.stack([axes[0], axes[0], axes[2]]),
+        lambda axes: 0 * axes,
+        lambda axes: 1.01 * axes,
+        lambda axes: 1e6 * axes,
+        lambda axes: axes + 0.01,
+    ],
+)
+def test_axes_that_no_covariance_has_are_refused(spoil: Callable[[Any], Any]) -> None:
+    made = gaussian()
+    data = replace(made, axes=spoil(made.axes)).to_bytes()
+    with pytest.raises(BundleError, match="holds axes that are no principal components"):
+        Likeness.from_bytes(data, 7, 3, "x")
+
+
 @pytest.mark.parametrize(("change", "channels", "components"), [(1, 7, 3), (-4, 7, 3), (0, 8, 3), (0, 7, 4), (0, 7, 0)])
 def test_a_file_of_another_size_is_refused(change: int, channels: int, components: int) -> None:
     data = gaussian().to_bytes()
@@ -72,7 +90,8 @@ def test_a_file_of_another_size_is_refused(change: int, channels: int, component
 @pytest.mark.filterwarnings("error")
 def test_hostile_numbers_give_a_distance_all_the_same() -> None:
     least, most = np.float32(1e-9), np.float32(1e9)
-    hostile = Likeness(np.full(3, -most), np.full(3, least), np.full((2, 3), most), np.full(2, least), float(least))
+    axes = np.array([[1, 0, 0], [0, 1, 0]])
+    hostile = Likeness(np.full(3, -most), np.full(3, least), axes, np.full(2, least), float(least))
     read = Likeness.from_bytes(hostile.to_bytes(), 3, 2, "x")
     largest = np.full((1, 3), np.finfo(np.float32).max)
     assert np.isfinite(read.distance(largest)).all()

@@ -1,6 +1,7 @@
 """Bundles damaged on purpose: the zip's structures, names, ``bundle.json`` by value, and networks whose hash is right.
 
-The networks are damaged in both formats, ONNX and OpenVINO's own.
+The networks are damaged in both formats, ONNX and OpenVINO's own; so is what tells pictures that are unlike the
+training data.
 
 Not a test: ``tests/support`` is on the tests' path (pyproject.toml), and ``bench/fuzz.py`` puts it on its own.
 """
@@ -14,14 +15,14 @@ import struct
 import tempfile
 import warnings
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from mutate import damage, number_bytes
 from mutate_network import changed_ir, changed_onnx
-from tiny_bundle import tiny_graph, tiny_info
+from tiny_bundle import likeness_entry, tiny_graph, tiny_info, tiny_likeness
 
 from callus.bundle import write_bundle
 from callus.bundle.openvino_engine import import_openvino
@@ -53,6 +54,27 @@ VALUES: Final[tuple[Any, ...]] = (
 )
 _IR: Final = "model-int8/model.xml"
 _IR_WEIGHTS: Final = "model-int8/model.bin"
+_LIKENESS: Final = "likeness.bin"
+_FLOATS: Final = (
+    *(
+        float("nan"),
+        float("inf"),
+        float("-inf"),
+        0.0,
+        -0.0,
+        -1.0,
+        1e-45,
+        1e-30,
+        1e-9,
+        1.0,
+        1e9,
+        1e10,
+        3e38,
+        -1e9,
+        -3e38,
+    ),
+)
+_COUNTS: Final = (0, 1, 2, 3, 4, 7, 512, 513, 8192, 8193, 2**31, 2**63, -1, True, 1.5, None)
 _STRUCTURES: Final = ((b"PK\x01\x02", 46), (b"PK\x03\x04", 30), (b"PK\x05\x06", 22), (b"PK\x06\x06", 56))
 
 
@@ -102,8 +124,9 @@ def sound() -> dict[str, bytes]:
             _IR: xml.read_bytes(),
             _IR_WEIGHTS: xml.with_suffix(".bin").read_bytes(),
             "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
+            _LIKENESS: tiny_likeness(components=2).to_bytes(),
         }
-        info = tiny_info()
+        info = tiny_info(likeness=likeness_entry(2, "onnx-float32", "openvino-int8"))
         engine = info["engines"]["onnx-float32"]
         info["engines"]["openvino-int8"] = engine | {"file": _IR, "weights": _IR_WEIGHTS}
         bundle = write_bundle(Path(folder) / "bundle", info, dict(files))
@@ -111,7 +134,7 @@ def sound() -> dict[str, bytes]:
 
 
 def mutant(files: Mapping[str, bytes], seed: int, number: int) -> BundleMutant:
-    """Damage a bundle in one of eight ways, which take turns by its number.
+    """Damage a bundle in one of nine ways, which take turns by its number.
 
     Args:
         files: of :func:`sound`.
@@ -120,14 +143,14 @@ def mutant(files: Mapping[str, bytes], seed: int, number: int) -> BundleMutant:
     """
     random = Random(f"{seed}/{number}")  # noqa: S311 - chance that can be repeated is what is wanted
     changed = dict(files)
-    way = number % 8
+    way = number % 9
     if way == 0:
         return _zip_bytes(random, changed)
     if way == 1:
         return _zip_entries(random, changed)
     if way == 2:
         return _folder(random, changed)
-    change = (_info, _graph_bytes, _graph, _graph, _ir)[way - 3]
+    change = (_info, _graph_bytes, _graph, _graph, _ir, _likeness)[way - 3]
     what = tuple(change(random, changed) for _ in range(random.choice((1, 1, 2, 3))))
     engines = ("openvino-int8",) if change is _ir else BundleMutant.engines
     if random.random() < 0.5:
@@ -287,6 +310,78 @@ def _graph(random: Random, files: dict[str, bytes]) -> str:
     files["model.onnx"], done = changed_onnx(random, files["model.onnx"])
     _seal(files)
     return f"graph: {done}"
+
+
+def _likeness(random: Random, files: dict[str, bytes]) -> str:
+    """Numbers that no Gaussian has, a wrong length, axes that are none, or an entry that lies."""
+    change = random.choice((_likeness_bytes, _likeness_number, _likeness_length, _likeness_axes, _likeness_entry))
+    done = change(random, files)
+    _seal(files)
+    return f"likeness: {done}"
+
+
+def _likeness_bytes(random: Random, files: dict[str, bytes]) -> str:
+    data = bytearray(files[_LIKENESS])
+    done = damage(random, data)
+    files[_LIKENESS] = bytes(data)
+    return done
+
+
+def _likeness_number(random: Random, files: dict[str, bytes]) -> str:
+    data = bytearray(files[_LIKENESS])
+    if len(data) < 4:
+        return "nothing"
+    place, value = random.randrange(len(data) // 4), random.choice(_FLOATS)
+    struct.pack_into("<f", data, 4 * place, value)
+    files[_LIKENESS] = bytes(data)
+    return f"number {place} became {value:g}"
+
+
+def _likeness_length(random: Random, files: dict[str, bytes]) -> str:
+    data = files[_LIKENESS]
+    length = random.choice(
+        (0, 1, 3, len(data) - 4, len(data) - 1, len(data) + 1, len(data) + 4, 2 * len(data), 1 << 20)
+    )
+    files[_LIKENESS] = (data * (length // max(1, len(data)) + 1))[:length]
+    return f"{length} bytes"
+
+
+def _likeness_axes(random: Random, files: dict[str, bytes]) -> str:
+    """The Gaussian is then not positive definite, or none."""
+    way = random.choice(("twice the same", "nothing", "long", "short"))
+    made = tiny_likeness(components=2)
+    axes = made.axes.copy()
+    if way == "twice the same":
+        axes[1] = axes[0]
+    else:
+        axes *= {"nothing": 0.0, "long": 1e6, "short": 1e-6}[way]
+    files[_LIKENESS] = replace(made, axes=axes).to_bytes()
+    return f"axes: {way}"
+
+
+def _likeness_entry(random: Random, files: dict[str, bytes]) -> str:
+    """Dimensions that lie, with the file or against it, and values of other kinds."""
+    try:
+        info = json.loads(files["bundle.json"])
+        entry, features = info["likeness"], info["outputs"]["features"]
+        way = random.choice(("components", "channels", "both", "value", "threshold", "network"))
+        if way == "value":
+            entry[random.choice(list(entry))] = random.choice(VALUES[:-10])
+        elif way == "threshold":
+            entry["thresholds"][random.choice(list(entry["thresholds"]))] = random.choice(
+                (*_FLOATS, 5e-324, 1e308, "1")
+            )
+        elif way == "network":  # a right file, but of other features than the network's
+            features["channels"] = random.choice((1, 2, 4, 8192))
+            entry["components"] = min(2, features["channels"])
+            files[_LIKENESS] = tiny_likeness(features["channels"], entry["components"]).to_bytes()
+        else:
+            entry["components"] = random.choice(_COUNTS) if way != "channels" else entry["components"]
+            features["channels"] = random.choice(_COUNTS) if way != "components" else features["channels"]
+        files["bundle.json"] = json.dumps(info).encode()
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return "nothing"  # what was done before is damage enough
+    return f"entry: {way}"
 
 
 def _ir(random: Random, files: dict[str, bytes]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -212,32 +213,83 @@ def _version(random: Random, model: onnx.ModelProto) -> str:
 
 def _hostile(random: Random, model: onnx.ModelProto) -> str:
     """Something that takes memory or time without end, or reads elsewhere."""
-    way = random.choice(("huge", "grow", "loop", "circle", "outside", "copies"))
-    graph = model.graph
-    if way == "huge":
-        graph.initializer.append(numpy_helper.from_array(_int64([random.choice(_INTS) for _ in range(3)]), "sides"))
-        graph.node.append(helper.make_node("ConstantOfShape", ["sides"], ["filled"]))
-        graph.node.append(helper.make_node("ReduceMax", ["filled"], ["unused"]))
-    elif way == "grow":
-        graph.initializer.append(numpy_helper.from_array(_int64([random.choice((2, 64, 10**6, 2**40))] * 4), "times"))
-        graph.node.insert(0, helper.make_node("Tile", ["radiograph", "times"], ["grown"]))
-        for node in graph.node[1:]:
-            node.input[:] = ["grown" if name == "radiograph" else name for name in node.input]
-    elif way == "loop":
-        _loop(model)
-    elif way == "circle":
-        graph.node[0].input[0] = graph.node[-1].output[0]
-    elif way == "outside":
-        tensor = graph.initializer[0]
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=random.choice(("/dev/zero", "../../x", "model.onnx")))
-    else:
-        for number in range(random.choice((100, 3000))):
-            graph.node.append(helper.make_node("Identity", ["radiograph"], [f"copy{number}"]))
+    ways = {"huge": _huge, "grow": _grow, "loop": _loop, "circle": _circle, "outside": _outside, "copies": _copies}
+    ways |= {"double": _double, "window": _window, "input": _input}
+    way = random.choice(list(ways))
+    ways[way](random, model)
     return way
 
 
-def _loop(model: onnx.ModelProto) -> None:
+def _huge(random: Random, model: onnx.ModelProto) -> None:
+    """A tensor of any size out of a few numbers, which nothing needs."""
+    graph = model.graph
+    graph.initializer.append(numpy_helper.from_array(_int64([random.choice(_INTS) for _ in range(3)]), "sides"))
+    operator = random.choice(("ConstantOfShape", "Expand"))
+    taken = ["sides"] if operator == "ConstantOfShape" else [graph.initializer[0].name, "sides"]
+    graph.node.append(helper.make_node(operator, taken, ["filled"]))
+    graph.node.append(helper.make_node("ReduceMax", ["filled"], ["unused"]))
+
+
+def _grow(random: Random, model: onnx.ModelProto) -> None:
+    """The picture becomes a larger one first."""
+    graph, times = model.graph, random.choice((2, 5, 30, 64, 10**6, 2**40))
+    way = random.choice(("Tile", "Resize", "Pad"))
+    if way == "Tile":
+        held, taken = _int64([1, 1, times, times]), ["radiograph", "times"]
+    elif way == "Resize":
+        held, taken = np.array([1, 1, times, times], dtype=np.float32), ["radiograph", "", "times"]
+    else:
+        held, taken = _int64([0] * 6 + [64 * times] * 2), ["radiograph", "times"]
+    graph.initializer.append(numpy_helper.from_array(held, "times"))
+    graph.node.insert(0, helper.make_node(way, taken, ["grown"]))
+    for node in graph.node[1:]:
+        node.input[:] = ["grown" if name == "radiograph" else name for name in node.input]
+
+
+def _double(random: Random, model: onnx.ModelProto) -> None:
+    """Each step gives twice what the one before gave, or the same once more."""
+    operator, count = random.choice(("Concat", "Add", "MatMul")), random.choice((4, 12, 40, 400))
+    more = {"axis": random.choice((0, 1, 2, 3))} if operator == "Concat" else {}
+    names = ["radiograph", *(f"double{number}" for number in range(count))]
+    for before, after in pairwise(names):
+        model.graph.node.append(helper.make_node(operator, [before, before], [after], **more))
+
+
+def _window(random: Random, model: onnx.ModelProto) -> None:
+    """A convolution or a pool with a large window, many channels or many groups."""
+    groups, side = random.choice((1, 3)), random.choice((1, 7, 16, 32, 64))
+    gives = groups * random.choice((1, 16, 2000))
+    weights = np.zeros((gives, 3 // groups, side, side), dtype=np.float32)
+    if weights.size > 10**6:
+        return
+    model.graph.initializer.append(numpy_helper.from_array(weights, "window"))
+    pads = [random.choice((0, side - 1))] * 4
+    node = helper.make_node("Conv", ["radiograph", "window"], ["through"], group=groups, pads=pads)
+    model.graph.node.append(node)
+
+
+def _input(random: Random, model: onnx.ModelProto) -> None:
+    """A picture of another size than the bundle says."""
+    for side in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        side.dim_value = random.choice((1024, 4096, 2**15, 2**31))
+
+
+def _circle(_random: Random, model: onnx.ModelProto) -> None:
+    model.graph.node[0].input[0] = model.graph.node[-1].output[0]
+
+
+def _outside(random: Random, model: onnx.ModelProto) -> None:
+    tensor = model.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=random.choice(("/dev/zero", "../../x", "model.onnx")))
+
+
+def _copies(random: Random, model: onnx.ModelProto) -> None:
+    for number in range(random.choice((100, 3000))):
+        model.graph.node.append(helper.make_node("Identity", ["radiograph"], [f"copy{number}"]))
+
+
+def _loop(_random: Random, model: onnx.ModelProto) -> None:
     """A loop of 2^63 - 1 rounds whose result the logit takes."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(

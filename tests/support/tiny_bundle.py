@@ -14,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from callus.bundle.likeness import Likeness
+
 SIDE, STRIDE = 64, 8
 
 
@@ -94,29 +96,41 @@ def write_tiny_bundle(folder: Path, **changes: Any) -> Path:
     return write_bundle(folder, tiny_info(**changes), files)
 
 
+def tiny_likeness(channels: int = 3, components: int = 1, mean: float = -0.7, spread: float = 0.1) -> Likeness:
+    """What knows pictures whose features are all about ``mean``; one deviation along the first axis is ``spread``."""
+    from callus.bundle.likeness import Likeness
+
+    axes = np.linalg.qr(np.eye(channels, dtype=np.float32)[:, :components] + channels**-0.5)[0].T
+    if components == 1:
+        axes = np.full((1, channels), channels**-0.5, dtype=np.float32)  # the tiny network's channels are equal
+    one = np.ones(channels, dtype=np.float32)
+    deviation = np.full(components, channels**0.5 * spread, dtype=np.float32)
+    return Likeness(mean * one, one, axes, deviation, 1.0)
+
+
+def likeness_entry(components: int, *engines: str) -> dict[str, Any]:
+    """``likeness`` of ``bundle.json``, the file being ``likeness.bin``."""
+    return {
+        "file": "likeness.bin",
+        "components": components,
+        "pictures": 100,
+        "split": "train",
+        "held_out": 50,
+        "within": 0.99,
+        "thresholds": dict.fromkeys(engines, 2 * 3**-0.5),
+    }
+
+
 def write_knowing_bundle(folder: Path, mean: float = -0.7, spread: float = 0.1, **changes: Any) -> Path:
     """Write a bundle that runs and knows its training data: pictures whose mean, in [-1, 1], is about ``mean``.
 
     Their distance is 1 where the mean is two ``spread`` off.
     """
     from callus.bundle import write_bundle
-    from callus.bundle.likeness import Likeness
 
-    one = np.ones(3, dtype=np.float32)
-    axes = np.full((1, 3), 3**-0.5, dtype=np.float32)  # the three channels are equal
-    likeness = Likeness(mean * one, one, axes, np.array([3**0.5 * spread], dtype=np.float32), 1.0)
-    entry = {
-        "file": "likeness.bin",
-        "components": 1,
-        "pictures": 100,
-        "split": "train",
-        "held_out": 50,
-        "within": 0.99,
-        "thresholds": {"onnx-float32": 2 * 3**-0.5},
-    }
     files: dict[str, Path | bytes] = {
         "model.onnx": tiny_graph().SerializeToString(),
         "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
-        "likeness.bin": likeness.to_bytes(),
+        "likeness.bin": tiny_likeness(mean=mean, spread=spread).to_bytes(),
     }
-    return write_bundle(folder, tiny_info(**{"likeness": entry, **changes}), files)
+    return write_bundle(folder, tiny_info(**{"likeness": likeness_entry(1, "onnx-float32"), **changes}), files)

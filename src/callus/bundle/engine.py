@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, get_args
 import numpy as np
 
 from callus.bundle import onnx_engine, openvino_engine
+from callus.bundle.openvino_check import check_layers
 from callus.bundle.runtime import INPUT, OUTPUTS, Hint
 from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
 from callus.errors import BundleError, CallusError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from callus.bundle.format import Bundle
-    from callus.bundle.runtime import Graph, Value
+from callus.bundle.runtime import Graph, Value
 
 AUTO: Final = "auto"
 ENGINES: Final = (OPENVINO_INT8, OPENVINO_FLOAT32, ONNX_FLOAT32)
@@ -120,6 +121,8 @@ class Engine:
             )
         graph = bundle.read(self.info.file)
         weights = None if self.info.weights is None else bundle.read(self.info.weights)
+        if weights is not None:
+            check_layers(graph, weights, self._where)
         try:
             if runtime == "ONNX Runtime":
                 return onnx_engine.OnnxGraph(graph, self.threads)

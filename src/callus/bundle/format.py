@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import callus
 from callus.atomic import whole_file, whole_folder
 from callus.bundle.container import Container, container, not_a_name, unsafe
-from callus.bundle.contents import check_contents, check_layers, check_self_contained
+from callus.bundle.contents import check_contents
 from callus.bundle.likeness import Likeness, check_size
+from callus.bundle.onnx_check import check_onnx
 from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info
 from callus.errors import BundleError
 from callus.labels import RESEARCH_ONLY
@@ -31,6 +32,9 @@ INFO: Final = "bundle.json"
 CARD: Final = "MODEL_CARD.md"
 ENDING: Final = ".callus"
 LARGEST_INFO: Final = 8 << 20
+LARGEST_CARD: Final = 8 << 20
+LARGEST_GRAPH: Final = 384 << 20
+"""ResNet152V2 has 230 MB; a runtime takes up to five times as much memory."""
 _CHUNK: Final = 1 << 20
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
 """One date for all, so that the same bundle packs to the same bytes."""
@@ -94,10 +98,12 @@ class Bundle:
             info = _parse(_read(files, INFO, LARGEST_INFO), where)
             check_info(info, where)
             _check_names(info["files"], files)
+            if files.sizes[CARD] > LARGEST_CARD:
+                raise BundleError(f"{CARD} is longer than {LARGEST_CARD:,} bytes", where=where)
             for name, digest in info["files"].items():
                 _verify(files, name, digest)
             for name in _onnx(info):
-                check_self_contained(_read(files, name, files.sizes[name]), where / name)
+                check_onnx(_read(files, name, LARGEST_GRAPH), InputSpec.from_dict(info["input"]), where / name)
         except OSError as error:
             raise BundleError(f"cannot be read: {error.strerror or error}", where=where) from error
         bundle = cls(where, info, files)
@@ -180,7 +186,7 @@ class Bundle:
         """A file's bytes, held against its hash once more, so that what is used is what was verified.
 
         Raises:
-            BundleError: no such file, it has changed, or it is a network that would not be safe to load.
+            BundleError: no such file, or it has changed.
         """
         if name not in self.info["files"]:
             raise BundleError(f"holds no {name}", where=self.where)
@@ -189,8 +195,6 @@ class Bundle:
         except OSError as error:
             raise BundleError(f"{name} cannot be read: {error.strerror or error}", where=self.where) from error
         _compare(hashlib.sha256(data).hexdigest(), self.info["files"][name], name, self.where)
-        if name in _layered(self.info):
-            check_layers(data, self.where / name)
         return data
 
 
@@ -223,7 +227,7 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, Path
         }
         check_info(full, folder)
         for name in _onnx(full):
-            check_self_contained((temporary / name).read_bytes(), folder / name)
+            check_onnx((temporary / name).read_bytes(), InputSpec.from_dict(full["input"]), folder / name)
         _likeness(full, container(temporary), lambda name: (temporary / name).read_bytes())
         try:
             text = json.dumps(full, indent=2, allow_nan=False, ensure_ascii=False)
@@ -312,11 +316,6 @@ def _onnx(info: Mapping[str, Any]) -> set[str]:
     """The files that a runtime takes for ONNX graphs: by what engines do with them, whatever their names end in."""
     run = {values["file"] for values in info["engines"].values() if values.get("weights") is None}
     return run | {name for name in info["files"] if name.lower().endswith(".onnx")}
-
-
-def _layered(info: Mapping[str, Any]) -> set[str]:
-    """The files that OpenVINO takes for networks in its own format."""
-    return {values["file"] for values in info["engines"].values() if values.get("weights") is not None}
 
 
 def _likeness(info: Mapping[str, Any], files: Container, read: Callable[[str], bytes]) -> Likeness | None:

@@ -18,6 +18,8 @@ MOST_COMPONENTS: Final = 512
 """With MOST_CHANNELS a file of 17 MB."""
 SMALLEST: Final = 1e-9
 """Least scale or deviation, and 1 / SMALLEST the largest number: no distance of finite features then overflows."""
+_RIGHT_ANGLE: Final = 1e-3
+"""What rounding in 32 bits may make of 0 and 1 between axes (measured: 1e-6)."""
 _FLOAT: Final = np.dtype("<f4")
 
 
@@ -77,7 +79,7 @@ class Likeness:
             where: the file, for the error.
 
         Raises:
-            BundleError: the file has another size, or numbers that no Gaussian has.
+            BundleError: the file has another size, or numbers or axes that no Gaussian has.
         """
         check_size(len(data), channels, components, where)
         values = np.frombuffer(data, dtype=_FLOAT).astype(np.float32)
@@ -85,7 +87,16 @@ class Likeness:
         least = min(residual.min(), scale.min(), deviation.min(initial=1))
         if not (np.abs(values).max() <= 1 / SMALLEST and least >= SMALLEST):  # so that NaN is refused too
             raise BundleError("holds numbers that no Gaussian has", where=where, hint="get the bundle again")
-        return cls(mean, scale, axes.reshape(components, channels), deviation, float(residual[0]))
+        axes = axes.reshape(components, channels)
+        if not _orthonormal(axes):
+            raise BundleError("holds axes that are no principal components", where=where, hint="get the bundle again")
+        return cls(mean, scale, axes, deviation, float(residual[0]))
+
+
+def _orthonormal(axes: NDArray[np.float32]) -> bool:
+    """Whether axes are at right angles and 1 long; otherwise the covariance that they stand for has no inverse."""
+    products = np.array([axes @ row for row in axes]).reshape(len(axes), len(axes))
+    return bool((np.abs(products - np.eye(len(axes))) <= _RIGHT_ANGLE).all())
 
 
 def check_size(size: int, channels: int, components: int, where: object) -> None:

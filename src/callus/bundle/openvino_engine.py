@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from callus.bundle.openvino_check import too_large
 from callus.bundle.runtime import INPUT, OUTPUTS, Value
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from callus.bundle.runtime import Hint
+from callus.bundle.runtime import Hint
 
 _TELEMETRY: Final = "openvino_telemetry"
 _BATCHES_A_REQUEST: Final = 4
@@ -82,6 +83,7 @@ class OpenVINOGraph:
 
         Raises:
             RuntimeError: OpenVINO cannot read or compile it.
+            ValueError: it would take more memory or time than a network for radiographs does.
         """
         core = import_openvino().Core()
         model = core.read_model(model=graph) if weights is None else core.read_model(model=graph, weights=weights)
@@ -89,6 +91,9 @@ class OpenVINOGraph:
         self.outputs = [_value(port) for port in model.outputs]
         self.device = "CPU"
         _one_picture(model)
+        problem = too_large(model) if weights is not None else ""  # an ONNX graph was looked at before
+        if problem:
+            raise ValueError(problem)
         compiled = core.compile_model(
             model,
             "CPU",
