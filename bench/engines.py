@@ -7,6 +7,10 @@ Without a bundle one is made of a network that has not seen radiographs, in floa
 int8: its answers mean nothing, its speed is that of a trained one. Engines take turns (A B C A B C), so that whatever
 else runs on the machine slows all of them alike; ``best_ms`` is what the machine can do, ``median_ms`` what it did.
 ``latency``: one picture, all cores. ``throughput``: many pictures, divided by their number.
+
+The last line says what the cores do in a large float32 matrix product, in the same turns, and ``of_matrix_product``
+what share of that an engine does, by the additions and multiplications of the network's convolutions and matrix
+products: what it takes for everything else (activations, pooling, memory) lowers it.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
+from threadpoolctl import threadpool_limits
 
 from callus.bundle import Bundle, Engine
 
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from callus.bundle.runtime import Hint
 
 ROUNDS, RUNS = 7, 5
+SIDE = 2048
+"""Of the matrices: large enough to keep cores at work, small enough to take a fifth of a second."""
 
 
 def main() -> None:
@@ -38,9 +46,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--weights", default="none", help="none, or a file in Keras' layout")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--float32", action="store_true", help="make no int8, which takes minutes for a deep trunk")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="callus-bench-") as scratch:
-        where = chosen.model or made(Path(scratch), chosen.trunk, chosen.side, chosen.weights)
+        where = chosen.model or made(Path(scratch), chosen)
         time_engines(Bundle.load(where), chosen.threads)
 
 
@@ -56,7 +65,14 @@ def time_engines(bundle: Bundle, threads: int | None) -> None:
     shape = (3, bundle.spec.height, bundle.spec.width)
     pictures = np.random.default_rng(0).uniform(-1, 1, (8, *shape)).astype(np.float32)
     times: dict[tuple[str, Hint], list[float]] = {key: [] for key in engines}
+    matrices = np.random.default_rng(1).standard_normal((2, SIDE, SIDE), dtype=np.float32)
+    products: list[float] = []
     for _ in range(ROUNDS):
+        with threadpool_limits(engines[bundle.engines[0], "latency"].threads):
+            for _ in range(RUNS):
+                started = time.perf_counter()
+                matrices[0] @ matrices[1]
+                products.append(time.perf_counter() - started)
         for (name, hint), engine in engines.items():
             batch = pictures if hint == "throughput" else pictures[:1]
             engine.run(batch)
@@ -64,6 +80,8 @@ def time_engines(bundle: Bundle, threads: int | None) -> None:
                 started = time.perf_counter()
                 engine.run(batch)
                 times[name, hint].append((time.perf_counter() - started) / len(batch))
+    rate = 2 * SIDE**3 / statistics.median(products)
+    work = operations(bundle)
     for (name, hint), seconds in times.items():
         line = {
             "bench": "engines",
@@ -75,12 +93,36 @@ def time_engines(bundle: Bundle, threads: int | None) -> None:
             "load_s": round(loading[name, hint], 2),
             "best_ms": round(min(seconds) * 1e3, 2),
             "median_ms": round(statistics.median(seconds) * 1e3, 2),
+            "of_matrix_product": round(work / statistics.median(seconds) / rate, 3),
             "load_average": round(os.getloadavg()[0], 1),
         }
         print(json.dumps(line), flush=True)
+    told = {"bench": "engines", "matrix_product_gflops": round(rate / 1e9, 1), "network_gflop": round(work / 1e9, 2)}
+    print(json.dumps(told), flush=True)
 
 
-def made(folder: Path, trunk: str, side: int, weights: str) -> Path:
+def operations(bundle: Bundle) -> float:
+    """Additions and multiplications of one picture's convolutions and matrix products."""
+    spec = bundle.spec
+    graph = onnx.load_from_string(bundle.read(bundle.engine_info("onnx-float32").file))
+    for side, size in zip(
+        graph.graph.input[0].type.tensor_type.shape.dim, (1, 3, spec.height, spec.width), strict=True
+    ):
+        side.dim_value = size
+    inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
+    shapes = {held.name: list(held.dims) for held in inferred.initializer}
+    for value in (*inferred.value_info, *inferred.input, *inferred.output):
+        shapes[value.name] = [side.dim_value for side in value.type.tensor_type.shape.dim]
+    total = 0.0
+    for node in inferred.node:
+        if node.op_type == "Conv":
+            total += 2.0 * np.prod(shapes[node.output[0]]) * np.prod(shapes[node.input[1]][1:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            total += 2.0 * np.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
+    return total
+
+
+def made(folder: Path, chosen: argparse.Namespace) -> Path:
     """A bundle of a network that has learnt nothing, calibrated on simulated radiographs."""
     import torch  # noqa: PLC0415 - a bundle that is given is timed without it
 
@@ -93,6 +135,7 @@ def made(folder: Path, trunk: str, side: int, weights: str) -> Path:
     from callus.training.run import initial_network  # noqa: PLC0415
     from callus.training.weights import settle  # noqa: PLC0415
 
+    trunk, side, weights = chosen.trunk, chosen.side, chosen.weights
     changes = {"trunk.name": trunk, "trunk.weights": weights, "input.height": side, "input.width": side}
     recipe = recipes.override(recipes.load("callus"), changes)
     torch.set_flush_denormal(True)
@@ -105,7 +148,7 @@ def made(folder: Path, trunk: str, side: int, weights: str) -> Path:
     export.MOST_LOST = quantise.MOST_LOST = 1.0  # chance cannot be lost
     name = f"{trunk} {side}"
     bundle = export.export_bundle(
-        network, Pictures(examples, 8, 2), recipe, training, folder / "bundle", name, int8=True
+        network, Pictures(examples, 8, 2), recipe, training, folder / "bundle", name, int8=not chosen.float32
     )
     for engine, reason in bundle.info.get("engines_left_out", {}).items():
         print(json.dumps({"bench": "engines", "model": name, "left_out": engine, "reason": reason}), flush=True)
