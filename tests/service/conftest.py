@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs import free_port, missing
 from tiny_bundle import write_tiny_bundle
 
 from callus.service.database import Database
 from callus.service.objects import ObjectStore
 
-CI = "CALLUS_CI" in os.environ  # set by .ci/run
-
-
-def missing(what: str) -> None:
-    """Skip for want of a program; in CI, where ``.ci/run`` installs them all, that is a failure."""
-    (pytest.fail if CI else pytest.skip)(f"{what} is not installed here (see .ci/run)")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server of our own, without its database's name."""
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server of our own, without its database's name.
+
+    Its folder is not pytest's: each session makes that private again, and PostgreSQL runs as another user than root.
+    """
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         missing("PostgreSQL")
-    programs, folder, port = found[-1].parent, tmp_path_factory.mktemp("postgres"), free_port()
+    programs, folder, port = found[-1].parent, Path(tempfile.mkdtemp(prefix="callus-postgres-")), free_port()
     as_user: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         as_user = ["runuser", "-u", "postgres", "--"]
-        for parent in (folder, *list(folder.parents)[:3]):
-            parent.chmod(parent.stat().st_mode | 0o711)
         shutil.chown(folder, "postgres")
     cluster = folder / "cluster"
 
@@ -54,6 +43,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql://callus@127.0.0.1:{port}"
     finally:
         run("pg_ctl", "-D", str(cluster), "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

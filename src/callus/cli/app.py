@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import callus
-from callus.cli import bench, compare, data, demo, evaluate, export, identify, train
+from callus.cli import backup, bench, compare, data, demo, evaluate, export, identify, serve, train
 from callus.labels import RESEARCH_ONLY
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ def root(
       callus train --data radiographs/ --recipe callus --out runs/mine
       callus evaluate --model runs/mine --data runs/mine/manifest.parquet --split test --out report
       callus identify wrist.dcm --model runs/mine --out out
+      callus serve --data clinic --model runs/mine
     """
 
 
@@ -52,5 +53,7 @@ export.register(app)
 evaluate.register(app)
 compare.register(app)
 identify.register(app)
+serve.register(app)
+backup.register(app)
 demo.register(app)
 bench.register(app)

@@ -28,6 +28,7 @@ def register(app: typer.Typer) -> None:
     data.command("split")(split)
     data.command("clean")(clean)
     data.command("fetch")(fetch)
+    data.command("from-verdicts")(from_verdicts)
     app.add_typer(data, name="data")
 
 
@@ -231,6 +232,45 @@ def fetch(
 
     folder = fetch_set(name, out, accept=accept)
     typer.echo(f"{folder} is there; next: callus data manifest {folder} --out {name}.parquet")
+
+
+def from_verdicts(
+    data: Annotated[Path, typer.Argument(readable=False, metavar="DATA", help="The folder of a callus serve.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", readable=False, help="The manifest to write: .parquet or .csv.")],
+    database: Annotated[
+        str, typer.Option("--database", help="URL of its database; SQLite in the folder where not given.")
+    ] = "",
+) -> None:
+    """Make a manifest of what readers said in the service's page, for the next training. It may run meanwhile.
+
+    A row for each image that somebody judged, with the boxes that were drawn; each reader's last verdict counts. Where
+    readers disagree there is no label and the note says so. Patients and studies are named by hashes; comments stay in
+    the service.
+
+    Exit code: 0 written; 1 it could not be written; 2 there is no such service, or no verdict yet.
+
+    \b
+    Examples:
+      callus data from-verdicts clinic --out verdicts.parquet
+    """
+    from callus.dataset import write_manifest
+    from callus.service.database import Database
+    from callus.service.objects import ObjectStore
+    from callus.service.verdicts import verdict_manifest
+
+    _check_name(out)
+    if not (data / "objects").is_dir():
+        raise DatasetError("holds no callus serve", where=data, hint="give the folder that --data named")
+    opened = Database(database or f"sqlite:///{(data / 'callus.sqlite').resolve()}")
+    try:
+        with opened.reading() as session:
+            frame = verdict_manifest(session, ObjectStore(data / "objects", keep_free=0))
+    finally:
+        opened.close()
+    write_manifest(frame, out)
+    _print_summary(frame)
+    typer.echo(f"wrote {out}")
 
 
 def _check_name(out: Path) -> None:

@@ -22,7 +22,9 @@ import sqlalchemy as sa
 from callus.errors import CallusError, RadiographError
 from callus.radiograph.limits import one_line
 from callus.service import jobs
+from callus.service.deletion import forget
 from callus.service.intake import IDENTIFY
+from callus.service.shown import current_answers
 from callus.service.tables import RANK, UNANSWERED, Answer, Image, Job, Model, Study, now
 
 if TYPE_CHECKING:
@@ -38,8 +40,11 @@ if TYPE_CHECKING:
     from callus.service.settings import Destination
 
 DELIVER: Final = "deliver"
+TRY: Final = "try"
+"""Answers of a model that is being tried: when nothing else waits, and nobody is told."""
 _ATTEMPTS: Final = 5
 _AT_ONCE: Final = 16  # jobs that are taken together
+_TRIED: Final = 4  # the same, while a model is tried: what comes meanwhile waits for no more than these
 _IDLE: Final = 0.5  # seconds between looks where nobody says that something came
 _MAKERS: Final = 2  # threads that make results while the network goes on
 log = logging.getLogger(__name__)
@@ -102,6 +107,7 @@ class Answering(threading.Thread):
     def _some(self, makers: ThreadPoolExecutor) -> int:
         """Take some jobs and answer them; how many."""
         taken = jobs.take(self._database, IDENTIFY, self._holder, _AT_ONCE)
+        taken = taken or jobs.take(self._database, TRY, self._holder, _TRIED)
         self._held = {job.id for job in taken}
         by_model: dict[int, list[Job]] = {}
         for job in taken:
@@ -143,38 +149,48 @@ class Answering(threading.Thread):
         self, job: Job, image: Image, identifier: Identifier, radiograph: Radiograph, finding: Finding, seconds: float
     ) -> None:
         """Make an answer's results and write it down."""
-        files, trouble = made_of(radiograph, replace(finding, path=image.name or None), identifier)
-        kept = {kind: self._objects.put(data) for kind, data in files.items()}
-        number = None
+        files, trouble = made_of(
+            radiograph, replace(finding, path=None), identifier
+        )  # a file's name may be its patient's
+        hashes = {kind: self._objects.put(data) for kind, data in files.items()}
+        answer = Answer(
+            image_id=image.id,
+            model_id=int(job.about["model"]),
+            probability=finding.probability,
+            level=finding.level,
+            boxes=[box.as_dict() for box in finding.boxes],
+            cautions=[*finding.cautions, *trouble],
+            engine=finding.engine,
+            map=hashes["map"],
+            results={kind: sha256 for kind, sha256 in hashes.items() if kind != "map"},
+            seconds=round(seconds, 3),
+        )
         with self._database.writing() as session:
-            if not jobs.finish(session, job, self._holder):
-                return
-            answer = Answer(
-                image_id=image.id,
-                model_id=int(job.about["model"]),
-                probability=finding.probability,
-                level=finding.level,
-                boxes=[box.as_dict() for box in finding.boxes],
-                cautions=[*finding.cautions, *trouble],
-                engine=finding.engine,
-                map=kept.pop("map"),
-                results=kept,
-                seconds=round(seconds, 3),
-            )
-            session.add(answer)
-            session.flush()
-            height, width = finding.shape
-            session.execute(
-                sa.update(Image)
-                .where(Image.id == image.id)
-                .values(height=height, width=width, spacing=_listed(radiograph.spacing_mm), error="")
-            )
-            if session.scalar(sa.select(Model.state).where(Model.id == answer.model_id)) == "active":
-                place_study(session, image.study_id)
-                self._deliver(session, answer)
-                number = answer.id
-        if number is not None and self._tell is not None:
-            self._tell(number)
+            finished = jobs.finish(session, job, self._holder)
+            if finished:
+                self._write_down(session, job, answer, image.study_id, radiograph)
+                for kind, data in files.items():
+                    self._objects.keep(hashes[kind], data)
+        if not finished:  # another has done it, or the image was deleted meanwhile
+            forget(self._database, self._objects, hashes.values())
+        elif job.kind == IDENTIFY and self._tell is not None:
+            self._tell(answer.id)
+
+    def _write_down(self, session: Session, job: Job, answer: Answer, study_id: int, radiograph: Radiograph) -> None:
+        session.add(answer)
+        session.flush()
+        height, width = radiograph.shape
+        session.execute(
+            sa.update(Image)
+            .where(Image.id == answer.image_id)
+            .values(height=height, width=width, spacing=_listed(radiograph.spacing_mm), error="")
+        )
+        # What came before a switch is answered, shown and delivered by the model that was active when it came.
+        if job.kind == IDENTIFY:
+            place_study(session, study_id)
+            self._deliver(session, answer)
+        elif session.scalar(sa.select(Model.state).where(Model.id == answer.model_id)) == "active":
+            place_study(session, study_id)
 
     def _deliver(self, session: Session, answer: Answer) -> None:
         for one in self._destinations:
@@ -188,14 +204,14 @@ class Answering(threading.Thread):
             self._failed(job, error)
             return
         with self._database.writing() as session:
-            if jobs.finish(session, job, self._holder):
+            if jobs.finish(session, job, self._holder) and job.kind == IDENTIFY:
                 session.execute(sa.update(Image).where(Image.id == image.id).values(error=_said(error)))
                 place_study(session, image.study_id)
 
     def _failed(self, job: Job, error: object) -> None:
         """Something went wrong that may go right later."""
         with self._database.writing() as session:
-            if jobs.fail(session, job, self._holder, _said(error), most=_ATTEMPTS):
+            if jobs.fail(session, job, self._holder, _said(error), most=_ATTEMPTS) and job.kind == IDENTIFY:
                 image = session.get(Image, job.image_id)
                 if image is not None:
                     image.error = _said(error)
@@ -208,22 +224,26 @@ class Answering(threading.Thread):
                     jobs.renew(self._database, self._holder, held)
 
 
-def place_study(session: Session, study_id: int) -> None:
-    """Give a study its place in the worklist, by the active model's answers to its images."""
-    answers = session.execute(
-        sa.select(Answer.level, Answer.probability)
-        .join(Image)
-        .join(Model, Model.id == Answer.model_id)
-        .where(Image.study_id == study_id, Model.state == "active")
-    ).all()
-    ranks = [RANK[level] for level, _ in answers]
-    if session.scalar(sa.select(sa.func.count()).where(Image.study_id == study_id, Image.error != "")):
+def place_study(session: Session, study_id: int, *, changed: bool = True) -> None:
+    """Give a study its place in the worklist, by the answers that count to its images.
+
+    Args:
+        session: a writing one.
+        study_id: the study.
+        changed: whether something came, by which it is newer than others.
+    """
+    images = session.execute(sa.select(Image.id, Image.error).where(Image.study_id == study_id)).all()
+    answers = [answer for answer, _ in current_answers(session, [number for number, _ in images]).values()]
+    ranks = [RANK[answer.level] for answer in answers]
+    if any(error for _, error in images):
         ranks.append(UNANSWERED)
-    session.execute(
-        sa.update(Study)
-        .where(Study.id == study_id)
-        .values(rank=max(ranks, default=0), probability=max((p for _, p in answers), default=None), changed=now())
-    )
+    values: dict[str, Any] = {
+        "rank": max(ranks, default=0),
+        "probability": max((answer.probability for answer in answers), default=None),
+    }
+    if changed:
+        values["changed"] = now()
+    session.execute(sa.update(Study).where(Study.id == study_id).values(**values))
 
 
 def made_of(radiograph: Radiograph, finding: Finding, identifier: Identifier) -> tuple[dict[str, bytes], list[str]]:

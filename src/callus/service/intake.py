@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from callus.errors import CallusError, RadiographError
 from callus.radiograph.dicom import check_kind, stated_identity
-from callus.radiograph.elements import looks_like_dicom, parse
+from callus.radiograph.elements import parse
 from callus.radiograph.limits import one_line
 from callus.radiograph.picture import Identity
 from callus.radiograph.reading import detect
@@ -105,7 +105,7 @@ class Intake:
             uid = identity.sop_instance_uid if is_dicom else made_uid("picture", sha256, study_uid)
             there = session.scalar(sa.select(Image).where(Image.uid == uid))
             if there is not None:
-                if there.sha256 != sha256:
+                if there.sha256 != sha256 and not self._is_same(there.sha256, data):
                     raise ConflictError("another object with this SOP Instance UID is here already")
                 return Taken(there.id, there.study_id, uid, is_new=False)
             study = _study(
@@ -133,7 +133,17 @@ class Intake:
             for model_id in session.scalars(sa.select(Model.id).where(Model.state == "active")):
                 jobs.add(session, IDENTIFY, f"{image.id} {model_id}", image_id=image.id, about={"model": model_id})
             audit.note(session, who=sender, address=address, did="sent", what=f"image {image.id}")
+            session.flush()
+            self._objects.keep(sha256, data)
             return Taken(image.id, study.id, uid, is_new=True)
+
+    def _is_same(self, sha256: str, data: bytes) -> bool:
+        """Whether a file that is kept holds the same data set; its file meta information is each sender's own."""
+        try:
+            kept = self._objects.get(sha256)
+        except CallusError:  # it is damaged or gone: nothing says that this is the same
+            return False
+        return _data_set(kept) == _data_set(data)
 
 
 def look(data: bytes) -> tuple[bool, Identity]:
@@ -142,9 +152,10 @@ def look(data: bytes) -> tuple[bool, Identity]:
     Raises:
         RadiographError: they are neither a DICOM radiograph with its UIDs nor a picture.
     """
-    if not looks_like_dicom(data):
-        if detect(data) is None:
-            raise RadiographError("is neither a DICOM object nor a picture", hint="send DICOM, PNG, JPEG or TIFF")
+    kind = detect(data)
+    if kind is None:
+        raise RadiographError("is neither a DICOM object nor a picture", hint="send DICOM, PNG, JPEG or TIFF")
+    if kind != "DICOM":
         return False, Identity()
     tags = parse(data)
     identity = stated_identity(tags)
@@ -153,6 +164,13 @@ def look(data: bytes) -> tuple[bool, Identity]:
         if not is_uid(uid):
             raise RadiographError(f"has no valid {what} Instance UID")
     return True, identity
+
+
+def _data_set(data: bytes) -> bytes:
+    """A DICOM file without its file meta information; all of it where its length is not stated (PS3.10 7.1)."""
+    if data[128:140] != b"DICM\x02\0\0\0UL\x04\0":
+        return data
+    return data[144 + int.from_bytes(data[140:144], "little") :]
 
 
 def _study(session: Session, identity: Identity, uid: str) -> Study:

@@ -56,7 +56,9 @@ def add(
     return True
 
 
-def take(database: Database, kind: str, holder: str, most: int = 1) -> list[Job]:
+def take(
+    database: Database, kind: str, holder: str, most: int = 1, only: sa.ColumnElement[bool] | None = None
+) -> list[Job]:
     """Take the jobs that have waited longest, those too whose holder's lease has ended.
 
     Args:
@@ -64,13 +66,14 @@ def take(database: Database, kind: str, holder: str, most: int = 1) -> list[Job]
         kind: of the jobs.
         holder: who takes them.
         most: how many at most.
+        only: a condition on :class:`Job`; None for all of the kind.
     """
     at = now()
     free = sa.or_(Job.state == "waiting", sa.and_(Job.state == "taken", Job.lease < at))
     with database.writing() as session:
         found = session.scalars(
             sa.select(Job)
-            .where(Job.kind == kind, free, Job.due <= at)
+            .where(Job.kind == kind, free, Job.due <= at, sa.true() if only is None else only)
             .order_by(Job.due, Job.id)
             .limit(most)
             .with_for_update(skip_locked=True)
@@ -148,6 +151,23 @@ def release(database: Database, holder: str) -> None:
             .where(Job.holder == holder, Job.state == "taken")
             .values(state="waiting", lease=None, attempts=Job.attempts - 1)
         )
+
+
+def take_up(database: Database, *, most: int) -> None:
+    """Free what is still held, at the start of the only service that there is: its holders were killed.
+
+    Args:
+        database: where the jobs are.
+        most: times that a job may have been begun; who saw the service end as often while it was done is given up.
+    """
+    with database.writing() as session:
+        held = Job.state == "taken"
+        session.execute(
+            sa.update(Job)
+            .where(held, Job.attempts >= most)
+            .values(state="stuck", lease=None, error="the service ended each time while this was done")
+        )
+        session.execute(sa.update(Job).where(held).values(state="waiting", lease=None))
 
 
 def waiting(session: Session, kind: str) -> int:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class Models:
-    """The models and what runs them. Threads may share it."""
+    """The models and what runs them. Threads may share it.
+
+    Attributes:
+        folder: where their bundles lie.
+    """
 
     def __init__(self, database: Database, folder: Path, threads: int | None = None) -> None:
         """Open it.
@@ -30,7 +34,7 @@ class Models:
             threads: cores for each; None for all.
         """
         self._database = database
-        self._folder = folder
+        self.folder = folder
         self._threads = threads
         self._loaded: dict[int, Identifier] = {}
         self._lock = threading.Lock()
@@ -70,7 +74,7 @@ class Models:
             CallusError: it cannot be written.
         """
         bundle = Bundle.load(source)
-        place = self._folder / bundle.digest[:16]
+        place = self.folder / bundle.digest[:16]
         if not place.exists():
             write_bundle(place, bundle.info, {name: bundle.read(name) for name in bundle.info["files"]})
         with self._database.writing() as session:
@@ -93,5 +97,5 @@ class Models:
                     model = session.get(Model, number)
                 if model is None:
                     raise CallusError(f"there is no model {number}")
-                self._loaded[number] = Identifier(self._folder / model.path, threads=self._threads)
+                self._loaded[number] = Identifier(self.folder / model.path, threads=self._threads)
             return self._loaded[number]

@@ -59,7 +59,8 @@ class ObjectStore:
         """
         sha256 = hashlib.sha256(data).hexdigest()
         place = self.path(sha256)
-        if place.exists():
+        with suppress(FileNotFoundError):
+            os.utime(place)  # younger than what is swept
             return sha256
         if not self.has_room(len(data)):
             raise FullError("the disk is full", where=self.folder, hint="make room")
@@ -94,6 +95,15 @@ class ObjectStore:
         if hashlib.sha256(data).hexdigest() != sha256:
             raise CallusError("is damaged on the disk", where=sha256[:12], hint="restore it from a backup")
         return data
+
+    def keep(self, sha256: str, data: bytes) -> None:
+        """Have bytes there that were put before, in the transaction that names them: deleting may have come between.
+
+        Raises:
+            FullError: there is no room.
+        """
+        if not self.path(sha256).exists():
+            self.put(data)
 
     def path(self, sha256: str) -> Path:
         """Where the bytes of a SHA-256 are, whether they are there or not.

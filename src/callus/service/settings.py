@@ -98,6 +98,23 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where studies may be pulled from, by QIDO-RS and WADO-RS.
+
+    Attributes:
+        name: what people call it.
+        url: the DICOMweb root.
+        token_file: a file that holds the bearer token to send with it; "" for none.
+        authorities: file (PEM) of the authorities that its TLS certificate is checked against; "" for the system's.
+    """
+
+    name: str
+    url: str = ""
+    token_file: str = ""
+    authorities: str = ""
+
+
+@dataclass(frozen=True)
 class OpenIdConnect:
     """An identity provider that people may log in with.
 
@@ -133,6 +150,7 @@ class Settings:
         retention_days: studies older than this are deleted; 0 keeps them.
         dicom: the DICOM node.
         destinations: where results go.
+        sources: where studies may be pulled from.
         openid: the identity provider.
     """
 
@@ -150,6 +168,7 @@ class Settings:
     retention_days: int = 0
     dicom: DicomNode = field(default_factory=DicomNode)
     destinations: tuple[Destination, ...] = ()
+    sources: tuple[Source, ...] = ()
     openid: OpenIdConnect = field(default_factory=OpenIdConnect)
 
     @property
@@ -161,13 +180,17 @@ class Settings:
         """The destination of that name."""
         return next((one for one in self.destinations if one.name == name), None)
 
+    def source(self, name: str) -> Source | None:
+        """The source of that name."""
+        return next((one for one in self.sources if one.name == name), None)
+
 
 def load_settings(file: Path | None, **given: Any) -> Settings:
     """Settings from a TOML file and from what the command line gives, which wins.
 
     Args:
         file: the file; None for none. Its top-level keys are those of :class:`Settings`, its tables ``dicom`` (with
-            ``[[dicom.callers]]``), ``[[destinations]]`` and ``openid``.
+            ``[[dicom.callers]]``), ``[[destinations]]``, ``[[sources]]`` and ``openid``.
         **given: fields of :class:`Settings`; None for what was not given.
 
     Raises:
@@ -189,7 +212,7 @@ def load_settings(file: Path | None, **given: Any) -> Settings:
 
 
 _INNER: Final[dict[str, Any]] = {"dicom": DicomNode, "openid": OpenIdConnect}
-_LISTS: Final[dict[str, Any]] = {"destinations": Destination, "callers": Caller}
+_LISTS: Final[dict[str, Any]] = {"destinations": Destination, "sources": Source, "callers": Caller}
 
 
 def _build(kind: Any, values: dict[str, Any], prefix: str) -> Any:
@@ -233,11 +256,14 @@ def check(settings: Settings) -> None:
     if bool(settings.certificate) != bool(settings.key):
         raise SettingsError("a certificate needs its key, and a key its certificate")
     _check_node(settings.dicom)
-    names = [one.name for one in settings.destinations]
-    if len(set(names)) != len(names):
-        raise SettingsError(f"two destinations have one name: {', '.join(names)}")
+    for what, several in (("destinations", settings.destinations), ("sources", settings.sources)):
+        names = [one.name for one in several]
+        if len(set(names)) != len(names):
+            raise SettingsError(f"two {what} have one name: {', '.join(names)}")
     for one in settings.destinations:
         _check_destination(one)
+    for source in settings.sources:
+        _check_url(f"source {source.name}", source.url, "would get radiographs in the clear")
 
 
 def is_loopback(host: str) -> bool:
@@ -280,11 +306,15 @@ def _check_destination(one: Destination) -> None:
         if not one.host:
             raise SettingsError(f"destination {one.name} has no host")
         return
-    address = urlsplit(one.url)
+    _check_url(f"destination {one.name}", one.url, "would send results in the clear")
+
+
+def _check_url(name: str, url: str, unsafe: str) -> None:
+    address = urlsplit(url)
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise SettingsError(f"destination {one.name}: url is {one.url!r}; expected an http or https address")
+        raise SettingsError(f"{name}: url is {url!r}; expected an http or https address")
     if address.scheme == "http" and not is_loopback(address.hostname):
-        raise SettingsError(f"destination {one.name} would send results in the clear", hint="give an https address")
+        raise SettingsError(f"{name} {unsafe}", hint="give an https address")
 
 
 def _check_title(title: str, name: str) -> None:

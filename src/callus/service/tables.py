@@ -23,6 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.engine.default import DefaultExecutionContext
 
 WAITING: Final = 0
 UNANSWERED: Final = 2
@@ -62,6 +63,12 @@ class Table(DeclarativeBase):
     type_annotation_map = {datetime: Moment, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012 - SQLAlchemy's name
 
 
+def _words(context: DefaultExecutionContext) -> str:
+    values = context.get_current_parameters()  # type: ignore[no-untyped-call]
+    accession, name, number = (str(values.get(key) or "") for key in ("accession", "patient_name", "patient_id"))
+    return f"{accession}\n{name}\t{number}".lower()
+
+
 class Study(Table):
     """An exam: what the worklist shows a line of.
 
@@ -70,12 +77,15 @@ class Study(Table):
         rank: of the worst answer among its images, see :data:`RANK`.
         probability: the highest among its images.
         changed: when an image or an answer of it came last.
+        words: what it is found by, in small letters: the accession number, a line's end, the patient's name and number.
     """
 
     __tablename__ = "studies"
     __table_args__ = (
-        Index("worklist", "rank", "changed"),
+        Index("worklist", "rank", "changed", "id"),
         Index("by_change", "changed"),
+        Index("ix_studies_received", "received"),
+        Index("words_in_order", "rank", "changed", "id", "words"),
     )
 
     id: Mapped[int] = mapped_column(Number, primary_key=True)
@@ -92,6 +102,7 @@ class Study(Table):
     probability: Mapped[float | None] = mapped_column(Float)
     received: Mapped[datetime] = mapped_column(default=now)
     changed: Mapped[datetime] = mapped_column(default=now)
+    words: Mapped[str] = mapped_column(String(1024), default=_words)
     images: Mapped[list[Image]] = relationship(
         back_populates="study", cascade="all, delete-orphan", order_by="Image.id"
     )

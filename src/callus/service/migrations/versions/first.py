@@ -62,11 +62,14 @@ def upgrade() -> None:
         sa.Column("probability", sa.Float(), nullable=True),
         sa.Column("received", _MOMENT, nullable=False),
         sa.Column("changed", _MOMENT, nullable=False),
+        sa.Column("words", sa.String(length=1024), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("uid"),
     )
+    op.create_index("words_in_order", "studies", ["rank", "changed", "id", "words"], unique=False)
     op.create_index("by_change", "studies", ["changed"], unique=False)
-    op.create_index("worklist", "studies", ["rank", "changed"], unique=False)
+    op.create_index("ix_studies_received", "studies", ["received"], unique=False)
+    op.create_index("worklist", "studies", ["rank", "changed", "id"], unique=False)
     op.create_table(
         "users",
         sa.Column("id", _NUMBER, nullable=False),

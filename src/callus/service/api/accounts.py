@@ -1,0 +1,76 @@
+"""Accounts and invitations, and the audit log."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from callus.service import audit
+from callus.service.accounts import change_user, invite
+from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Service, Shown
+from callus.service.roles import Role
+from callus.service.shown import user_whole
+from callus.service.tables import User
+
+router = APIRouter(prefix=API, tags=["accounts"])
+
+
+class Invitation(BaseModel):
+    """An account that somebody is to make."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Role
+    days: Annotated[int, Field(ge=1, le=30)] = 7
+
+
+class Change(BaseModel):
+    """What is to be another way."""
+
+    model_config = ConfigDict(extra="forbid")
+    role: Role | None = None
+    disabled: bool | None = None
+
+
+@router.get("/users")
+def users(parts: Service, _who: Administrator) -> Shown:
+    """All accounts."""
+    with parts.database.reading() as session:
+        return {"users": [user_whole(user) for user in session.scalars(sa.select(User).order_by(User.name))]}
+
+
+@router.post("/invitations", status_code=201)
+def invitation(given: Invitation, parts: Service, who: Administrator) -> Shown:
+    """Invite somebody: a secret by which one account can be made. The page's link is ``/#accept=SECRET``."""
+    with parts.database.writing() as session:
+        secret = invite(session, given.role, timedelta(days=given.days))
+        audit.note(session, who=who.name, did="invited", what=given.role, address=who.address)
+    return {"secret": secret, "link": f"/#accept={secret}", "days": given.days}
+
+
+@router.patch("/users/{number}")
+def change(number: Number, given: Change, parts: Service, who: Administrator) -> Shown:
+    """Change an account's role, or disable it; its logins and tokens then work no more."""
+    with parts.database.writing() as session:
+        user = change_user(session, number, role=given.role, disabled=given.disabled)
+        what = f"user {number} {user.role}{' disabled' if user.disabled else ''}"
+        audit.note(session, who=who.name, did="changed", what=what, address=who.address)
+        return user_whole(user)
+
+
+@router.get("/audit", response_class=StreamingResponse)
+def log(
+    parts: Service,
+    _who: Administrator,
+    form: Annotated[Literal["json", "csv"], Query(alias="format")] = "json",
+    after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0,
+    limit: Annotated[int | None, Query(ge=1, le=1_000_000)] = None,
+) -> Response:
+    """The audit log, the oldest line first."""
+    found = audit.lines(parts.database, after, limit)
+    if form == "json":
+        return StreamingResponse(audit.as_json(found), media_type="application/json")
+    headers = {"Content-Disposition": 'attachment; filename="callus-audit.csv"'}
+    return StreamingResponse(audit.as_csv(found), media_type="text/csv; charset=utf-8", headers=headers)

@@ -1,0 +1,120 @@
+"""Radiographs that people and programs send, and studies that are pulled."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+
+from callus.errors import CallusError
+from callus.radiograph.limits import one_line
+from callus.results.uids import is_uid
+from callus.service.access import Who
+from callus.service.api.common import API, Sender, Service
+from callus.service.intake import BusyError, Taken
+from callus.service.objects import FullError
+from callus.service.parts import Parts
+from callus.service.refusals import TooLargeError, TooManyError, UnfitError
+from callus.service.responses import as_json, refusal, status_of
+from callus.service.uploads import Part, boundary_of, parts_of
+
+router = APIRouter(prefix=API, tags=["radiographs"])
+_LATER = (BusyError, FullError, TooManyError)
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "study_uid": {
+                            "type": "string",
+                            "description": "the study that pictures belong to; before them",
+                        },
+                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    },
+                    "required": ["files"],
+                }
+            }
+        },
+    }
+}
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    413: {"description": "too much at once"},
+    415: {"description": "no form"},
+    422: {"description": "none of the files is a radiograph"},
+    429: {"description": "too many wait; come again"},
+    507: {"description": "the disk is full"},
+}
+
+
+@router.post("/radiographs", status_code=202, openapi_extra=_BODY, responses=_REFUSED)
+async def send(request: Request, parts: Service, who: Sender) -> JSONResponse:
+    """Send radiographs, DICOM, PNG, JPEG or TIFF, several at once. Each file's outcome is told.
+
+    What is told as taken is on the disk and will be answered, whatever happens. Files after a form's field
+    ``study_uid`` that are no DICOM belong to that study.
+    """
+    taken: list[dict[str, Any]] = []
+    worst: CallusError | None = None
+    study_uid = ""
+    with parts.room.request():
+        await check_free(parts)
+        async for part in parts_of(request, boundary_of(request, "multipart/form-data"), parts.room):
+            if not part.is_file:
+                study_uid = _study_uid(part, study_uid)
+                continue
+            try:
+                if isinstance(worst, _LATER):
+                    raise worst  # what comes after it would not fit either
+                taken.append(await _take(parts, who, part, study_uid))
+            except CallusError as error:
+                worst = error if worst is None or isinstance(error, _LATER) else worst
+                taken.append({"name": _named(part), "error": as_json(error), "status": status_of(error)})
+    if not taken:
+        raise UnfitError("no file came", hint="send them as the form's field files")
+    if worst is not None and all("error" in one for one in taken):
+        return refusal(worst, taken=taken)
+    return JSONResponse({"taken": taken}, 202)
+
+
+async def check_free(parts: Parts) -> None:
+    """Refuse what will be refused before its body is read.
+
+    Raises:
+        BusyError: enough waits already.
+        FullError: the disk is full.
+    """
+    await run_in_threadpool(parts.intake.check_free)
+    if not parts.objects.has_room():
+        raise FullError("the disk is full")
+
+
+async def _take(parts: Parts, who: Who, part: Part, study_uid: str) -> dict[str, Any]:
+    if part.too_large:
+        raise TooLargeError(f"is larger than {parts.room.largest:,} bytes")
+    name = _named(part)
+
+    def take(data: bytes) -> Taken:
+        return parts.intake.take(
+            data, source="upload", sender=who.name, name=name, address=who.address, study_uid=study_uid
+        )
+
+    kept = await parts.room.use(take, part)
+    parts.wake()
+    return {"name": name, "image": kept.image_id, "study": kept.study_id, "new": kept.is_new}
+
+
+def _named(part: Part) -> str:
+    """A file's name without folders, as whoever sent it calls it."""
+    return one_line(part.filename.replace("\\", "/").rpartition("/")[2], 200)
+
+
+def _study_uid(part: Part, before: str) -> str:
+    if part.name != "study_uid":
+        return before
+    uid = part.text().strip()
+    if uid and not is_uid(uid):
+        raise UnfitError("study_uid is no DICOM UID")
+    return uid

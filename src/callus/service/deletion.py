@@ -1,0 +1,177 @@
+"""Deleting: rows, and then the files that no other row names. What is deleted is gone from the disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import sqlalchemy as sa
+
+from callus.service import audit
+from callus.service.tables import Answer, Image, Study, now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from callus.service.database import Database
+    from callus.service.objects import ObjectStore
+
+_AT_ONCE: Final = 100  # studies in one transaction
+_HASHES: Final = 500  # in one query
+_EVERY: Final = 3600.0  # seconds between looks for what is too old
+log = logging.getLogger(__name__)
+
+
+def delete_studies(
+    database: Database, objects: ObjectStore, numbers: Sequence[int], *, who: str, address: str = ""
+) -> set[str]:
+    """Delete studies with all that belongs to them; lines of the audit log stay.
+
+    Args:
+        database: where.
+        objects: where their files are.
+        numbers: the studies'; those that are not there are passed over.
+        who: on whose account.
+        address: where the request came from.
+
+    Returns:
+        The hashes of files that were theirs, whether others have them too or not.
+    """
+    hashes: set[str] = set()
+    with database.writing() as session:
+        there = session.scalars(sa.select(Study.id).where(Study.id.in_(numbers)).with_for_update()).all()
+        hashes |= set(session.scalars(sa.select(Image.sha256).where(Image.study_id.in_(there))))
+        for heat, results in session.execute(
+            sa.select(Answer.map, Answer.results).join(Image).where(Image.study_id.in_(there))
+        ):
+            hashes |= {heat, *results.values()}
+        for number in there:
+            audit.note(session, who=who, did="deleted", what=f"study {number}", address=address)
+        session.execute(sa.delete(Study).where(Study.id.in_(there)))
+    hashes.discard("")
+    forget(database, objects, hashes)
+    if database.is_sqlite:
+        _empty_log(database)
+    return hashes
+
+
+def forget(database: Database, objects: ObjectStore, hashes: Collection[str]) -> None:
+    """Delete the files that no row names any more.
+
+    Others who keep the same bytes at this moment see in their transaction that the file is gone, and write it again.
+
+    Args:
+        database: whose rows are asked.
+        objects: where the files are.
+        hashes: the files.
+    """
+    wanted = sorted(hashes)
+    for begin in range(0, len(wanted), _HASHES):
+        some = wanted[begin : begin + _HASHES]
+        with database.writing() as session:
+            if not database.is_sqlite:  # SQLite has one writer at a time; here the others have to wait
+                session.execute(sa.text("LOCK TABLE answers, images IN SHARE MODE"))
+            named = set(session.scalars(sa.select(Image.sha256).where(Image.sha256.in_(some))))
+            named |= set(session.scalars(sa.select(Answer.map).where(Answer.map.in_(some))))
+            # Reports hold their image's UID and are nobody else's; pictures of the same pixels may be equal.
+            drawn = Answer.results["overlay"].as_string()
+            named |= set(session.scalars(sa.select(drawn).where(drawn.in_(some))))
+            for sha256 in some:
+                if sha256 not in named:
+                    objects.delete(sha256)
+
+
+def sweep(database: Database, objects: ObjectStore) -> int:
+    """Delete files that a crash left without a row; how many."""
+    known = np.unique(np.fromiter(_beginnings(database), dtype=np.uint64))
+    return objects.sweep(lambda sha256: _holds(known, sha256))
+
+
+class Keeping(threading.Thread):
+    """Deletes what is older than the service was told to keep, and what crashes left."""
+
+    def __init__(
+        self, database: Database, objects: ObjectStore, days: int, gone: Callable[[set[str]], None] | None = None
+    ) -> None:
+        """Prepare it; ``start`` starts it.
+
+        Args:
+            database: where.
+            objects: where the files are.
+            days: studies that came earlier are deleted; 0 keeps them.
+            gone: told the hashes of files that were deleted.
+        """
+        super().__init__(name="keeping", daemon=True)
+        self._database = database
+        self._objects = objects
+        self._days = days
+        self._gone = gone
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Look now, and every hour."""
+        while True:
+            try:
+                if self._days:
+                    self.delete_old()
+                sweep(self._database, self._objects)
+            except (sa.exc.SQLAlchemyError, OSError) as error:
+                log.error("deleting waits: %s", type(error).__name__)  # noqa: TRY400 - a trace may hold rows
+            if self._stopping.wait(_EVERY):
+                return
+
+    def stop(self) -> None:
+        """End."""
+        self._stopping.set()
+        self.join()
+
+    def delete_old(self) -> int:
+        """Delete what is too old; how many studies."""
+        count, before = 0, now() - timedelta(days=self._days)
+        while not self._stopping.is_set():
+            with self._database.reading() as session:
+                old = session.scalars(sa.select(Study.id).where(Study.received < before).limit(_AT_ONCE)).all()
+            if not old:
+                break
+            hashes = delete_studies(self._database, self._objects, old, who="service")
+            if self._gone is not None:
+                self._gone(hashes)
+            count += len(old)
+        return count
+
+
+def _beginnings(database: Database) -> Iterator[int]:
+    """The first 64 bits of each file that a row names."""
+    with database.reading() as session:
+        for sha256 in session.scalars(sa.select(Image.sha256).execution_options(yield_per=1000)):
+            yield int(sha256[:16], 16)
+        answers = sa.select(Answer.map, Answer.results).execution_options(yield_per=1000)
+        for heat, results in session.execute(answers):
+            for sha256 in (heat, *results.values()):
+                if sha256:
+                    yield int(sha256[:16], 16)
+
+
+def _holds(known: NDArray[np.uint64], name: str) -> bool:
+    try:
+        value = np.uint64(int(name[:16], 16))
+    except ValueError:
+        return False
+    place = int(np.searchsorted(known, value))
+    return place < len(known) and known[place] == value
+
+
+def _empty_log(database: Database) -> None:
+    """Have what was deleted out of the write-ahead log too, where nobody is reading it just now."""
+    with suppress(sa.exc.SQLAlchemyError):
+        connection = database.engine.raw_connection()
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()

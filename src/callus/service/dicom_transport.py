@@ -1,0 +1,342 @@
+"""The network side of the DICOM node: pynetdicom's server, with bounds on what a peer can make it wait for and keep.
+
+pynetdicom shakes TLS hands in the thread that accepts connections, waits for ever for the rest of a message, believes
+any length and reads 4 KB at a time. Here a peer that says nothing costs a thread for some seconds, a message has a
+time and a size, all messages together have a size, and bytes are taken as they come: each call gives the interpreter's
+lock away, and while an answer is made it is got back only after some milliseconds.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import select
+import socket
+import ssl
+import threading
+import time
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from pynetdicom import evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+if TYPE_CHECKING:
+    from pynetdicom.pdu_primitives import P_DATA
+    from pynetdicom.presentation import PresentationContext
+    from pynetdicom.transport import T_CONNECT
+
+LONGEST_PDU: Final = 1 << 20
+"""Bytes of a protocol data unit that peers are told to send at most."""
+_SLACK: Final = 64  # some count the header in
+_CHUNK: Final = 1 << 20
+_PDU_SECONDS: Final = 30.0  # in which a data unit that has begun has to end
+_HANDSHAKE_SECONDS: Final = 10.0
+_MESSAGE_SECONDS: Final = 600.0  # in which a message that has begun has to end: 30 MB at 0.4 Mbit/s
+_LONGEST_COMMAND: Final = 1 << 16
+_MOST_WAITING: Final = 8  # messages of an association: one at a time is what it is granted (PS3.7 D.3.3.3)
+log = logging.getLogger(__name__)
+
+
+class Room:
+    """What all messages that are arriving may take of the memory, and each of them."""
+
+    def __init__(self, each: int, together: int) -> None:
+        """Set the bounds.
+
+        Args:
+            each: bytes of a message's data set.
+            together: bytes of all of them.
+        """
+        self.each = each
+        self._together = together
+        self._arriving: weakref.WeakSet[Arriving] = weakref.WeakSet()
+        self._lock = threading.Lock()
+
+    def enter(self, message: Arriving) -> None:
+        """Count a message as long as it is there."""
+        with self._lock:
+            self._arriving.add(message)
+
+    def is_full(self, more: int) -> bool:
+        """Whether so many more bytes are too many."""
+        with self._lock:
+            return sum(message.count for message in self._arriving) + more > self._together
+
+
+class Arriving(io.BytesIO):
+    """A data set as it arrives. One that becomes too large is let go, and the rest of it is read and forgotten.
+
+    Attributes:
+        count: bytes that are kept.
+        too_large: it is larger than any may be.
+        no_room: it was let go because others take all the room.
+    """
+
+    def __init__(self, room: Room) -> None:
+        """Begin an empty one."""
+        super().__init__()
+        self._room = room
+        self.count = 0
+        self.too_large = False
+        self.no_room = False
+        room.enter(self)
+
+    def write(self, data: Any, /) -> int:
+        """Take what came."""
+        if self.too_large or self.no_room:
+            return len(data)
+        self.too_large = self.count + len(data) > self._room.each
+        self.no_room = not self.too_large and self._room.is_full(len(data))
+        if self.too_large or self.no_room:
+            self.let_go()
+            return len(data)
+        self.count += len(data)
+        return super().write(data)
+
+    def let_go(self) -> None:
+        """Give its memory back."""
+        self.count = 0
+        self.seek(0)
+        self.truncate()
+
+
+class _Command(io.BytesIO):
+    """A message's command, which is some hundred bytes."""
+
+    def write(self, data: Any, /) -> int:
+        if self.tell() + len(data) > _LONGEST_COMMAND:
+            raise ValueError("a command without end")
+        return super().write(data)
+
+
+class BoundedMessages(DIMSEServiceProvider):
+    """Messages as they arrive: bounded in time, in size and in number."""
+
+    def __init__(self, assoc: Association, room: Room) -> None:
+        """Begin.
+
+        Args:
+            assoc: that they belong to.
+            room: what they may take.
+        """
+        super().__init__(assoc)
+        self._room = room
+        self._begun = 0.0
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take a part of a message; one that breaks the bounds, or the rules, ends the association."""
+        if self.message is None:
+            self._begun = time.monotonic()
+            self.message = DIMSEMessage()
+            self.message.data_set = Arriving(self._room)
+            self.message.encoded_command_set = _Command()
+        late = time.monotonic() - self._begun > _MESSAGE_SECONDS
+        try:
+            if late or self.msg_queue.qsize() > _MOST_WAITING:
+                raise TimeoutError  # noqa: TRY301 - the same end as for what cannot be read
+            super().receive_primitive(primitive)
+        except Exception as error:  # noqa: BLE001 - a peer can send anything
+            log.info("an association is ended: a message %s", "is late" if late else type(error).__name__)
+            self.message = None
+            self.dul.event_queue.put("Evt19")  # PS3.8 9.2: an invalid data unit
+
+
+class ClosingSocket(AssociationSocket):
+    """A connection that is closed when it ends: pynetdicom leaves it open where the peer was quicker, or not there."""
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connect. A peer that takes nothing then holds nobody up for ever."""
+        super().connect(primitive)
+        if self.socket is not None:
+            self.socket.settimeout(_PDU_SECONDS)
+
+    def hang_up(self) -> None:
+        """End it for both sides; whoever reads it finds out."""
+        if (opened := self.socket) is not None:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
+
+    def _shutdown_socket(self) -> None:
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                self.socket.close()
+
+
+class Client(ApplicationEntity):
+    """What calls other nodes."""
+
+    def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:
+        made = ClosingSocket(assoc, address=address)
+        made.tls_args = tls_args
+        return made
+
+
+class BoundedSocket(ClosingSocket):
+    """A peer's connection: what has arrived is taken at once, and a data unit has a length and a time."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket) -> None:
+        """Wrap an accepted socket."""
+        super().__init__(assoc, client_socket=client_socket)
+        self._held = bytearray()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        if self._held:
+            return True
+        if self.socket is None or not self._is_connected:
+            return False
+        if isinstance(self.socket, ssl.SSLSocket) and self.socket.pending():
+            return True
+        try:
+            poll = select.poll()  # and not select(), which knows no file descriptor beyond 1,023
+            poll.register(self.socket, select.POLLIN)
+            return bool(poll.poll(0))
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")  # PS3.8 9.2: the connection is closed
+            return False
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Take so many bytes; fewer where the peer closed.
+
+        Raises:
+            OSError: they are too many, or do not come.
+        """
+        if nr_bytes > LONGEST_PDU + _SLACK:
+            raise OSError(f"a data unit of {nr_bytes} bytes")
+        ends = time.monotonic() + _PDU_SECONDS
+        while len(self._held) < nr_bytes:
+            if time.monotonic() > ends or self.socket is None:
+                raise TimeoutError("a data unit does not end")
+            part = self.socket.recv(_CHUNK)
+            if not part:
+                break
+            self._held += part
+        taken = self._held[:nr_bytes]
+        del self._held[:nr_bytes]
+        return taken
+
+
+def hang_up(association: Association) -> None:
+    """Close an association's connection; its threads end by themselves."""
+    opened = association.dul.socket
+    if isinstance(opened, ClosingSocket):
+        opened.hang_up()
+    if not association.is_established:
+        association.dul.to_user_queue.put(None)  # as if the wait for a request had ended
+
+
+class _Handler(RequestHandler):
+    """Makes an association of a connection."""
+
+    server: BoundedServer
+
+    def _create_association(self) -> Association:
+        """As pynetdicom's, with bounds."""
+        server = self.server
+        assoc = Association(self.ae, MODE_ACCEPTOR)
+        assoc._server = server  # noqa: SLF001 - pynetdicom sets it the same way
+        assoc.name = f"AcceptorThread@{self.client_address[0]}"  # pynetdicom finds them by this name
+        assoc.dimse = BoundedMessages(assoc, server.room)
+        assoc.set_socket(BoundedSocket(assoc, self.request))
+        assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
+        assoc.acceptor.ae_title = server.ae_title
+        assoc.acceptor.address_info = self.local
+        assoc.acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        assoc.acceptor.implementation_version_name = self.ae.implementation_version_name
+        assoc.acceptor.supported_contexts = list(server.contexts)
+        assoc.requestor.address_info = self.remote
+        handlers: dict[evt.EventType, Any] = server._handlers  # noqa: SLF001 - as above
+        for event, bound in handlers.items():
+            if event.is_intervention:
+                assoc.bind(event, *bound)
+            else:
+                for handler, words in bound:
+                    assoc.bind(event, handler, words)
+        return assoc
+
+
+class BoundedServer(ThreadedAssociationServer):
+    """Accepts connections, not too many, and shakes hands where nobody else waits for it.
+
+    Attributes:
+        room: what messages may take.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self,
+        entity: ApplicationEntity,
+        address: tuple[str, int],
+        title: str,
+        contexts: list[PresentationContext],
+        _: None = None,
+        *,
+        room: Room,
+        tls: ssl.SSLContext | None,
+        evt_handlers: list[evt.EventHandlerType],
+    ) -> None:
+        """Listen.
+
+        Args:
+            entity: pynetdicom's.
+            address: where.
+            title: what it is called.
+            contexts: what may be proposed.
+            _: pynetdicom's TLS context, which would shake hands where all others wait.
+            room: what messages may take.
+            tls: how to speak TLS; None for not at all.
+            evt_handlers: what is called.
+        """
+        self.room = room
+        self._tls = tls
+        self._shaking = 0
+        self._count = threading.Lock()
+        super().__init__(entity, address, title, contexts, None, evt_handlers, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin with a connection in a thread of its own, unless there are too many."""
+        with self._count:
+            # One that is refused because of the associations' number has to be heard first: so twice as many.
+            if self._shaking + len(self.active_associations) >= 2 * self.ae.maximum_associations:
+                request.close()
+                return
+            self._shaking += 1
+        super().process_request(request, client_address)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Shake hands and start the association."""
+        try:
+            request.settimeout(_HANDSHAKE_SECONDS)
+            if self._tls is not None:
+                request = self._tls.wrap_socket(request, server_side=True)
+            request.settimeout(_PDU_SECONDS)
+            with suppress(OSError):
+                request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            super().finish_request(request, client_address)
+        except OSError:
+            request.close()
+            raise
+        finally:
+            with self._count:
+                self._shaking -= 1
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
+        """A connection that did not become an association is no event."""
+        log.info("a connection from %s did not become an association", client_address[0])
+
+    def _bind_defaults(self) -> None:
+        """As pynetdicom's, without its handlers that write down every data unit."""
+        for event in evt._INTERVENTION_EVENTS:  # noqa: SLF001 - as above
+            self.bind(event, evt.get_default_handler(event))

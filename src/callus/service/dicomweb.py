@@ -1,0 +1,131 @@
+"""DICOMweb as a client: sessions that go to one place, wait and read for a bounded time, and follow no redirect."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import requests
+
+from callus.radiograph.limits import one_line
+from callus.service.worker import PeerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONNECT_SECONDS: Final = 10.0
+_READ_SECONDS: Final = 60.0  # between two parts of an answer
+_ANSWER_SECONDS: Final = 600.0  # for all of it
+_CHUNK: Final = 1 << 16
+_REDIRECT, _ERROR, _BROKEN = 300, 400, 500
+_LATER: Final = (408, 425, 429)  # of the 4xx those that say: not now
+_BOUNDARY: Final = re.compile(r'boundary="?([^";\s]{1,70})"?', re.IGNORECASE)  # RFC 2046 5.1.1
+
+
+class Session(requests.Session):
+    """A session with one server."""
+
+    def __init__(self, url: str, *, token_file: str, authorities: str, longest: int) -> None:
+        """Open it.
+
+        Args:
+            url: the DICOMweb root; nothing elsewhere is asked.
+            token_file: a file that holds the bearer token; "" for none.
+            authorities: file (PEM) of the authorities that its certificate is checked against; "" for the system's.
+            longest: bytes of an answer.
+
+        Raises:
+            PeerError: the token cannot be read.
+        """
+        super().__init__()
+        self.trust_env = False  # no proxy, no .netrc, no authorities that the environment names
+        self.verify = authorities or True
+        self._place = urlsplit(url)[:2]
+        self._longest = longest
+        if token_file:
+            self.headers["Authorization"] = f"Bearer {_token(token_file)}"
+
+    def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:
+        """Send a request and read its answer, however requests would do it.
+
+        Raises:
+            PeerError: it would go elsewhere, is not answered in time, or the answer is a redirect or too long.
+        """
+        if urlsplit(request.url or "")[:2] != self._place:
+            raise PeerError("a request would go to another server", is_final=True)
+        given |= {"timeout": (CONNECT_SECONDS, _READ_SECONDS), "allow_redirects": False, "stream": True}
+        try:
+            response = super().send(request, **given)
+            with response:
+                response._content = self._read(response)  # noqa: SLF001 - as requests does, but bounded
+        except requests.exceptions.SSLError as error:
+            raise PeerError("its TLS certificate is not accepted", is_away=True) from error
+        except (requests.RequestException, OSError) as error:
+            is_away = isinstance(error, requests.ConnectionError | requests.Timeout)
+            raise PeerError(f"does not answer ({type(error).__name__})", is_away=is_away) from error
+        if _REDIRECT <= response.status_code < _ERROR:
+            raise PeerError("answers with a redirect, which is not followed", is_final=True)
+        return response
+
+    def _read(self, response: requests.Response) -> bytes:
+        ends, read = time.monotonic() + _ANSWER_SECONDS, bytearray()
+        for part in response.iter_content(_CHUNK):
+            read += part
+            if len(read) > self._longest:
+                raise PeerError(f"answers with more than {self._longest} bytes", is_final=True)
+            if time.monotonic() > ends:
+                raise PeerError("its answer does not end")
+        return bytes(read)
+
+
+def check_status(response: requests.Response) -> None:
+    """Refuse an answer that is none.
+
+    Raises:
+        PeerError: with the status, and whether it may be another one later.
+    """
+    status = response.status_code
+    if status >= _ERROR:
+        raise PeerError(f"answers {status}", is_final=status < _BROKEN and status not in _LATER)
+
+
+def joined(objects: Sequence[bytes]) -> tuple[str, bytes]:
+    """DICOM files as one message (PS3.18 8.6.1.2): its content type and its body."""
+    boundary = uuid.uuid4().hex
+    parts = [
+        part
+        for data in objects
+        for part in (f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode(), data, b"\r\n")
+    ]
+    body = b"".join([*parts, f"--{boundary}--\r\n".encode()])
+    return f'multipart/related; type="application/dicom"; boundary={boundary}', body
+
+
+def apart(content_type: str, body: bytes) -> list[bytes]:
+    """The parts of a message, without their headers.
+
+    Raises:
+        PeerError: it is no such message.
+    """
+    found = _BOUNDARY.search(content_type)
+    if not content_type.lower().startswith("multipart/related") or found is None:
+        raise PeerError(f"answers with {one_line(content_type, 60) or 'an unknown type'}", is_final=True)
+    mark = b"\r\n--" + found[1].encode("latin-1")
+    parts = (b"\r\n" + body).split(mark)[1:]
+    if not parts or not parts[-1].startswith(b"--"):
+        raise PeerError("its answer ends early")
+    return [content for _, split, content in (part.partition(b"\r\n\r\n") for part in parts[:-1]) if split]
+
+
+def _token(file: str) -> str:
+    try:
+        token = Path(file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PeerError("its token cannot be read") from error
+    if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):  # RFC 6750 2.1
+        raise PeerError("its token file does not hold one bearer token")
+    return token

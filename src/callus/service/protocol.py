@@ -1,0 +1,73 @@
+"""HTTP as uvicorn speaks it, with bounds that it has none of: how long a request's head may take to arrive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+HEAD_WITHIN: Final = 10.0
+"""Seconds from a connection's, or a request's, first sign to the end of the request's head."""
+LINGER: Final = 5.0
+"""Seconds in which the rest of a request may still come that was answered before its end; so the answer is read."""
+_TOO_SLOW: Final = (
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+class BoundedProtocol(H11Protocol):
+    """A connection that has to ask for something soon."""
+
+    _head: asyncio.TimerHandle | None = None
+    _rest: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the head's end, unless it has come."""
+        super().data_received(data)
+        if self._between():
+            self._watch()
+        else:
+            self._unwatch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._unwatch()
+        if self._rest is not None:
+            self._rest.cancel()
+
+    def on_response_complete(self) -> None:
+        """Wait for the rest of a request that was answered before its end, for a while."""
+        super().on_response_complete()
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            self._rest = self.loop.call_later(LINGER, self._give_up)
+
+    def _between(self) -> bool:
+        return self.cycle is None or (self.cycle.response_complete and self.conn.their_state is not h11.SEND_BODY)
+
+    def _watch(self) -> None:
+        if self._head is None and not self.transport.is_closing():
+            self._head = self.loop.call_later(HEAD_WITHIN, self._too_slow)
+
+    def _unwatch(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(_TOO_SLOW)
+            self.transport.close()
+
+    def _give_up(self) -> None:
+        if self.conn.their_state is h11.SEND_BODY and not self.transport.is_closing():
+            self.transport.close()

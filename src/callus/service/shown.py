@@ -1,0 +1,185 @@
+"""How rows are shown in JSON, to whom."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from callus.service.tables import RANK, UNANSWERED, WAITING, Answer, Image, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from callus.service.tables import Job, Study, Token, User, Verdict
+
+RANKS: Final = {**RANK, "unanswered": UNANSWERED, "waiting": WAITING}
+"""What a study's line in the worklist says, by its place."""
+_NAMES: Final = {rank: name for name, rank in RANKS.items()}
+
+
+def moment(value: datetime) -> str:
+    """A time, in UTC."""
+    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def box_in_millimetres(box: dict[str, float], spacing: Sequence[float]) -> dict[str, float]:
+    """A box from the picture's upper left corner, in millimetres of the detector or as calibrated.
+
+    Args:
+        box: pixels of the image.
+        spacing: millimetres between rows, and between columns.
+    """
+    down, across = spacing
+    return {
+        "x": box["x"] * across,
+        "y": box["y"] * down,
+        "width": box["width"] * across,
+        "height": box["height"] * down,
+        "score": box["score"],
+    }
+
+
+def study_line(study: Study, *, patient: bool) -> dict[str, Any]:
+    """A study in the worklist.
+
+    Args:
+        study: it.
+        patient: whether whose it is may be shown.
+    """
+    line: dict[str, Any] = {
+        "id": study.id,
+        "level": _NAMES[study.rank],
+        "probability": study.probability,
+        "accession": study.accession,
+        "date": study.date,
+        "images_count": study.images_count,
+        "received": moment(study.received),
+        "changed": moment(study.changed),
+    }
+    if patient:
+        line["patient"] = {
+            "name": study.patient_name,
+            "id": study.patient_id,
+            "birth_date": study.birth_date,
+            "sex": study.sex,
+        }
+        line["description"] = study.description
+        line["uid"] = study.uid
+    return line
+
+
+def image_line(image: Image) -> dict[str, Any]:
+    """What an image shows."""
+    return {"id": image.id, "body_part": image.body_part, "side": image.side, "view": image.view}
+
+
+def image_whole(image: Image, *, patient: bool) -> dict[str, Any]:
+    """An image, without its answer. A file's name and a UID may tell whose it is."""
+    shown = image_line(image) | {
+        "modality": image.modality,
+        "source": image.source,
+        "height": image.height,
+        "width": image.width,
+        "spacing_mm": image.spacing,
+        "error": image.error,
+        "received": moment(image.received),
+    }
+    if patient:
+        shown |= {"uid": image.uid, "name": image.name, "sender": image.sender}
+    return shown
+
+
+def answer_whole(answer: Answer, model: Model) -> dict[str, Any]:
+    """An answer."""
+    return {
+        "id": answer.id,
+        "model": {"id": model.id, "name": model.name, "active": model.state == "active"},
+        "probability": answer.probability,
+        "level": answer.level,
+        "boxes": answer.boxes,
+        "cautions": answer.cautions,
+        "engine": answer.engine,
+        "results": sorted(answer.results),
+        "seconds": answer.seconds,
+        "made": moment(answer.made),
+    }
+
+
+def verdict_whole(verdict: Verdict, name: str) -> dict[str, Any]:
+    """A reader's verdict."""
+    return {
+        "id": verdict.id,
+        "by": name,
+        "answer": verdict.answer_id,
+        "agrees": verdict.agrees,
+        "label": verdict.label,
+        "boxes": verdict.boxes,
+        "comment": verdict.comment,
+        "made": moment(verdict.made),
+    }
+
+
+def job_whole(job: Job) -> dict[str, Any]:
+    """A job, for people who look after it."""
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "image": job.image_id,
+        "destination": job.about.get("destination"),
+        "state": job.state,
+        "attempts": job.attempts,
+        "error": job.error,
+        "made": moment(job.made),
+        "due": moment(job.due),
+    }
+
+
+def user_whole(user: User) -> dict[str, Any]:
+    """An account."""
+    return {
+        "id": user.id,
+        "name": user.name,
+        "role": user.role,
+        "disabled": user.disabled,
+        "openid": user.subject is not None,
+        "made": moment(user.made),
+    }
+
+
+def token_whole(token: Token, name: str) -> dict[str, Any]:
+    """A token, without its secret."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "user": name,
+        "scopes": token.scopes,
+        "made": moment(token.made),
+        "used": None if token.used is None else moment(token.used),
+        "ends": None if token.ends is None else moment(token.ends),
+        "revoked": None if token.revoked is None else moment(token.revoked),
+    }
+
+
+def current_answers(session: Session, image_ids: Iterable[int]) -> dict[int, tuple[Answer, Model]]:
+    """The answer that counts for each image: the active model's, else the newest of those that were active before.
+
+    Args:
+        session: any.
+        image_ids: the images.
+    """
+    found = session.execute(
+        sa.select(Answer, Model)
+        .join(Model, Model.id == Answer.model_id)
+        .where(Answer.image_id.in_(list(image_ids)), Model.state != "trial")
+        .order_by(Answer.id)
+    ).all()
+    chosen: dict[int, tuple[Answer, Model]] = {}
+    for answer, model in found:
+        there = chosen.get(answer.image_id)
+        if there is None or there[1].state != "active":
+            chosen[answer.image_id] = (answer, model)
+    return chosen

@@ -1,0 +1,239 @@
+"""Files that come in a request's body: one after the other, each on the disk first, and none larger than is allowed."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import anyio.to_thread
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from callus.service.refusals import TooLargeError, TooManyError, UnfitError, WrongKindError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+    from typing import IO
+
+    from starlette.requests import Request
+
+MOST_PARTS: Final = 1000
+"""Files and fields in one request."""
+_IN_MEMORY: Final = 1 << 20  # bytes of a file before it goes to the disk
+_LONGEST_FIELD: Final = 4096
+_LONGEST_HEADER: Final = 4096
+_REQUESTS: Final = 64  # that may bring files at once
+_READERS: Final = 4  # files that may be whole in the memory at once
+_LONGEST_BOUNDARY: Final = 200
+
+
+class Room:
+    """Bounds what uploads take of the memory and of the disk."""
+
+    def __init__(self, folder: Path, largest: int) -> None:
+        """Open it.
+
+        Args:
+            folder: where files lie while they arrive; they have no name there and are gone when they are closed.
+            largest: bytes of one file.
+        """
+        self.folder = folder
+        self.largest = largest
+        self._requests = 0
+        self._readers: anyio.CapacityLimiter | None = None
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Let a request bring files. Only for the event loop.
+
+        Raises:
+            TooManyError: too many do.
+        """
+        if self._requests >= _REQUESTS:
+            raise TooManyError("too many requests bring files at once", retry_after=5)
+        self._requests += 1
+        try:
+            yield
+        finally:
+            self._requests -= 1
+
+    async def use(self, work: Any, part: Part) -> Any:
+        """Do some work on a whole file's bytes in a thread, when its turn comes."""
+        if self._readers is None:
+            self._readers = anyio.CapacityLimiter(_READERS)
+
+        def on_bytes() -> Any:
+            part.file.seek(0)
+            return work(part.file.read())
+
+        return await anyio.to_thread.run_sync(on_bytes, limiter=self._readers)
+
+
+@dataclass
+class Part:
+    """One part of a body.
+
+    Attributes:
+        name: of its field; "" in a body that is no form.
+        filename: as the sender calls it; "" for a plain field.
+        kind: its content type, without parameters.
+        file: its content. It is closed when the next part is asked for.
+        size: bytes.
+        too_large: it was larger than allowed, and what is in ``file`` is not all of it.
+    """
+
+    name: str
+    filename: str
+    kind: str
+    file: IO[bytes]
+    size: int = 0
+    too_large: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file and not a plain field."""
+        return bool(self.filename)
+
+    def text(self) -> str:
+        """A plain field's value."""
+        self.file.seek(0)
+        return self.file.read(_LONGEST_FIELD).decode("utf-8", "replace")
+
+
+def boundary_of(request: Request, kind: str) -> bytes:
+    """What separates the parts of a body.
+
+    Args:
+        request: whose.
+        kind: "multipart/form-data" or "multipart/related".
+
+    Raises:
+        WrongKindError: the body is of another kind.
+    """
+    stated, options = parse_options_header(request.headers.get("Content-Type", ""))
+    boundary = options.get(b"boundary", b"")
+    if stated.decode("latin-1").lower() != kind or not 0 < len(boundary) <= _LONGEST_BOUNDARY:
+        raise WrongKindError(f"the body is to be {kind}, with a boundary")
+    return boundary
+
+
+async def parts_of(request: Request, boundary: bytes, room: Room) -> AsyncIterator[Part]:
+    """The parts of a body, each when it has arrived whole.
+
+    Args:
+        request: whose body is read as it arrives.
+        boundary: what separates them.
+        room: where a part lies meanwhile, and how large it may be.
+
+    Raises:
+        UnfitError: the body is not what it says it is.
+        TooLargeError: there are too many parts.
+    """
+    reader = _Reader(boundary, room)
+    try:
+        async for chunk in request.stream():
+            if chunk:
+                await anyio.to_thread.run_sync(reader.write, chunk)
+            while reader.whole:
+                part = reader.whole.pop(0)
+                try:
+                    yield part
+                finally:
+                    part.file.close()
+        if not reader.ended:
+            raise UnfitError("the body ends before its last part does", hint="send it again")
+    finally:
+        reader.close()
+
+
+@dataclass
+class _Reader:
+    """Takes a body's bytes in, and gives its parts out."""
+
+    boundary: bytes
+    room: Room
+    whole: list[Part] = field(default_factory=list)
+    ended: bool = False
+    _count: int = 0
+    _part: Part | None = None
+    _headers: dict[bytes, bytes] = field(default_factory=dict)
+    _name: bytes = b""
+    _value: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._parser = MultipartParser(
+            self.boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_name,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_end,
+                "on_part_data": self._data,
+                "on_part_end": self._end,
+                "on_end": self._all,
+            },
+            max_header_count=16,
+            max_header_size=_LONGEST_HEADER,
+        )
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except MultipartParseError as error:
+            raise UnfitError("the body is not the multipart that it says it is") from error
+
+    def close(self) -> None:
+        for part in [*self.whole, self._part]:
+            if part is not None:
+                part.file.close()
+
+    def _begin(self) -> None:
+        self._count += 1
+        if self._count > MOST_PARTS:
+            raise TooLargeError(f"more than {MOST_PARTS:,} files in one request", hint="send them in several")
+        self._headers, self._name, self._value = {}, b"", b""
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name, self._value = b"", b""
+
+    def _headers_end(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        kind, _ = parse_options_header(self._headers.get(b"content-type", b""))
+        self._part = Part(
+            name=options.get(b"name", b"").decode("utf-8", "replace"),
+            filename=options.get(b"filename", b"").decode("utf-8", "replace"),
+            kind=kind.decode("latin-1").lower(),
+            file=tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self.room.folder)),  # noqa: SIM115 - closed in parts_of
+        )
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        part = self._part
+        if part is None:
+            return
+        part.size += end - start
+        if part.size > self.room.largest:
+            if not part.too_large:  # what has come of it is of no use, and makes room at once
+                part.too_large = True
+                part.file.truncate(0)
+            return
+        part.file.write(data[start:end])
+
+    def _end(self) -> None:
+        if self._part is not None:
+            self.whole.append(self._part)
+            self._part = None
+
+    def _all(self) -> None:
+        self.ended = True

@@ -1,0 +1,143 @@
+"""Findings are told as they come, in pixels and millimetres, and nobody who comes back misses one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clinic import Clinic, opened, picture, radiograph
+
+from callus.service import events as module
+from callus.service.database import Database
+from callus.service.refusals import TooManyError
+from callus.service.tables import Answer
+
+
+@pytest.fixture
+def clinic(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
+    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
+        yield clinic
+
+
+class Listener:
+    """Listens in the clinic's loop."""
+
+    def __init__(self, clinic: Clinic, after: int | None) -> None:
+        self._clinic = clinic
+        self.stream: AsyncIterator[bytes] = clinic.parts.events.listen(after, lambda: True)
+        assert b"not a medical device" in clinic.loop.run(anext(self.stream))
+
+    def next(self, seconds: float = 10) -> dict[str, Any]:
+        async def one() -> bytes:
+            return await asyncio.wait_for(anext(self.stream), seconds)
+
+        lines = self._clinic.loop.run(one()).decode().splitlines()
+        fields = dict(line.split(": ", 1) for line in lines if line)
+        assert fields["event"] == "finding"
+        data: dict[str, Any] = json.loads(fields["data"])
+        assert int(fields["id"]) == data["id"]
+        return data
+
+    def close(self) -> None:
+        self._clinic.loop.run(self.stream.aclose())  # type: ignore[attr-defined]
+
+
+def test_a_finding_is_told_in_pixels_and_millimetres(clinic: Clinic) -> None:
+    clinic.sent(radiograph(9, study=9))  # before anybody listens
+    listener = Listener(clinic, None)
+    (known,) = clinic.sent(radiograph(1, ImagerPixelSpacing=[0.2, 0.1]))
+    while (told := listener.next())["image"] != known["image"]:
+        pass  # the one before, which was told a moment after it stood in the database
+
+    answer = clinic.rows(Answer, Answer.image_id == known["image"])[0]
+    assert (told["id"], told["image"], told["study"]) == (answer.id, known["image"], known["study"])
+    assert (told["level"], told["probability"]) == (answer.level, answer.probability)
+    assert told["boxes"] == answer.boxes != []
+    for pixels, mm in zip(told["boxes"], told["boxes_mm"], strict=True):
+        assert mm["x"] == pytest.approx(pixels["x"] * 0.1)
+        assert mm["y"] == pytest.approx(pixels["y"] * 0.2)
+        assert mm["width"] == pytest.approx(pixels["width"] * 0.1)
+        assert mm["height"] == pytest.approx(pixels["height"] * 0.2)
+    assert told["spacing_mm"] == [0.2, 0.1]
+    clinic.sent(picture())
+    assert listener.next()["boxes_mm"] is None
+    assert "Doe" not in json.dumps(told)
+    listener.close()
+
+
+def test_whoever_comes_back_gets_what_was_missed(clinic: Clinic) -> None:
+    clinic.sent(*(radiograph(number) for number in range(1, 4)))
+    numbers = [answer.id for answer in clinic.rows(Answer)]
+    listener = Listener(clinic, numbers[0])
+    missed = [listener.next()["id"] for _ in range(2 if clinic.parts.database.is_sqlite else 3)]
+    assert missed[-2:] == numbers[1:]
+    clinic.sent(radiograph(4))
+    assert listener.next()["id"] > numbers[-1]
+    listener.close()
+
+
+def test_a_slow_listener_gets_everything_all_the_same(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUEUE", 2)
+    listener = Listener(clinic, None)
+    clinic.sent(*(radiograph(number) for number in range(1, 9)))
+    wanted = {answer.id for answer in clinic.rows(Answer)}
+    got: set[int] = set()
+    while got != wanted:
+        got.add(listener.next()["id"])
+    listener.close()
+
+
+def test_nobody_may_listen_on_who_may_not_see(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_QUIET", 0.05)
+    stream = clinic.parts.events.listen(None, lambda: False)
+    clinic.loop.run(anext(stream))
+    with pytest.raises(StopAsyncIteration):
+        clinic.loop.run(anext(stream))
+
+
+def test_there_are_only_so_many_listeners(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LISTENERS", 1)
+    first = Listener(clinic, None)
+    with pytest.raises(TooManyError):
+        clinic.loop.run(anext(clinic.parts.events.listen(None, lambda: True)))
+    assert clinic.reader.get("/events").status_code == 429
+    first.close()
+    assert clinic.reader.get("/events", headers={"Last-Event-ID": "x"}).status_code == 422
+    Listener(clinic, None).close()
+
+
+def test_what_a_trial_answers_is_told_to_nobody(clinic: Clinic, tmp_path: Path) -> None:
+    from tiny_bundle import write_tiny_bundle
+
+    from callus.service import trials
+
+    listener = Listener(clinic, None)
+    (known,) = clinic.sent(radiograph(1))
+    assert listener.next()["image"] == known["image"]
+    number = clinic.parts.models.add(write_tiny_bundle(tmp_path / "other", name="other"))
+    trials.begin_trial(clinic.parts.database, number, 5, who="ada")
+    clinic.answer()
+    assert len(clinic.rows(Answer)) == 2
+    with pytest.raises(TimeoutError):
+        listener.next(0.2)
+    resumed = Listener(clinic, 0)
+    assert resumed.next()["id"] == clinic.rows(Answer)[0].id
+    with pytest.raises(TimeoutError):
+        resumed.next(0.2)
+
+
+def test_closing_ends_all_streams(clinic: Clinic) -> None:
+    stream = clinic.parts.events.listen(None, lambda: True)
+    clinic.loop.run(anext(stream))
+
+    async def end() -> None:
+        waiting = asyncio.ensure_future(anext(stream, None))
+        await asyncio.sleep(0.05)
+        clinic.parts.events.close()
+        assert await asyncio.wait_for(waiting, 5) is None
+
+    clinic.loop.run(end())
