@@ -9,14 +9,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_FLAGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint types docs clean
+.PHONY: demo test lint types docs page clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.ready
 	$(BIN)/callus demo --out runs/demo
 
 # Each process takes whole files of tests, so that what a file sets up for all of its tests is made once.
-test: .venv/.ready lint types
+test: .venv/.ready page lint types
 	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.ready
@@ -25,6 +25,12 @@ lint: .venv/.ready
 
 types: .venv/.ready
 	$(BIN)/mypy
+
+# Installing builds the service's page; again where its sources have changed.
+page: src/callus/service/web/index.html
+
+src/callus/service/web/index.html: $(wildcard web/*.* web/src/* web/public/*) | .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) --no-deps -e .
 
 docs: .venv/.ready
 	$(BIN)/python docs/generate.py
@@ -37,4 +43,4 @@ docs: .venv/.ready
 	@touch $@
 
 clean:
-	rm -rf .venv runs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv runs dist web/node_modules src/callus/service/web .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -472,7 +472,7 @@ def test_what_the_service_was_killed_at_is_begun_again_at_once_but_not_for_ever(
 
 
 def test_health_readiness_metrics_and_the_description(clinic: Clinic) -> None:
-    assert clinic.nobody.get("/health").json() == {"alive": True, "notice": RESEARCH_ONLY}
+    assert clinic.nobody.get("/health").json() == {"alive": True, "openid": False, "notice": RESEARCH_ONLY}
     assert clinic.nobody.get("/ready").status_code == 503
     clinic.sent(radiograph())
     ready = clinic.nobody.get("/ready")

@@ -50,7 +50,7 @@ def test_every_answer_protects_the_browser(clinic: Clinic) -> None:
     assert [answer.status_code for answer in answers] == [200, 401, 404, 200, 200, 200, 422, 413]
     for answer in answers:
         policy = answer.headers["Content-Security-Policy"]
-        assert "default-src 'self'" in policy
+        assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         assert "frame-ancestors 'none'" in policy
         assert answer.headers["X-Content-Type-Options"] == "nosniff"

@@ -21,8 +21,9 @@ READ_WITHIN: Final = 60.0
 """Seconds within which a client has to take a piece of an answer."""
 
 POLICY: Final = (
-    "default-src 'self'; img-src 'self' blob: data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; "
-    "form-action 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
 )
 _ALWAYS: Final = [
     (b"content-security-policy", POLICY.encode()),

@@ -15,9 +15,9 @@ router = APIRouter(prefix=API, tags=["health"])
 
 
 @router.get("/health", dependencies=[open_to_all()])
-def health() -> Shown:
-    """That the process answers."""
-    return {"alive": True, "notice": RESEARCH_ONLY}
+def health(parts: Service) -> Shown:
+    """That the process answers, and whether people can log in at an identity provider."""
+    return {"alive": True, "openid": parts.openid is not None, "notice": RESEARCH_ONLY}
 
 
 @router.get("/ready", dependencies=[open_to_all()], responses={503: {"description": "not ready"}})

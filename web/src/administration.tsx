@@ -1,0 +1,282 @@
+/** For whoever runs the service: accounts, tokens, what is stuck, models, exports. */
+
+import { useCallback, useEffect, useState } from "preact/hooks";
+import { API, get, send } from "./api";
+import { Models } from "./models";
+import { Moment } from "./level";
+import type { Job, Me, Role } from "./types";
+
+interface User {
+  id: number;
+  name: string;
+  role: Role;
+  disabled: boolean;
+  openid: boolean;
+}
+
+interface Token {
+  id: number;
+  name: string;
+  user: string;
+  scopes: string[];
+  used: string | null;
+  ends: string | null;
+  revoked: string | null;
+}
+
+const ROLES: Role[] = ["reader", "radiologist", "administrator"];
+const SCOPES = ["read", "send", "verdict", "administer"];
+
+/** A list of the service's, and doing something that changes it; what fails is told. */
+export function useList<T>(path: string, name: string): { rows: T[]; failed: string; act: (does: () => Promise<unknown>) => void } {
+  const [rows, setRows] = useState<T[]>([]);
+  const [failed, setFailed] = useState("");
+  const load = useCallback(async () => setRows((await get<Record<string, T[]>>(path))[name] ?? []), [path, name]);
+  const act = (does: () => Promise<unknown>) => {
+    setFailed("");
+    does()
+      .then(load)
+      .catch((error) => setFailed(error.message));
+  };
+  useEffect(() => act(async () => {}), [load]);
+  return { rows, failed, act };
+}
+
+export function Administration({ me }: { me: Me }) {
+  return (
+    <div class="administration">
+      <h1>Administration</h1>
+      <Users me={me} />
+      <Tokens />
+      <Stuck />
+      <Models />
+      <section class="card" aria-labelledby="exports-title">
+        <h2 id="exports-title">Exports</h2>
+        <p class="files">
+          <a href={`${API}/verdicts/export?format=csv`}>verdicts (CSV)</a>
+          <a href={`${API}/verdicts/export?format=parquet`}>verdicts (Parquet, for callus data from-verdicts)</a>
+          <a href={`${API}/audit?format=csv`}>audit log (CSV)</a>
+          <a href={`${API}/audit?format=json`}>audit log (JSON)</a>
+        </p>
+      </section>
+    </div>
+  );
+}
+
+export function Failed({ what }: { what: string }) {
+  return what ? (
+    <p class="error" role="alert">
+      {what}
+    </p>
+  ) : null;
+}
+
+function Users({ me }: { me: Me }) {
+  const { rows, failed, act } = useList<User>("/users", "users");
+  const [role, setRole] = useState<Role>("radiologist");
+  const [link, setLink] = useState("");
+  const invite = () =>
+    act(async () => {
+      const told = await send<{ link: string }>("POST", "/invitations", { role });
+      setLink(location.origin + told.link);
+    });
+  return (
+    <section class="card" aria-labelledby="users-title">
+      <h2 id="users-title">People</h2>
+      <div class="wide-table">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Name</th>
+              <th scope="col">Role</th>
+              <th scope="col">May log in</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map((user) => (
+              <tr key={user.id}>
+                <td>
+                  {user.name} {user.openid && <span class="quiet">(hospital's account)</span>}
+                </td>
+                <td>
+                  <select
+                    aria-label={`role of ${user.name}`}
+                    value={user.role}
+                    disabled={user.name === me.name}
+                    onChange={(event) => {
+                      const wanted = event.currentTarget.value;
+                      act(() => send("PATCH", `/users/${user.id}`, { role: wanted }));
+                    }}
+                  >
+                    {ROLES.map((one) => (
+                      <option key={one}>{one}</option>
+                    ))}
+                  </select>
+                </td>
+                <td>
+                  <input
+                    type="checkbox"
+                    aria-label={`${user.name} may log in`}
+                    checked={!user.disabled}
+                    disabled={user.name === me.name}
+                    onChange={() => act(() => send("PATCH", `/users/${user.id}`, { disabled: !user.disabled }))}
+                  />
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      <div class="row">
+        <label>
+          Invite a{" "}
+          <select value={role} onChange={(event) => setRole(event.currentTarget.value as Role)}>
+            {ROLES.map((one) => (
+              <option key={one}>{one}</option>
+            ))}
+          </select>
+        </label>
+        <button type="button" onClick={invite}>
+          Make a link
+        </button>
+      </div>
+      {link && (
+        <p role="status">
+          Works once, for 7 days: <code class="secret">{link}</code>
+        </p>
+      )}
+      <Failed what={failed} />
+    </section>
+  );
+}
+
+function Tokens() {
+  const { rows, failed, act } = useList<Token>("/tokens", "tokens");
+  const [name, setName] = useState("");
+  const [scopes, setScopes] = useState<string[]>(["read"]);
+  const [secret, setSecret] = useState("");
+  const toggle = (scope: string) => setScopes(scopes.includes(scope) ? scopes.filter((one) => one !== scope) : [...scopes, scope]);
+  const make = (event: SubmitEvent) => {
+    event.preventDefault();
+    act(async () => {
+      const told = await send<{ secret: string }>("POST", "/tokens", { name, scopes, days: 365 });
+      setSecret(told.secret);
+      setName("");
+    });
+  };
+  const alive = rows.filter((token) => !token.revoked);
+  return (
+    <section class="card" aria-labelledby="tokens-title">
+      <h2 id="tokens-title">Tokens for programs</h2>
+      {alive.length > 0 && (
+        <div class="wide-table">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">Name</th>
+                <th scope="col">Of</th>
+                <th scope="col">May</th>
+                <th scope="col">Last used</th>
+                <th scope="col">
+                  <span class="spoken">Revoke</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {alive.map((token) => (
+                <tr key={token.id}>
+                  <td>{token.name}</td>
+                  <td>{token.user}</td>
+                  <td>{token.scopes.join(", ")}</td>
+                  <td>{token.used ? <Moment at={token.used} /> : "never"}</td>
+                  <td>
+                    <button
+                      type="button"
+                      aria-label={`revoke ${token.name}`}
+                      onClick={() => act(() => send("DELETE", `/tokens/${token.id}`))}
+                    >
+                      Revoke
+                    </button>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      <form class="row" onSubmit={make}>
+        <label>
+          Name <input value={name} required maxLength={60} onInput={(event) => setName(event.currentTarget.value)} />
+        </label>
+        <fieldset class="row">
+          <legend class="spoken">May</legend>
+          {SCOPES.map((scope) => (
+            <label key={scope} class="choice">
+              <input type="checkbox" checked={scopes.includes(scope)} onChange={() => toggle(scope)} /> {scope}
+            </label>
+          ))}
+        </fieldset>
+        <button type="submit" disabled={!scopes.length}>
+          Make a token for a year
+        </button>
+      </form>
+      {secret && (
+        <p role="status">
+          Shown this once: <code class="secret">{secret}</code>
+        </p>
+      )}
+      <Failed what={failed} />
+    </section>
+  );
+}
+
+function Stuck() {
+  const { rows, failed, act } = useList<Job>("/jobs?state=stuck", "jobs");
+  return (
+    <section class="card" aria-labelledby="stuck-title">
+      <h2 id="stuck-title">What is stuck</h2>
+      {rows.length === 0 && <p class="quiet">Nothing.</p>}
+      {rows.length > 0 && (
+        <div class="wide-table">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">What</th>
+                <th scope="col">Why</th>
+                <th scope="col">Since</th>
+                <th scope="col">
+                  <span class="spoken">Try again</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {rows.map((job) => (
+                <tr key={job.id}>
+                  <td>
+                    {job.kind} {job.image !== null && `image ${job.image}`} {job.destination && `to ${job.destination}`}
+                  </td>
+                  <td>
+                    {job.error} <span class="quiet">({job.attempts} times)</span>
+                  </td>
+                  <td>
+                    <Moment at={job.made} />
+                  </td>
+                  <td>
+                    <button
+                      type="button"
+                      aria-label={`try job ${job.id} again`}
+                      onClick={() => act(() => send("POST", `/jobs/${job.id}/retry`))}
+                    >
+                      Try again
+                    </button>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      <Failed what={failed} />
+    </section>
+  );
+}

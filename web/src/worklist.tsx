@@ -1,0 +1,189 @@
+/** The worklist: fracture first, then doubt, unanswered, none; the newest first; live. */
+
+import { useCallback, useEffect, useRef, useState } from "preact/hooks";
+import { get, send } from "./api";
+import { LevelMark, Moment, Probability, day, person } from "./level";
+import { useFindings } from "./live";
+import { follow, go } from "./route";
+import { LEVEL_TEXT, type Level, type Me, type StudyLine, reaches } from "./types";
+import { Upload } from "./upload";
+
+interface Wanted {
+  level: string;
+  text: string;
+  from: string;
+  to: string;
+}
+
+interface Page {
+  studies: StudyLine[];
+  next: string | null;
+}
+
+const EVERYTHING: Wanted = { level: "", text: "", from: "", to: "" };
+const PAGE = 50;
+const LARGEST = 200; // studies that the service gives at once
+const QUIET = 250; // ms without a key after which a search is asked
+const LIVE = 500; // ms at least between two looks for what is new
+
+export function Worklist({ me }: { me: Me }) {
+  const [wanted, setWanted] = useState(EVERYTHING);
+  const [page, setPage] = useState<Page | null>(null);
+  const [failed, setFailed] = useState("");
+  const [news, setNews] = useState("");
+  const [fresh, setFresh] = useState(new Set<number>());
+  const asked = useRef(0);
+
+  const load = useCallback(
+    async (before = "", limit = PAGE) => {
+      const mine = ++asked.current;
+      const narrow = Object.fromEntries(Object.entries({ ...wanted, before, limit }).filter(([, value]) => value));
+      try {
+        // Words may be a patient's name: they go in the body, because addresses are written into logs.
+        const found = await (wanted.text
+          ? send<Page>("POST", "/studies/search", narrow)
+          : get<Page>(`/studies?${new URLSearchParams(narrow as Record<string, string>)}`));
+        if (mine !== asked.current) return; // a later question is on its way
+        setPage((old) => (before && old ? { studies: [...old.studies, ...found.studies], next: found.next } : found));
+        setFailed("");
+      } catch (error) {
+        if (mine === asked.current) setFailed((error as Error).message);
+      }
+    },
+    [wanted],
+  );
+
+  useEffect(() => {
+    const soon = setTimeout(() => load(), wanted.text ? QUIET : 0);
+    return () => clearTimeout(soon);
+  }, [load]);
+
+  const soon = useRef(0);
+  const stands = useFindings((finding) => {
+    setNews(`New finding: ${LEVEL_TEXT[finding.level]}, probability ${finding.probability.toFixed(2)}.`);
+    setFresh((old) => new Set(old).add(finding.study));
+    // Several images of a study come together. What was opened by "Show more" stays, as far as one page reaches.
+    soon.current ||= window.setTimeout(() => {
+      soon.current = 0;
+      void load("", Math.min(LARGEST, Math.max(PAGE, page?.studies.length ?? 0)));
+    }, LIVE);
+  });
+
+  const change = (name: keyof Wanted) => (event: Event) =>
+    setWanted({ ...wanted, [name]: (event.currentTarget as HTMLInputElement | HTMLSelectElement).value });
+  const narrowed = Object.values(wanted).some(Boolean);
+  return (
+    <div class="worklist">
+      <h1>Worklist</h1>
+      <Upload done={() => load()} />
+      <form class="filters" role="search" aria-label="worklist" onSubmit={(event) => event.preventDefault()}>
+        <label>
+          Finding
+          <select value={wanted.level} onChange={change("level")}>
+            <option value="">all</option>
+            {(Object.keys(LEVEL_TEXT) as Level[]).map((level) => (
+              <option key={level} value={level}>
+                {LEVEL_TEXT[level]}
+              </option>
+            ))}
+          </select>
+        </label>
+        <label class="wide">
+          {reaches(me, "radiologist") ? "Patient or accession" : "Accession"}
+          <input type="search" value={wanted.text} maxLength={100} onInput={change("text")} />
+        </label>
+        <label>
+          Came from
+          <input type="date" value={wanted.from} onInput={change("from")} />
+        </label>
+        <label>
+          until
+          <input type="date" value={wanted.to} onInput={change("to")} />
+        </label>
+        {narrowed && (
+          <button type="button" onClick={() => setWanted(EVERYTHING)}>
+            Show all
+          </button>
+        )}
+        <span class={`line ${stands ? "" : "broken"}`}>{stands ? "live" : "not live: connecting again…"}</span>
+      </form>
+      <p class="spoken" aria-live="polite">
+        {news}
+      </p>
+      {failed && (
+        <p class="notice error" role="alert">
+          {failed}
+        </p>
+      )}
+      {page && page.studies.length === 0 && (
+        <p class="notice">{narrowed ? "Nothing fits." : "No radiograph has come yet. Send one from here or from the archive."}</p>
+      )}
+      {page && page.studies.length > 0 && <Table me={me} studies={page.studies} fresh={fresh} />}
+      {page?.next && (
+        <p class="more">
+          <button type="button" onClick={() => load(page.next!)}>
+            Show more
+          </button>
+        </p>
+      )}
+    </div>
+  );
+}
+
+function Table({ me, studies, fresh }: { me: Me; studies: StudyLine[]; fresh: Set<number> }) {
+  const named = reaches(me, "radiologist");
+  return (
+    <table class="studies">
+      <thead>
+        <tr>
+          <th scope="col">Finding</th>
+          <th scope="col">Probability</th>
+          {named && <th scope="col">Patient</th>}
+          <th scope="col">Study</th>
+          <th scope="col">Shows</th>
+          <th scope="col">Changed</th>
+        </tr>
+      </thead>
+      <tbody>
+        {studies.map((study) => (
+          <tr key={study.id} class={fresh.has(study.id) ? "fresh" : ""} onClick={(event) => open(event, study.id)}>
+            <td>
+              <LevelMark level={study.level} />
+            </td>
+            <td class="right">
+              <span class="small">p </span>
+              <Probability value={study.probability} />
+            </td>
+            {named && (
+              <td class="patient">
+                {person(study.patient?.name ?? "") || "–"} <span class="quiet">{study.patient?.id}</span>
+              </td>
+            )}
+            <td>
+              <a href={`/studies/${study.id}`} onClick={follow}>
+                {study.accession || `study ${study.id}`}
+              </a>{" "}
+              <span class="quiet">{day(study.date)}</span>
+            </td>
+            <td class="quiet">{shows(study)}</td>
+            <td class="quiet">
+              <Moment at={study.changed} />
+            </td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+/** The whole line opens a study; its link is what keyboards and screen readers use. */
+function open(event: MouseEvent, id: number): void {
+  if ((event.target as HTMLElement).closest("a") || getSelection()?.toString()) return;
+  go(`/studies/${id}`);
+}
+
+function shows(study: StudyLine): string {
+  const parts = new Set(study.images.map((image) => [image.body_part.toLowerCase(), image.side].filter(Boolean).join(" ")));
+  const count = `${study.images_count} image${study.images_count === 1 ? "" : "s"}`;
+  return [[...parts].filter(Boolean).join(", "), count].filter(Boolean).join(" · ");
+}
