@@ -190,7 +190,7 @@ def test_no_secret_and_no_patient_is_logged(clinic: Clinic, caplog: pytest.LogCa
     clinic.radiologist.post("/studies/search", {"text": "Doe"})
 
     secrets = [PASSWORD, browser.cookie, browser.csrf, made["secret"], clinic.radiologist.cookie]
-    secrets += ["Doe", "4711", "19700101", "20240229", "1.2.276"]
+    secrets += ["Doe", "P-4711", "19700101", "20240229", "1.2.276"]
     # What is not ours is listened to from WARNING on, as callus serve does.
     heard = [one for one in caplog.records if one.name.startswith("callus") or one.levelno >= logging.WARNING]
     said = "\n".join(record.getMessage() + str(record.exc_info or "") for record in heard)

@@ -7,8 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from callus import dataset
 from callus.bundle import pack
 from callus.bundle.format import ENDING, INFO
@@ -17,6 +15,7 @@ from callus.errors import TrainingError
 from callus.training import recipe as recipes
 from callus.training import weights
 from callus.training.batches import Pictures
+from callus.training.denormals import flushed_denormals
 from callus.training.examples import Examples
 from callus.training.export import export_bundle, summary
 from callus.training.run import initial_network, origin
@@ -32,6 +31,7 @@ _STANDS_FOR_ALL = 0.5
 """Share of the training pictures that have to be there: what is left of a folder may be all of one kind."""
 
 
+@flushed_denormals()
 def export_run(
     run_path: Path,
     out: Path,
@@ -58,7 +58,6 @@ def export_run(
             or the run trained or is tested on some of them; or ``out`` is something else than a bundle.
         RecipeError, DatasetError, CallusError: a file of the run or ``data`` cannot be read, ``out`` cannot be written.
     """
-    torch.set_flush_denormal(True)
     _check_free(out)
     run = RunFolder(run_path)
     _check_ended(run)

@@ -25,6 +25,7 @@ from callus.model.network import FractureNet, build_network
 from callus.training import recipe as recipes
 from callus.training import trunk_cache
 from callus.training.batches import CachedFeatures, Pictures, fill_cache
+from callus.training.denormals import flushed_denormals
 from callus.training.examples import PLAIN, Examples
 from callus.training.export import export_bundle, summary
 from callus.training.intake import take_in
@@ -70,6 +71,7 @@ class Options:
     threads: int = 0
 
 
+@flushed_denormals()
 def train(
     data: Path | pd.DataFrame,
     recipe: str | Path | Recipe,
@@ -107,8 +109,6 @@ def train(
         RecipeError, DatasetError, WeightsError, TrainingError: as their names say.
     """
     keep_freed_memory()
-    # A frozen trunk from random weights lets activations fade into denormals, which are many times slower.
-    torch.set_flush_denormal(True)
     options = options or Options()
     threads = options.threads or len(os.sched_getaffinity(0))
     run = RunFolder(Path(out))
