@@ -27,7 +27,7 @@ from callus import dataset
 from callus.metrics.intervals import auroc_interval
 from callus.metrics.scores import auroc, score_table
 from callus.report.evaluation import evaluate
-from callus.training import train
+from callus.training import Options, train
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="section.key=value, as callus train takes it")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, action="append", help="a fold to run; again for more; else all")
+    parser.add_argument("--precision", default="32-true", help="as callus train takes it")
     parser.add_argument("--out", type=Path, required=True)
     choice = parser.parse_args()
     changes = {
@@ -70,6 +71,7 @@ def main() -> None:
                 overrides=changes,
                 fold=(number, choice.folds),
                 resume=run.exists(),
+                options=Options(precision=choice.precision),
                 say=print,
             )
         evaluate(run, dataset.read_manifest(run / "manifest.parquet"), "test", report)

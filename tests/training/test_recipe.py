@@ -56,7 +56,7 @@ def test_all_problems_are_named_at_once() -> None:
     [
         ("input.height", 100, "multiples of 32"),
         ("head.dropout", 1.0, "head.dropout"),
-        ("frozen.epochs", 0, "both 0"),
+        ("frozen.epochs", 0, "all 0"),
         ("optimisation.ema", 1.0, "optimisation.ema"),
         ("splitting.test", 0.95, "nothing to train on"),
         ("optimisation.batch", 0, "optimisation.batch"),

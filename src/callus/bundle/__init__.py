@@ -4,5 +4,15 @@ from __future__ import annotations
 
 from callus.bundle.engine import Engine, Outputs
 from callus.bundle.format import Bundle, EngineInfo, pack, write_bundle
+from callus.bundle.shipped import DEFAULT_MODEL, shipped_models
 
-__all__ = ["Bundle", "Engine", "EngineInfo", "Outputs", "pack", "write_bundle"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Bundle",
+    "Engine",
+    "EngineInfo",
+    "Outputs",
+    "pack",
+    "shipped_models",
+    "write_bundle",
+]

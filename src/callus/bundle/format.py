@@ -18,6 +18,7 @@ from callus.bundle.contents import check_contents
 from callus.bundle.likeness import Likeness, check_size
 from callus.bundle.onnx_check import check_onnx
 from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info
+from callus.bundle.shipped import shipped_models
 from callus.errors import BundleError
 from callus.labels import RESEARCH_ONLY
 from callus.metrics.calibration import Calibration
@@ -84,7 +85,8 @@ class Bundle:
         """Open a bundle and verify it.
 
         Args:
-            path: a bundle's folder, a ``.callus`` file, or a run folder (its ``bundle/`` is taken).
+            path: a bundle's folder, a ``.callus`` file, a run folder (its ``bundle/`` is taken), or the name of a model
+                that comes with callus, see :func:`callus.bundle.shipped_models`.
 
         Raises:
             BundleError: nothing is there, a hash is wrong, a file is missing or not listed, the version is unknown, or
@@ -255,7 +257,10 @@ def pack(folder: Path, out: Path) -> Path:
 
 
 def _find(path: Path) -> Path:
-    """The bundle that a path means."""
+    """The bundle that a path or the name of a shipped model means; ``./NAME`` is a path."""
+    shipped = shipped_models()
+    if str(path) in shipped:
+        return shipped[str(path)]
     try:
         if path.is_dir() and not (path / INFO).exists():
             if (path / "bundle" / INFO).exists():
@@ -267,7 +272,9 @@ def _find(path: Path) -> Path:
             )
         if not path.exists():
             raise BundleError(
-                "there is no such model", where=path, hint="give a bundle's folder, a .callus file or a run folder"
+                "there is no such model",
+                where=path,
+                hint="give a bundle's folder, a .callus file or a run folder; or a name that callus model list shows",
             )
     except (OSError, ValueError) as error:
         raise BundleError(f"cannot be read: {error}", where=str(path)[:200]) from error

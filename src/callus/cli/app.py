@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import callus
-from callus.cli import backup, bench, compare, data, demo, evaluate, export, identify, serve, train
+from callus.cli import backup, bench, compare, data, demo, evaluate, export, identify, model, serve, train
 from callus.labels import RESEARCH_ONLY
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ def root(
     \b
     Examples:
       callus demo
+      callus identify wrist.dcm --out out
       callus data manifest radiographs/ --out manifest.parquet
       callus train --data radiographs/ --recipe callus --out runs/mine
       callus evaluate --model runs/mine --data runs/mine/manifest.parquet --split test --out report
@@ -57,3 +58,4 @@ serve.register(app)
 backup.register(app)
 demo.register(app)
 bench.register(app)
+model.register(app)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from callus.cli.identify import EngineOption
+from callus.cli.model import DEFAULT, ModelOption
 from callus.labels import RESEARCH_ONLY
 
 SIMULATED: Final = 12
@@ -25,9 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     *,
-    model: Annotated[
-        Path, typer.Option("--model", "-m", readable=False, help="A bundle, a .callus file or a run folder.")
-    ],
+    model: ModelOption = DEFAULT,
     files: Annotated[
         Path | None,
         typer.Option(
@@ -49,6 +48,7 @@ def bench(
 
     \b
     Examples:
+      callus bench
       callus bench --model runs/mine
       callus bench --model mine.callus --files radiographs/ --seconds 60 --json bench.json
       callus bench --model mine.callus --engine onnx-float32 --threads 2

@@ -10,6 +10,7 @@ import typer
 
 from callus.cli.compare import Together
 from callus.cli.identify import EngineOption
+from callus.cli.model import DEFAULT, ModelOption
 from callus.errors import CallusError
 from callus.labels import LABEL_NAMES, LEVEL_TEXT, RESEARCH_ONLY
 
@@ -21,9 +22,9 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     *,
-    model: Annotated[Path, typer.Option(readable=False, help="A run folder, a bundle's folder or a .callus file.")],
     data: Annotated[Path, typer.Option(readable=False, help="A manifest, .parquet or .csv.")],
     out: Annotated[Path, typer.Option(readable=False, help="Folder to write; a former evaluation there is replaced.")],
+    model: ModelOption = DEFAULT,
     split: Annotated[str, typer.Option(help='Which part: a name in the column "split", or "all".')] = "test",
     external: Annotated[
         list[str] | None,

@@ -13,6 +13,7 @@ import typer
 
 from callus.archive.listing import gather
 from callus.atomic import make_folder
+from callus.cli.model import DEFAULT, ModelOption
 from callus.errors import CallusError, RadiographError
 from callus.labels import LEVEL_TEXT, LEVELS, RESEARCH_ONLY
 from callus.results.places import picture_names, result_stems
@@ -73,9 +74,7 @@ def identify(
     paths: Annotated[
         list[Path], typer.Argument(readable=False, metavar="PATH...", help="Radiographs, or folders of them.")
     ],
-    model: Annotated[
-        Path, typer.Option("--model", "-m", readable=False, help="A bundle, a .callus file or a run folder.")
-    ],
+    model: ModelOption = DEFAULT,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -155,6 +154,7 @@ def identify(
 
     \b
     Examples:
+      callus identify wrist.dcm
       callus identify wrist.dcm --model runs/mine
       callus identify xrays/ --model mine.callus --out pictures --json findings.json
       callus identify study/ --model mine.callus --dicom results --gsps --fhir results

@@ -24,7 +24,11 @@ def serve(
     model: Annotated[
         Path | None,
         typer.Option(
-            "--model", "-m", readable=False, help="The bundle that answers at first; later the one switched to does."
+            "--model",
+            "-m",
+            readable=False,
+            help="What answers at first; later the model switched to does. The one that comes with callus where "
+            "not given.",
         ),
     ] = None,
     config: Annotated[
@@ -67,6 +71,7 @@ def serve(
 
     \b
     Examples:
+      callus serve --data clinic
       callus serve --data clinic --model runs/mine
       callus serve --data clinic --port 9000 --retention-days 90
       callus serve --config clinic.toml --host 0.0.0.0 --tls-certificate cert.pem --tls-key key.pem

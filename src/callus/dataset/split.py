@@ -58,20 +58,27 @@ def folds(frame: pd.DataFrame, k: int = 5, seed: int = 0) -> pd.DataFrame:
     return _assign(frame, {f"fold{number}": 1 / k for number in range(k)}, seed)
 
 
-def assign_fold(frame: pd.DataFrame, k: int = 5, test_fold: int = 0, seed: int = 0) -> pd.DataFrame:
-    """Give a copy whose ``split`` has fold ``test_fold`` of ``folds(frame, k, seed)`` as test, the next as val.
+def assign_fold(
+    frame: pd.DataFrame, k: int = 5, test_fold: int = 0, seed: int = 0, *, val: float = 0.1
+) -> pd.DataFrame:
+    """Give a copy whose ``split`` has fold ``test_fold`` of ``folds(frame, k, seed)`` as test; the rest is split anew.
+
+    Args:
+        frame: a manifest.
+        k: how many folds there are.
+        test_fold: which is the test, from 0.
+        seed: another seed, other folds.
+        val: the fraction of all files to validate on, out of the rest. A whole fold would be taken from the training.
 
     Raises:
-        DatasetError: k is below 3, there is no such fold, or a class has fewer than k groups.
+        DatasetError: there is no such fold, the fractions do not fit, or a class has too few groups.
     """
-    if k < 3:  # noqa: PLR2004 - train, val and test
-        raise DatasetError(f"{k} folds do not give train, val and test", hint="give 3 or more")
     if not 0 <= test_fold < k:
         raise DatasetError(f"there is no fold {test_fold} of {k}", hint=f"give 0 to {k - 1}")
     folded = folds(frame, k, seed)
-    parts = {f"fold{number}": "train" for number in range(k)}
-    parts |= {f"fold{(test_fold + 1) % k}": "val", f"fold{test_fold}": "test", "": ""}
-    folded["split"] = folded["split"].map(parts).astype("str")
+    tested = folded["split"] == f"fold{test_fold}"
+    rest = split(folded[~tested], test=0.0, val=val * k / (k - 1), seed=seed)
+    folded["split"] = rest["split"].reindex(folded.index, fill_value="test").astype("str")
     return folded
 
 

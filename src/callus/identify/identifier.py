@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from callus.bundle import Bundle, Engine
+from callus.bundle import DEFAULT_MODEL, Bundle, Engine
 from callus.bundle.engine import AUTO, usable_cores
 from callus.errors import BundleError, CallusError, RadiographError
 from callus.identify.cautions import cautions, unlike
@@ -80,7 +80,7 @@ class Identifier:
 
     def __init__(
         self,
-        model: str | os.PathLike[str],
+        model: str | os.PathLike[str] = DEFAULT_MODEL,
         *,
         engine: str = AUTO,
         threads: int | None = None,
@@ -90,7 +90,7 @@ class Identifier:
         """Load a model.
 
         Args:
-            model: a bundle's folder, a ``.callus`` file, or a run folder.
+            model: a bundle's folder, a ``.callus`` file, a run folder, or the name of a model that comes with callus.
             engine: "openvino-int8", "openvino-float32" or "onnx-float32"; "auto" takes the fastest that the bundle
                 holds and this machine can run.
             threads: cores for the network; None for all that this process may use.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from callus.bundle import Bundle, write_bundle
+from callus.bundle import DEFAULT_MODEL, Bundle, write_bundle
 from callus.errors import CallusError
 from callus.identify import Identifier
 from callus.service.tables import Model
@@ -43,21 +43,20 @@ class Models:
         """Put in the model that the service starts with; one that was switched to later stays.
 
         Args:
-            model: a bundle or a run folder; "" where the database has an active model already.
+            model: a bundle, a run folder or the name of a model that comes with callus; "" for the default one.
 
         Returns:
             The active model's number.
 
         Raises:
-            CallusError: there is none.
+            BundleError: it cannot be loaded.
+            CallusError: it cannot be written.
         """
         with self._database.reading() as session:
             active = session.scalar(sa.select(Model.id).where(Model.state == "active"))
         if active is not None:
             return active
-        if not model:
-            raise CallusError("there is no model yet", hint="name one: --model BUNDLE")
-        return self.add(model, state="active")
+        return self.add(model or DEFAULT_MODEL, state="active")
 
     def add(self, source: str | Path, state: str = "retired") -> int:
         """Copy a bundle in, once.

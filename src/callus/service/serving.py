@@ -40,7 +40,7 @@ def build(settings: Settings, *, threads: int | None = None) -> Parts:
         threads: cores for the network; None for all.
 
     Raises:
-        CallusError: the folder, the database or the model cannot be used, or there is no model yet.
+        CallusError: the folder, the database or the model cannot be used.
     """
     make_folder(settings.data)
     settings.data.chmod(0o700)  # patients' pictures are nobody else's on this machine

@@ -137,7 +137,7 @@ class Settings:
 
     Attributes:
         data: folder of the database, the objects and the models.
-        model: the bundle that answers at first; later the one that was switched to.
+        model: what answers at first, "" for the model that comes with callus; later the one that was switched to.
         database: SQLAlchemy URL; "" for SQLite in ``data``.
         host: the address that the page listens at.
         port: its port; 0 takes a free one.

@@ -47,6 +47,10 @@ def draw_affine(choice: Augmentation, height: int, width: int, generator: np.ran
     zoom_x, zoom_y = generator.uniform(1 - choice.zoom, 1 + choice.zoom, size=2)
     if choice.keep_aspect:
         zoom_y = zoom_x
+    # Drawn only where it is used: recipes without it go on drawing what they drew.
+    if choice.enlarge and generator.random() < 0.5:  # noqa: PLR2004 - every second time
+        enlarged = (1 + choice.enlarge) ** generator.random()
+        zoom_x, zoom_y = zoom_x * enlarged, zoom_y * enlarged
     shift = generator.uniform(-choice.shift, choice.shift, size=2) * (width, height)
     mirror = -1.0 if choice.flip and generator.random() < 0.5 else 1.0  # noqa: PLR2004 - every second time
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PLAIN = -1
 """The view that is not varied: what identification sees."""
+_KEPT_BYTES = 1 << 30
+"""Memory that may hold pictures at the input's size: to read and shrink one costs three times what varying it costs."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -73,6 +75,8 @@ class Examples:
         ]
         outlined = np.array([bool(outlines) for outlines in self._outlines], dtype=bool)
         self.located = outlined | (self.label == 0)
+        self._kept: dict[int, NDArray[np.uint8] | NDArray[np.uint16]] = {}
+        self._room = _KEPT_BYTES
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,14 +88,23 @@ class Examples:
             RadiographError: the file cannot be read any more.
         """
         spec, choice = self.recipe.input, self.recipe.augmentation
-        radiograph = read(self.paths[index])
         if view == PLAIN:
-            return np.asarray(prepare(radiograph, spec).array[0])
-        pixels = fit_pixels(radiograph, spec)
+            return np.asarray(prepare(read(self.paths[index]), spec).array[0])
+        pixels = self._fitted(index)
         moved, (height, width), generator = self._varied(index, view)
         pixels = warp(pixels, moved, choice, height, width)
         unit = vary_grey(pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max), choice, generator)
         return np.asarray(unit * np.float32(spec.high - spec.low) + np.float32(spec.low), dtype=np.float32)
+
+    def _fitted(self, index: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The picture at the input's size, from memory where it is kept there."""
+        pixels = self._kept.get(index)
+        if pixels is None:
+            pixels = fit_pixels(read(self.paths[index]), self.recipe.input)
+            if pixels.nbytes <= self._room:
+                self._room -= pixels.nbytes
+                self._kept[index] = pixels
+        return pixels
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:
         """Where the fractures are in a view: float32 (H / 16, W / 16), 1 where one crosses the cell, else 0."""

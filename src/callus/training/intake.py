@@ -64,7 +64,7 @@ def take_in(
     Args:
         data: a folder, a manifest's file, or a manifest.
         recipe: gives the shares of the splits and the seed.
-        fold: (k, n): test on fold k of n (from 1), validate on the next, train on the rest; None for one split.
+        fold: (k, n): test on fold k of n (from 1), and the rest is for training and validation; None for one split.
         threads: that check files.
         allow_leaks: go on where groups cross the split that the data bring.
 
@@ -84,7 +84,7 @@ def take_in(
     dataset.check_trainable(frame[~conflicts])
     frame = frame.assign(split=frame["split"].mask(conflicts, "").astype("str"))
     if fold is not None:
-        frame = assign_fold(frame, k=fold[1], test_fold=fold[0] - 1, seed=recipe.seed)
+        frame = assign_fold(frame, fold[1], fold[0] - 1, recipe.seed, val=recipe.splitting.validation)
     elif existing_split(frame):
         crossing = crossing_groups(splittable(frame))
         if len(crossing) and not allow_leaks:

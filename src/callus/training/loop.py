@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 ADAM_EPSILON = 1e-7
 """Keras' default, which the original's notebook trained with; torch's is 1e-8."""
+_VALIDATION = ("validation_loss", "validation_accuracy", "validation_auroc")
+"""What :func:`validate` gives; None in the history of epochs that were not validated."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Phase:
     """A part of the training with its own learning rates.
 
     Attributes:
-        name: "frozen" or "tuning".
+        name: "frozen", "tuning" or "whole".
         epochs: how many at most.
         stages: of the trunk that learn.
         rate: highest learning rate of the head.
@@ -154,7 +156,10 @@ def fit_phase(
         if choice.ema:
             weights.put(network, average.values)
         row = {"epoch": state.epoch + 1, "phase": phase.name, **trained}
-        row |= {**validate(fabric, network, phase, choice), "seconds": seconds}
+        last = state.phase_epoch + 1 == phase.epochs
+        due = last or (state.phase_epoch + 1) % choice.validate_every == 0
+        row |= validate(fabric, network, phase, choice) if due else dict.fromkeys(_VALIDATION)
+        row |= {"seconds": seconds}
         _finish_epoch(fabric, row, weights.kept(network, most_stages), run, state, choice)
         weights.put(network, own)
         if fabric.is_global_zero:
@@ -295,6 +300,8 @@ def _finish_epoch(
     state.epoch += 1
     state.phase_epoch += 1
     state.history.append(row)
+    if row["validation_loss"] is None:  # not validated: it cannot be the best, and is no proof of a plateau
+        return
     score = row["validation_auroc"] if row["validation_auroc"] is not None else -row["validation_loss"]
     better = score > state.best or state.best_epoch == 0
     if better:
@@ -332,9 +339,13 @@ def _to(batch: Batch, fabric: Fabric) -> Batch:
 
 
 def _line(row: dict[str, Any], phase: Phase) -> str:
-    auc = "-" if row["validation_auroc"] is None else f"{row['validation_auroc']:.3f}"
-    return (
+    said = (
         f"epoch {row['epoch']:>3} ({phase.name}): training loss {row['training_loss']:.3f}, accuracy "
-        f"{row['training_accuracy']:.3f}; validation loss {row['validation_loss']:.3f}, accuracy "
-        f"{row['validation_accuracy']:.3f}, AUROC {auc}; {row['seconds']:.1f} s"
+        f"{row['training_accuracy']:.3f}; "
     )
+    if row["validation_loss"] is not None:
+        auc = "-" if row["validation_auroc"] is None else f"{row['validation_auroc']:.3f}"
+        said += (
+            f"validation loss {row['validation_loss']:.3f}, accuracy {row['validation_accuracy']:.3f}, AUROC {auc}; "
+        )
+    return f"{said}{row['seconds']:.1f} s"

@@ -49,6 +49,7 @@ class Augmentation:
     shift: float = 0.0  # share of the input's height and width
     shear: float = 0.0  # degrees
     zoom: float = 0.0  # 0.1: each axis between 0.9 and 1.1 times
+    enlarge: float = 0.0  # 1.0: on top of zoom, every second picture between 1 and 2 times
     keep_aspect: bool = True  # zoom both axes alike; false draws one factor for each, as Keras' generator does
     flip: bool = False  # mirror left and right, every second time
     fill: Literal["black", "nearest"] = "black"  # what stands where the turned picture does not reach
@@ -80,6 +81,19 @@ class TuningPhase:
 
 
 @dataclass(frozen=True)
+class WholePhase:
+    """The last phase: whole pictures as identification sees them, after crops have taught what a fracture looks like.
+
+    A crop's pooled features are of a fifth of the picture, and its highest cells are the highest of fewer.
+    """
+
+    epochs: int = 0  # 0 leaves this phase out
+    rate: float = 1e-4  # of the head
+    trunk_rate: float = 3e-5  # of the unfrozen stages
+    stages: int = 2  # how many of the trunk's last stages learn
+
+
+@dataclass(frozen=True)
 class Optimisation:
     """How the weights are moved."""
 
@@ -95,6 +109,7 @@ class Optimisation:
     location_weight: float = 1.0  # weight of the location loss beside the image's
     location_positive: float = 10.0  # weight of a cell on a fracture beside one that is not
     patience: int = 0  # stop a phase after so many epochs without better validation AUROC; 0 never stops early
+    validate_every: int = 1  # epochs from one validation to the next; each phase's last is always validated
     keep: Literal["best", "last"] = "best"  # which epoch's weights go into the bundle; best by validation AUROC
 
 
@@ -132,6 +147,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     frozen: FrozenPhase = field(default_factory=FrozenPhase)
     tuning: TuningPhase = field(default_factory=TuningPhase)
+    whole: WholePhase = field(default_factory=WholePhase)
     optimisation: Optimisation = field(default_factory=Optimisation)
     calibration: CalibrationChoice = field(default_factory=CalibrationChoice)
     export: ExportChoice = field(default_factory=ExportChoice)
@@ -264,10 +280,15 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (all(units >= 1 for units in recipe.head.dense), "head.dense takes units of at least 1"),
         (0 <= recipe.head.dropout < 1, "head.dropout has to lie in [0, 1)"),
         (0 <= recipe.augmentation.zoom < 1, "augmentation.zoom has to lie in [0, 1)"),
-        (recipe.frozen.epochs >= 0 and recipe.tuning.epochs >= 0, "epochs cannot be negative"),
-        (recipe.frozen.epochs + recipe.tuning.epochs >= 1, "frozen.epochs and tuning.epochs are both 0"),
+        (min(recipe.frozen.epochs, recipe.tuning.epochs, recipe.whole.epochs) >= 0, "epochs cannot be negative"),
+        (
+            recipe.frozen.epochs + recipe.tuning.epochs + recipe.whole.epochs >= 1,
+            "frozen.epochs, tuning.epochs and whole.epochs are all 0",
+        ),
         (recipe.frozen.cache_views >= 0, "frozen.cache_views cannot be negative"),
-        (recipe.tuning.stages >= 1, "tuning.stages has to be at least 1"),
+        (recipe.augmentation.enlarge >= 0, "augmentation.enlarge cannot be negative"),
+        (min(recipe.tuning.stages, recipe.whole.stages) >= 1, "tuning.stages and whole.stages are at least 1"),
+        (recipe.optimisation.validate_every >= 1, "optimisation.validate_every has to be at least 1"),
         (
             recipe.tuning.crop == 0 or (recipe.tuning.crop % 32 == 0 and recipe.tuning.crop >= _SMALLEST_CROP),
             f"tuning.crop has to be 0 or a multiple of 32 and at least {_SMALLEST_CROP}",

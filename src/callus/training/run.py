@@ -272,6 +272,9 @@ def _phases(
         tuning = chosen.tuning
         crops = Pictures(tuned_from, batch, threads)
         phases.append(Phase("tuning", tuning.epochs, tuning.stages, tuning.rate, tuning.trunk_rate, crops, fresh[1]))
+    if chosen.whole.epochs:
+        whole = chosen.whole
+        phases.append(Phase("whole", whole.epochs, whole.stages, whole.rate, whole.trunk_rate, *fresh))
     return phases, cache, views
 
 
