@@ -19,9 +19,9 @@ from PIL import Image
 from simulated_dicom import as_bytes, simulated
 
 from callus.archive.listing import gather
+from callus.bundle.views import VIEWS
 from callus.cli import main
 from callus.cli.identify import View
-from callus.identify.views import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -431,4 +431,6 @@ def test_views_are_averaged_and_told(identify: Callable[..., Answer], tmp_path: 
     assert [one["views"] for one in told] == [[], ["mirror", "rotate"]]
     assert told[0]["probability"] != told[1]["probability"]
     assert identify(picture, "--views", "upside down").code == 2
-    assert tuple(View) == VIEWS
+    assert identify(picture, "--views", "none").code == 0
+    assert identify(picture, "--views", "none", "--views", "mirror").code == 2
+    assert tuple(View) == ("none", *VIEWS)

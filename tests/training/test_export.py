@@ -128,7 +128,7 @@ def test_int8_is_in_the_bundle_and_says_how_far_it_is_from_float32(bundle: Bundl
 def test_int8_has_a_calibration_and_thresholds_of_its_own(bundle: Bundle, judged: pd.DataFrame, tiny: Recipe) -> None:
     pictures = split_of(clear(judged), tiny)
     for name in (ONNX_FLOAT32, OPENVINO_INT8):
-        fitted = measure(Engine(bundle, name=name), bundle.map_kind, pictures, tiny.calibration)
+        fitted = measure(Engine(bundle, name=name), pictures, tiny.calibration)
         held = bundle.engine_info(name)
         assert held.calibration.slope == pytest.approx(fitted.calibration.slope, rel=1e-3)
         assert held.operating_points.high_specificity == pytest.approx(
@@ -352,7 +352,7 @@ def test_accuracy_control_gives_layers_back_until_auroc_holds(
         files |= {"model-int8/model.xml": made.graph, "model-int8/model.bin": made.weights}
         info = {key: value for key, value in bundle.info.items() if key not in ("files", "likeness")}
         engine = Engine(Bundle.load(write_bundle(tmp_path / way, info, files)), name=OPENVINO_INT8)
-        lost[way] = 1 - (measure(engine, bundle.map_kind, split_of(judged, tiny), tiny.calibration).auroc or 0)
+        lost[way] = 1 - (measure(engine, split_of(judged, tiny), tiny.calibration).auroc or 0)
         monkeypatch.setattr(quantise, "MOST_LOST", 0.9 * lost["whole"])
     assert lost["whole"] > 0, "nothing was lost; this test shows nothing"
     assert lost["controlled"] <= 0.9 * lost["whole"]

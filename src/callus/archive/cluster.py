@@ -62,7 +62,7 @@ class Model:
     path: str
     digest: str
     engine: str
-    views: tuple[str, ...]
+    views: tuple[str, ...] | None
     version: str = callus.__version__
 
     def load(self, threads: int) -> Identifier:

@@ -48,6 +48,7 @@ class Engine:
     """A bundle's network, ready to run. Threads may share it.
 
     Attributes:
+        bundle: what it was loaded from.
         name: which of :data:`ENGINES` it is.
         ran: the name as answers tell it, with the device where that is no CPU.
         info: what the bundle says of it: calibration, operating points, map threshold.
@@ -73,6 +74,7 @@ class Engine:
             raise CallusError(f"threads is {threads}; expected 1 or more")
         if hint not in get_args(Hint):
             raise CallusError(f"the hint is {hint!r}; expected {' or '.join(get_args(Hint))}")
+        self.bundle = bundle
         self.name = _auto(bundle) if name == AUTO else name
         self.info = bundle.engine_info(self.name)
         self.threads = threads or usable_cores()

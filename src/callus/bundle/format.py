@@ -123,6 +123,11 @@ class Bundle:
         return InputSpec.from_dict(self.info["input"])
 
     @property
+    def views(self) -> tuple[str, ...]:
+        """What its answers are averaged with, of :data:`callus.bundle.schema.VIEWS`; its thresholds hold for that."""
+        return tuple(self.info.get("views", ()))
+
+    @property
     def map_kind(self) -> str:
         """How the map is made: "gradcam" or "location"."""
         return str(self.info["outputs"]["map"]["kind"])

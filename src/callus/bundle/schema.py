@@ -20,6 +20,8 @@ OPENVINO_FLOAT32: Final = "openvino-float32"
 OPENVINO_INT8: Final = "openvino-int8"
 SAME_NUMBERS: Final = {OPENVINO_FLOAT32: ONNX_FLOAT32}
 """Engines that run another's graph at its precision and have its thresholds: they differ by rounding alone."""
+VIEWS: Final = ("mirror", "rotate")
+"""What an answer may be averaged with: left and right changed, which costs one more pass; turned both ways, two."""
 MAP_KINDS: Final = ("gradcam", "location")
 TRAINING_KEYS: Final = (
     "trunk",
@@ -77,6 +79,7 @@ class _Problems:
             self._text(self._info, key, key)
         self._input()
         self._outputs()
+        self._views()
         self._files()
         self._engines()
         self._left_out()
@@ -159,6 +162,12 @@ class _Problems:
         if heat.get("kind") not in MAP_KINDS:
             self._expected("outputs.map.kind", heat.get("kind", _MISSING), " or ".join(MAP_KINDS))
         self._whole(heat, "stride", "outputs.map.stride", 1, 1024)
+
+    def _views(self) -> None:
+        views = self._info.get("views", [])  # missing in bundles of before they could have some
+        known = isinstance(views, list) and all(isinstance(view, str) and view in VIEWS for view in views)
+        if not known or len(set(views)) < len(views):
+            self._expected("views", views, f"a list of some of {', '.join(VIEWS)}")
 
     def _files(self) -> None:
         files = self._object(self._info, "files", "files")

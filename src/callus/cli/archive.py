@@ -30,7 +30,7 @@ class Streaming:
     """The options that say how; see the verb's help."""
 
     engine: str
-    views: tuple[str, ...]
+    views: tuple[str, ...] | None
     threads: int | None
     workers: int | None
     strict: bool

@@ -41,8 +41,9 @@ EngineOption = Annotated[
 
 
 class View(StrEnum):
-    """What an answer may be averaged with; :data:`callus.identify.views.VIEWS`."""
+    """What an answer may be averaged with; :data:`callus.bundle.views.VIEWS`."""
 
+    NONE = "none"
     MIRROR = "mirror"
     ROTATE = "rotate"
 
@@ -59,7 +60,8 @@ ViewsOption = Annotated[
     typer.Option(
         "--views",
         help="Average each answer with those to the picture mirrored (mirror) or turned a little (rotate), which takes "
-        "two or three times as long. May be given twice.",
+        "two or three times as long; none: with no other. May be given twice. What the model was made for where not "
+        "given.",
     ),
 ]
 
@@ -170,7 +172,7 @@ def identify(
         not_streamed = [option for option, given in others.items() if given is not None]
         how = Streaming(
             engine,
-            tuple(views or ()),
+            chosen_views(views),
             threads,
             workers,
             strict=strict,
@@ -188,7 +190,7 @@ def identify(
     from callus.identify import Identifier
 
     hint: Hint = "throughput" if throughput else "latency"
-    identifier = Identifier(model, engine=engine, threads=threads, hint=hint, views=tuple(views or ()))
+    identifier = Identifier(model, engine=engine, threads=threads, hint=hint, views=chosen_views(views))
     for folder in (out, dicom, fhir):
         if folder is not None:
             make_folder(folder)
@@ -199,6 +201,15 @@ def identify(
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
     leave(stopped=stopped is not None, failed=bool(run.failures or run.withheld))
+
+
+def chosen_views(views: list[View] | None) -> tuple[str, ...] | None:
+    """What --views means to an identifier; None for the model's own."""
+    if views is None:
+        return None
+    if View.NONE in views and len(views) > 1:
+        raise typer.BadParameter("none goes with no other", param_hint="'--views'")
+    return tuple(view for view in views if view is not View.NONE)
 
 
 class _Run:

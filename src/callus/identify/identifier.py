@@ -13,10 +13,10 @@ import numpy as np
 
 from callus.bundle import DEFAULT_MODEL, Bundle, Engine
 from callus.bundle.engine import AUTO, usable_cores
+from callus.bundle.views import answered, checked
 from callus.errors import BundleError, CallusError, RadiographError
 from callus.identify.cautions import cautions, unlike
 from callus.identify.finding import Finding
-from callus.identify.views import answered, checked
 from callus.metrics.boxes import after, boxes_from_map, map_to_input
 from callus.preprocess import fit_affine, fit_pixels, scale_values
 from callus.radiograph import Radiograph, read
@@ -85,7 +85,7 @@ class Identifier:
         engine: str = AUTO,
         threads: int | None = None,
         hint: Hint = "latency",
-        views: Sequence[str] = (),
+        views: Sequence[str] | None = None,
     ) -> None:
         """Load a model.
 
@@ -96,7 +96,8 @@ class Identifier:
             threads: cores for the network; None for all that this process may use.
             hint: whether one answer is wanted soon ("latency") or many in all ("throughput").
             views: to average each answer with: "mirror" (takes twice the time), "rotate" (both ways; three times the
-                time). Calibration and operating points were fitted without.
+                time); () for none. None takes what the bundle names, which its calibration and operating points were
+                fitted with.
 
         Raises:
             BundleError: the model cannot be loaded, or does not hold the engine.
@@ -105,7 +106,7 @@ class Identifier:
         self.bundle = Bundle.load(model)
         self.engine = Engine(self.bundle, threads, engine, hint)
         self._spec = self.bundle.spec
-        self.views = checked(views)
+        self.views = checked(self.bundle.views if views is None else views)
         self._map_to_input = map_to_input(self.bundle.map_stride)
         self._likeness = self.bundle.likeness()
 

@@ -101,7 +101,6 @@ class _Draft:
         write_graph(network, recipe.input, self._graph)
         self._files: dict[str, Path | bytes] = {"model.onnx": self._graph, "MODEL_CARD.md": b"# provisional\n"}
         self._note = "; ".join(["thresholds were chosen here", *_leaks(training)])
-        self._kind = network.head.map_kind
         self._info: dict[str, Any] = {
             "name": name,
             "input": recipe.input.as_dict(),
@@ -110,6 +109,7 @@ class _Draft:
                 "map": {"kind": network.head.map_kind, "stride": network.head.map_stride},
                 "features": {"channels": network.trunk.channels[-1]},
             },
+            "views": ["mirror"] if recipe.export.mirror else [],
             "engines": {},
             "training": training,
             "figures": [],
@@ -185,7 +185,7 @@ class _Draft:
         return Engine(Bundle.load(self._provisional), name=name, hint="throughput")
 
     def _measure(self, engine: Engine) -> Measured:
-        return measure(engine, self._kind, self._validation, self._recipe.calibration)
+        return measure(engine, self._validation, self._recipe.calibration)
 
 
 def summary(info: Mapping[str, Any]) -> list[str]:

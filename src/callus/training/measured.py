@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from callus.bundle.views import answered
 from callus.errors import TrainingError
 from callus.metrics.calibration import Calibration, fit
 from callus.metrics.operating_points import OperatingPoints, choose
@@ -107,28 +108,27 @@ def unmeasured(files: Mapping[str, str]) -> dict[str, Any]:
     return entry(files, Calibration(), OperatingPoints(), 0.5, {})
 
 
-def measure(engine: Engine, kind: str, pictures: Pictures, choice: CalibrationChoice) -> Measured:
-    """Run the engine over the whole validation split, and fit what belongs to it.
+def measure(engine: Engine, pictures: Pictures, choice: CalibrationChoice) -> Measured:
+    """Run the engine over the whole validation split, with its bundle's views, and fit what belongs to it.
 
     A map of places is cut where its cells agree best (F1) with the masks; Grad-CAM, whose height means nothing from
     picture to picture, at half.
 
     Args:
         engine: out of a bundle.
-        kind: of its map, "location" or "gradcam".
         pictures: the validation split.
         choice: how logits become probabilities.
     """
-    examples = pictures.examples
+    examples, bundle = pictures.examples, engine.bundle
     logit = np.zeros(len(examples))
     features: dict[int, NDArray[np.float32]] = {}
     hits = np.zeros((3, len(_THRESHOLDS)))  # true, false and missed cells at each threshold
     parts = _parts(np.arange(len(logit)), max(_BATCH, engine.batch))
     for chosen, (batch,) in track(pictures.plain(parts), f"{engine.name} on validation", len(parts)):
-        answer = engine.run(batch.numpy())
+        answer = answered(engine.run, batch.numpy(), bundle.views, bundle.spec.low, bundle.map_stride)
         logit[chosen] = answer.logit
         features |= zip(chosen.tolist(), answer.features, strict=True)
-        if kind == "location":
+        if bundle.map_kind == "location":
             hits += _hits(answer, chosen, pictures)
     threshold = 0.5
     if (hits[0] + hits[2]).any():

@@ -124,6 +124,7 @@ class CalibrationChoice:
 class ExportChoice:
     """What the bundle holds beside the network in float32."""
 
+    mirror: bool = False  # answers are averaged with those to the mirrored picture, which doubles their time
     int8: bool = True  # the network in int8 for OpenVINO too, where that costs hardly any AUROC on validation
 
 

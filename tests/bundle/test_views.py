@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_bundle
 
-from callus.bundle import Outputs
-from callus.errors import CallusError
+from callus.bundle import Bundle, Outputs
+from callus.bundle.views import TURN, VIEWS, answered
+from callus.errors import BundleError, CallusError
 from callus.identify import Identifier
-from callus.identify.views import TURN, VIEWS, answered
 from callus.radiograph import Radiograph
 
 
@@ -99,6 +100,22 @@ def test_an_identifier_says_which_views_it_took(bundle: Path, given: tuple[str, 
     assert finding.views == meant
     assert finding.level == "fracture"
     assert finding.probability == pytest.approx(1 / (1 + np.exp(-finding.logit)))
+
+
+def test_a_bundle_says_which_views_it_was_made_for(tmp_path: Path) -> None:
+    made = tiny_bundle.write_tiny_bundle(tmp_path / "tiny", views=["mirror"])
+    assert Identifier(made, threads=1).views == ("mirror",)
+    assert Identifier(made, threads=1, views=()).views == ()
+    assert Identifier(made, threads=1, views=("rotate",)).views == ("rotate",)
+
+
+@pytest.mark.parametrize("views", [["flip"], ["mirror", "mirror"], "mirror", [1], {"mirror": 1}, None])
+def test_a_bundle_with_unknown_views_is_refused(tmp_path: Path, views: object) -> None:
+    made = tiny_bundle.write_tiny_bundle(tmp_path / "tiny")
+    info = json.loads((made / "bundle.json").read_text())
+    (made / "bundle.json").write_text(json.dumps({**info, "views": views}))
+    with pytest.raises(BundleError, match=r"views is .* expected a list of some of mirror, rotate"):
+        Bundle.load(made)
 
 
 @pytest.mark.parametrize("given", ["mirror", ("flip",), ("mirror", "")])

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from callus.bundle import Outputs
+from callus.bundle.engine import Outputs
+from callus.bundle.schema import VIEWS
 from callus.errors import CallusError
 from callus.metrics.boxes import map_to_input
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     Run = Callable[[NDArray[np.float32]], Outputs]
 
-VIEWS: Final = ("mirror", "rotate")
-"""What may be asked for: left and right changed, which costs one more pass; turned both ways, which costs two."""
 TURN: Final = 8.0
 """Degrees; less than the 15 to 20 that the recipes vary training pictures by."""
 
