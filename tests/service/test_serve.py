@@ -3,64 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from clinic import picture, radiograph
-
-from callus.labels import RESEARCH_ONLY
-
-PASSWORD = "correct horse battery"  # noqa: S105 - of nobody
-
-
-class Served:
-    """The process, and a browser at it."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.match(r"callus serves at (http://127\.0\.0\.1:\d+)/ \((.*)\)\n", line)
-        assert found, line + (process.stderr.read() if process.stderr else "")
-        assert found[2] == RESEARCH_ONLY
-        self.browser = httpx.Client(base_url=found[1] + "/api/v1", timeout=30)
-
-    def first_key(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"once, within a day: http://[\d.:]+/#first=(\S+)\n", line)
-        assert found, line
-        return found[1]
-
-    def post(self, path: str, csrf: str = "", **given: Any) -> httpx.Response:
-        return self.browser.post(path, headers={"X-CSRF-Token": csrf}, **given)
-
-
-@contextmanager
-def serving(data: Path, bundle: Path | None, *more: str) -> Iterator[Served]:
-    words = [sys.executable, "-m", "callus", "serve", "--data", str(data), "--port", "0", "--threads", "1", *more]
-    words += ["--model", str(bundle)] if bundle else []
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    served = None
-    try:
-        served = Served(process)
-        yield served
-    finally:
-        if served is not None:
-            served.browser.close()
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+from served import PASSWORD, Served, serving
 
 
 def test_from_the_first_start_over_a_crash_to_an_orderly_end(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -133,9 +88,9 @@ def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, tiny_bundle: Pa
     unsafe = callus("serve", "--data", str(tmp_path / "a"), "--model", str(tiny_bundle), "--host", "10.0.0.1")
     assert unsafe.returncode == 2
     assert "open to the network without TLS" in unsafe.stderr
-    bare = callus("serve", "--data", str(tmp_path / "b"), "--port", "0")
-    assert bare.returncode == 1
-    assert "there is no model yet; name one: --model BUNDLE" in bare.stderr
+    unknown = callus("serve", "--data", str(tmp_path / "b"), "--port", "0", "--model", "nobody-has-it")
+    assert unknown.returncode == 2
+    assert "there is no such model" in unknown.stderr
     (tmp_path / "wrong.toml").write_text('data = "x"\nporrt = 1\n')
     wrong = callus("serve", "--config", str(tmp_path / "wrong.toml"))
     assert wrong.returncode == 2
@@ -149,7 +104,7 @@ def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, tiny_bundle: Pa
     assert "Address already in use" in taken.stderr
     assert second.returncode == 1
     assert "is served already" in second.stderr
-    for done in (unsafe, bare, wrong, taken, second):
+    for done in (unsafe, unknown, wrong, taken, second):
         assert "Traceback" not in done.stderr
 
 

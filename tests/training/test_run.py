@@ -21,6 +21,7 @@ from callus.dataset import read_manifest, usable, write_manifest
 from callus.dataset.split import split
 from callus.errors import DatasetError, TrainingError
 from callus.identify import Identifier
+from callus.metrics.scores import auroc
 from callus.training import Options, train
 from callus.training import recipe as recipes
 from callus.training.recipe import Recipe
@@ -178,6 +179,28 @@ def test_crops_are_learnt_from_where_fractures_are_outlined(tmp_path: Path, simu
     bare = frame.assign(boxes=None, polygons=None)
     kept = recipes.load(train(bare, recipe, tmp_path / "bare", options=options) / "recipe.toml")
     assert kept.tuning.crop == 0
+
+
+def test_crops_then_whole_pictures_validated_now_and_then(tmp_path: Path, simulated: Path, small: Recipe) -> None:
+    changes = {"tuning.crop": 64, "input.height": 96, "input.width": 96, "frozen.epochs": 0, "tuning.epochs": 3}
+    changes |= {"whole.epochs": 2, "whole.stages": 1, "optimisation.validate_every": 2, "optimisation.keep": "last"}
+    changes |= {"export.mirror": True}
+    run = train(simulated, recipes.override(small, changes), tmp_path / "run", options=Options(accelerator="cpu"))
+    rows = epochs_of(run)
+    assert [row["phase"] for row in rows] == ["tuning"] * 3 + ["whole"] * 2
+    assert [bool(row["validation_loss"]) for row in rows] == [False, True, True, False, True]
+    info = json.loads((run / "bundle" / "bundle.json").read_text())
+    assert info["views"] == ["mirror"]
+    # The last epoch's weights are kept, and what is said of them is measured with the mirrored view.
+    own = Identifier(run, views=())
+    frame = usable(read_manifest(run / "manifest.parquet"))
+    judged = frame[frame["split"] == "val"]
+    plain = auroc(judged["label"], [own.identify(path).logit for path in judged["path"]])
+    assert plain == pytest.approx(float(rows[-1]["validation_auroc"]), abs=1e-9)
+    both = Identifier(run)
+    assert both.views == ("mirror",)
+    seen = auroc(judged["label"], [both.identify(path).logit for path in judged["path"]])
+    assert info["figures"][0]["auroc"] == pytest.approx(seen, abs=1e-9)
 
 
 def test_the_recipe_says_how_probabilities_are_calibrated(tmp_path: Path, simulated: Path, small: Recipe) -> None:

@@ -6,8 +6,8 @@ transaction. Killed before it, the job is done again, and gives the same results
 
 from __future__ import annotations
 
-import io
 import logging
+import os
 import threading
 import time
 import uuid
@@ -16,12 +16,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import sqlalchemy as sa
 
 from callus.errors import CallusError, RadiographError
 from callus.radiograph.limits import one_line
-from callus.service import jobs
+from callus.service import jobs, making
 from callus.service.deletion import forget
 from callus.service.intake import IDENTIFY
 from callus.service.shown import current_answers
@@ -46,7 +45,7 @@ _ATTEMPTS: Final = 5
 _AT_ONCE: Final = 16  # jobs that are taken together
 _TRIED: Final = 4  # the same, while a model is tried: what comes meanwhile waits for no more than these
 _IDLE: Final = 0.5  # seconds between looks where nobody says that something came
-_MAKERS: Final = 2  # threads that make results while the network goes on
+_MAKERS: Final = min(4, os.cpu_count() or 1)  # processes that make results while the network goes on
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +84,7 @@ class Answering(threading.Thread):
         """Answer until stopped."""
         renewing = threading.Thread(target=self._renew, name="leases", daemon=True)
         renewing.start()
+        making.begin()
         with ThreadPoolExecutor(_MAKERS, thread_name_prefix="results") as makers:
             while not self._stopping.is_set():
                 try:
@@ -148,33 +148,45 @@ class Answering(threading.Thread):
     def _complete(
         self, job: Job, image: Image, identifier: Identifier, radiograph: Radiograph, finding: Finding, seconds: float
     ) -> None:
-        """Make an answer's results and write it down."""
-        files, trouble = made_of(
-            radiograph, replace(finding, path=None), identifier
-        )  # a file's name may be its patient's
-        hashes = {kind: self._objects.put(data) for kind, data in files.items()}
+        """Have an answer's results made and write it down."""
+        # A file's name may be its patient's, and no result names it.
+        order = making.Order(
+            self._objects, radiograph, replace(finding, path=None), identifier.name, identifier.bundle.digest
+        )
+        made = making.make(order)
         answer = Answer(
             image_id=image.id,
             model_id=int(job.about["model"]),
             probability=finding.probability,
             level=finding.level,
             boxes=[box.as_dict() for box in finding.boxes],
-            cautions=[*finding.cautions, *trouble],
+            cautions=[*finding.cautions, *made.cautions],
             engine=finding.engine,
-            map=hashes["map"],
-            results={kind: sha256 for kind, sha256 in hashes.items() if kind != "map"},
+            map=made.hashes["map"],
+            results={kind: sha256 for kind, sha256 in made.hashes.items() if kind != "map"},
             seconds=round(seconds, 3),
         )
-        with self._database.writing() as session:
-            finished = jobs.finish(session, job, self._holder)
-            if finished:
-                self._write_down(session, job, answer, image.study_id, radiograph)
-                for kind, data in files.items():
-                    self._objects.keep(hashes[kind], data)
-        if not finished:  # another has done it, or the image was deleted meanwhile
-            forget(self._database, self._objects, hashes.values())
-        elif job.kind == IDENTIFY and self._tell is not None:
+        stands = False
+        try:
+            with self._database.writing() as session:
+                if jobs.finish(session, job, self._holder):
+                    self._write_down(session, job, answer, image.study_id, radiograph)
+                    self._check_there(made)
+                    stands = True
+        finally:
+            if not stands:  # another has done it, the image was deleted meanwhile, or it goes wrong
+                forget(self._database, self._objects, made.hashes.values())
+        if stands and job.kind == IDENTIFY and self._tell is not None:
             self._tell(answer.id)
+
+    def _check_there(self, made: making.Made) -> None:
+        """Look for the results in the transaction that names them: deleting others' equal ones may have come between.
+
+        Raises:
+            CallusError: one is gone; the job is done again.
+        """
+        if not all(self._objects.path(sha256).exists() for sha256 in made.hashes.values()):
+            raise CallusError("its results were deleted while they were made")
 
     def _write_down(self, session: Session, job: Job, answer: Answer, study_id: int, radiograph: Radiograph) -> None:
         session.add(answer)
@@ -244,40 +256,6 @@ def place_study(session: Session, study_id: int, *, changed: bool = True) -> Non
     if changed:
         values["changed"] = now()
     session.execute(sa.update(Study).where(Study.id == study_id).values(**values))
-
-
-def made_of(radiograph: Radiograph, finding: Finding, identifier: Identifier) -> tuple[dict[str, bytes], list[str]]:
-    """What is made of an answer: its files by kind, and a caution where some could not be made.
-
-    Returns:
-        "map" (NumPy's format, float32 (h, w) in [0, 1]) and "overlay" (PNG) of every radiograph; "sr", "sc", "pr"
-        (DICOM) and "fhir" (JSON) of those that came as DICOM.
-    """
-    from callus.results.overlay import overlay  # noqa: PLC0415 - takes a second that a start need not wait for
-
-    buffer = io.BytesIO()
-    np.save(buffer, finding.map, allow_pickle=False)
-    files = {"map": buffer.getvalue()}
-    picture = io.BytesIO()
-    overlay(radiograph, finding).save(picture, "PNG", compress_level=1)
-    files["overlay"] = picture.getvalue()
-    if radiograph.identity is None:
-        return files, []
-    try:
-        return files | _for_the_archive(radiograph, finding, identifier), []
-    except CallusError as error:
-        return files, [f"results: {one_line(error.what, 160)}"]
-
-
-def _for_the_archive(radiograph: Radiograph, finding: Finding, identifier: Identifier) -> dict[str, bytes]:
-    from callus.results.dicom_results import Algorithm, Exam, dicom_results, encoded  # noqa: PLC0415 - as above
-    from callus.results.fhir import fhir_bundle, fhir_json  # noqa: PLC0415
-
-    exam, algorithm = Exam.of(radiograph), Algorithm.of(identifier)
-    made = dicom_results(exam, finding, algorithm, presentation=True)
-    files = {kind: encoded(result) for kind, result in made.items()}
-    files["fhir"] = fhir_json(fhir_bundle(exam, finding, algorithm))
-    return files
 
 
 def _said(error: object) -> str:

@@ -25,6 +25,10 @@ AIMED = 0.8
 """How often a crop of a fractured picture is cut about a fracture; the other crops show its sound parts as well."""
 
 
+_TONES = 1024
+"""Steps of a bent grey scale."""
+
+
 def view_generator(seed: int, sha256: str, view: int) -> np.random.Generator:
     """The generator that a picture's view is drawn from.
 
@@ -130,6 +134,71 @@ def vary_grey(unit: NDArray[np.float32], choice: Augmentation, generator: np.ran
         grain = generator.standard_normal(unit.shape, dtype=np.float32)
         unit = unit + grain * np.float32(choice.noise * abs(noise))
     unit = np.clip(unit, 0, 1)
+    # Drawn behind the others and only where they are used: recipes without them go on drawing what they drew.
+    if choice.tone:
+        unit = bend_tone(unit, choice.tone, generator)
+    if choice.sharpness and generator.random() < 0.5:  # noqa: PLR2004 - every second time
+        unit = vary_sharpness(unit, choice.sharpness, generator)
+    if choice.border and generator.random() < choice.border:
+        cut_sides(unit, generator)
+    if choice.marks and generator.random() < choice.marks:
+        draw_marks(unit, generator)
     if (inversion + 1) / 2 < choice.inversion:
         unit = np.float32(1) - unit
     return unit
+
+
+def bend_tone(unit: NDArray[np.float32], strength: float, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Bend the grey scale by a rising curve: where films and detectors differ, order stays and contrast moves.
+
+    Args:
+        unit: float32 (height, width) in [0, 1].
+        strength: of its four parts each grows or shrinks by a factor up to e to this.
+        generator: what to draw from.
+    """
+    parts = np.exp(generator.uniform(-strength, strength, size=4))
+    curve = np.concatenate([[0.0], np.cumsum(parts) / parts.sum()])
+    table = np.interp(np.linspace(0, 1, _TONES), np.linspace(0, 1, len(curve)), curve).astype(np.float32)
+    return table[(unit * np.float32(_TONES - 1)).astype(np.int32)]
+
+
+def vary_sharpness(unit: NDArray[np.float32], strength: float, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Blur by up to ``strength`` pixels, or sharpen by as much of what such a blur takes away."""
+    amount = float(generator.uniform(-strength, strength))
+    blurred = cv2.GaussianBlur(unit, (0, 0), max(abs(amount), 0.1))
+    if amount < 0:
+        return np.asarray(blurred, dtype=np.float32)
+    return np.clip(unit + (unit - blurred) * np.float32(amount), 0, 1, dtype=np.float32)
+
+
+def cut_sides(unit: NDArray[np.float32], generator: np.random.Generator) -> None:
+    """Blacken up to an eighth at each of the four sides, in place."""
+    height, width = unit.shape
+    top, bottom, left, right = generator.uniform(0, 1 / 8, size=4) * (height, height, width, width)
+    shade = np.float32(generator.uniform(0, 0.1))
+    unit[: int(top)] = shade
+    unit[height - int(bottom) :] = shade
+    unit[:, : int(left)] = shade
+    unit[:, width - int(right) :] = shade
+
+
+def draw_marks(unit: NDArray[np.float32], generator: np.random.Generator) -> None:
+    """Draw a side marker or an arrow or two, in place, anywhere: what is burnt in says nothing of the bone."""
+    height, width = unit.shape
+    for _ in range(int(generator.integers(1, 3))):
+        x, y = (generator.random(2) * (width, height)).astype(int).tolist()
+        shade, thick = np.float32(generator.uniform(0.6, 1.0)), int(generator.integers(1, 4))
+        ink = np.zeros(unit.shape, np.uint8)  # OpenCV writes letters into 8 bits only
+        if generator.random() < 1 / 3:
+            angle, length = generator.uniform(0, 2 * math.pi), generator.uniform(15, 60)
+            end = (round(x + length * math.cos(angle)), round(y + length * math.sin(angle)))
+            cv2.arrowedLine(ink, (x, y), end, (255,), thick, cv2.LINE_AA, tipLength=0.35)
+        else:
+            text = "".join(generator.choice(list("LR0123456789ABM"), size=int(generator.integers(1, 5))))
+            scale = float(generator.uniform(0.4, 1.5))
+            (across, up), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+            if generator.random() < 1 / 3:  # a plate behind the letters
+                plate = unit[max(y - up - 4, 0) : y + 5, max(x - 4, 0) : x + across + 5]
+                plate[:] = np.float32(generator.uniform(0, 0.5))
+            cv2.putText(ink, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, (255,), thick, cv2.LINE_AA)
+        unit += (shade - unit) * (ink.astype(np.float32) * np.float32(1 / 255))

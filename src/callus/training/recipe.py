@@ -57,6 +57,10 @@ class Augmentation:
     brightness: float = 0.0  # added, as a share of the grey range
     gamma: float = 0.0  # exponent between 1 / (1 + g) and 1 + g
     noise: float = 0.0  # largest standard deviation of added noise, as a share of the grey range
+    tone: float = 0.0  # bends the grey scale: four parts of it grow or shrink by up to e to the t
+    sharpness: float = 0.0  # every second picture is blurred by up to so many pixels, or sharpened as much
+    marks: float = 0.0  # how often letters and arrows as radiographers and readers set them are drawn in
+    border: float = 0.0  # how often the sides are cut off, as by a collimator or a crop
     inversion: float = 0.0  # how often black and white change places
 
 
@@ -287,7 +291,10 @@ def _out_of_range(recipe: Recipe) -> list[str]:
             "frozen.epochs, tuning.epochs and whole.epochs are all 0",
         ),
         (recipe.frozen.cache_views >= 0, "frozen.cache_views cannot be negative"),
-        (recipe.augmentation.enlarge >= 0, "augmentation.enlarge cannot be negative"),
+        (
+            min(recipe.augmentation.enlarge, recipe.augmentation.tone, recipe.augmentation.sharpness) >= 0,
+            "augmentation.enlarge, tone and sharpness cannot be negative",
+        ),
         (min(recipe.tuning.stages, recipe.whole.stages) >= 1, "tuning.stages and whole.stages are at least 1"),
         (recipe.optimisation.validate_every >= 1, "optimisation.validate_every has to be at least 1"),
         (
