@@ -1,6 +1,7 @@
 # make demo   the whole way on simulated radiographs, with a page to look at
 # make test   style, types and tests
 # make docs   write the generated parts of docs/ anew
+# make train-model   train the model that comes with callus anew, and replace it (docs/models.md)
 #
 # Both set up .venv first: once, and again only when the pins change. PIP_FLAGS goes to pip, for instance
 # PIP_FLAGS="--extra-index-url ADDRESS" for a torch without CUDA (see README.md).
@@ -9,7 +10,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP_FLAGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint types docs page clean
+# What the model that comes with callus is trained on and begins from.
+DATA ?= ../shared/data/fracatlas
+WEIGHTS ?= imagenet
+MODEL_RUN := runs/model
+TRAIN_FLAGS ?=
+
+.PHONY: demo test lint types docs page train-model clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.ready
@@ -22,9 +29,20 @@ test: .venv/.ready page lint types
 lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
+	@cd web && set -- node_modules/@typescript/typescript-*/lib/tsc && if [ -x "$$1" ]; then echo tsc --noEmit && "$$1" --noEmit; \
+		else echo "tsc: not here; make page installs it with what the page is built of"; fi
 
 types: .venv/.ready
 	$(BIN)/mypy
+
+# Each step keeps what it has done: the command goes on where it was stopped.
+train-model: .venv/.ready
+	test -e $(MODEL_RUN)/data/manifest.parquet || $(BIN)/callus data audit $(DATA) --out $(MODEL_RUN)/data
+	$(BIN)/callus train --data $(MODEL_RUN)/data/manifest.parquet --recipe radiograph --weights $(WEIGHTS) \
+		--out $(MODEL_RUN)/run $$(test ! -e $(MODEL_RUN)/run || echo --resume) $(TRAIN_FLAGS)
+	$(BIN)/callus export $(MODEL_RUN)/run --name radiograph --card docs/radiograph-card.md \
+		--out src/callus/models/radiograph.callus
 
 # Installing builds the service's page; again where its sources have changed.
 page: src/callus/service/web/index.html

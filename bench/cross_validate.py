@@ -3,6 +3,9 @@ r"""Pooled k-fold figures of a recipe, by group: train on each fold's rest, eval
 Prints one JSON line. Folds that are finished are not trained again, so a stopped run goes on. Give the manifest of an
 audit, so that copies of a radiograph do not lie in two folds. ``--only 2`` runs one fold, for ablations.
 
+``--leave-out hand`` (again for more) trains without a body region and tests on it instead: what a network is worth on
+bones that it never saw says more of other sources than folds of one source do. Files of several regions are left out.
+
 What is found by place (the map's highest point, boxes) is pooled by the number of fractured pictures, or of fractures,
 that each fold has.
 
@@ -24,6 +27,7 @@ from scipy.special import logit as log_odds
 from sklearn.linear_model import LogisticRegression
 
 from callus import dataset
+from callus.dataset.split import split, splittable
 from callus.metrics.intervals import auroc_interval
 from callus.metrics.scores import auroc, score_table
 from callus.report.evaluation import evaluate
@@ -48,6 +52,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="section.key=value, as callus train takes it")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, action="append", help="a fold to run; again for more; else all")
+    parser.add_argument("--leave-out", action="append", metavar="REGION", help="a region to train without and test on")
     parser.add_argument("--precision", default="32-true", help="as callus train takes it")
     parser.add_argument("--out", type=Path, required=True)
     choice = parser.parse_args()
@@ -59,22 +64,24 @@ def main() -> None:
         given = choice.data
         dataset.write_manifest(dataset.read_manifest(given) if given.is_file() else dataset.load(given), data)
     parts, places = [], []
-    for number in choice.only or range(1, choice.folds + 1):
+    for number in choice.leave_out or choice.only or range(1, choice.folds + 1):
         run, report = choice.out / f"fold{number}", choice.out / f"fold{number}-report"
         if not (run / "bundle").exists():
             train(
-                data,
+                without(dataset.read_manifest(data), number) if choice.leave_out else data,
                 choice.recipe,
                 run,
                 trunk=choice.trunk,
                 weights=choice.weights,
                 overrides=changes,
-                fold=(number, choice.folds),
+                fold=None if choice.leave_out else (number, choice.folds),
+                allow_leaks=bool(choice.leave_out),
                 resume=run.exists(),
                 options=Options(precision=choice.precision),
                 say=print,
             )
-        evaluate(run, dataset.read_manifest(run / "manifest.parquet"), "test", report)
+        tested = dataset.read_manifest(run / "manifest.parquet")
+        evaluate(run, tested, "test", report, allow_leaks=bool(choice.leave_out))
         part = pd.read_parquet(report / "predictions.parquet").dropna(subset=["label", "probability"])
         parts.append(part.assign(fold=number))
         places.append(json.loads((report / "metrics.json").read_text())["localisation"])
@@ -87,7 +94,7 @@ def main() -> None:
         "recipe": choice.recipe,
         "changes": changes,
         "trunk": choice.trunk,
-        "folds": [choice.only or "all", choice.folds],
+        "folds": [choice.leave_out or choice.only or "all", choice.folds],
         "files": len(pooled),
         "groups": int(pooled["group"].nunique()),
         "fractured": int(label.sum()),
@@ -103,6 +110,21 @@ def main() -> None:
         **located(places),
     }
     print(json.dumps(rounded(told)))
+
+
+def without(frame: pd.DataFrame, region: str) -> pd.DataFrame:
+    """A manifest whose test split is one region, and which learns from the others.
+
+    Groups are blocks of numbers, which hold several regions of several patients: they are kept together between
+    training and validation, and cannot be between training and test. One patient's leg tells little of another's hand.
+    """
+    rows = splittable(frame)
+    rows = rows[rows["region"] != "mixed"]
+    tested = rows["region"] == region
+    if not tested.any():
+        raise SystemExit(f"no file shows the region {region!r}; there are {', '.join(sorted(set(rows['region'])))}")
+    rest = split(rows[~tested], test=0.0, val=0.1, seed=0)
+    return rows.assign(split=rest["split"].reindex(rows.index, fill_value="test").astype("str"))
 
 
 def sensitivity_at(label: NDArray[np.int64], probability: NDArray[np.float64]) -> float:

@@ -94,6 +94,22 @@ def moved(run: Path, folder: Path, *splits: str) -> Path:
     return folder / "manifest.parquet"
 
 
+def test_a_name_and_what_only_people_know_stand_in_the_card(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "card.md").write_text("## Limits\n\nNo children, as far as is known.\n", encoding="utf-8")
+    out = tmp_path / "wrist.callus"
+    assert call(monkeypatch, run, "--out", out, "--name", "wrist", "--card", tmp_path / "card.md") == 0
+    bundle = Bundle.load(out)
+    assert bundle.name == "wrist"
+    assert bundle.card.startswith("# wrist\n")
+    assert bundle.card.endswith("\n## Limits\n\nNo children, as far as is known.\n")
+    capsys.readouterr()
+    assert call(monkeypatch, run, "--out", tmp_path / "none", "--card", tmp_path / "none.md") == 1
+    assert "give a Markdown file" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_validation_pictures_that_have_moved_are_given(
     tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def test_two_images_of_one_study_share_its_line(database: Database, intake: Inta
         (b"GIF89a" + bytes(50), "neither"),
         (b"", "neither"),
         (radiograph(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), "no radiograph"),
+        (radiograph(SecondaryCaptureDeviceManufacturer="callus"), "callus made this picture"),
         (radiograph(StudyInstanceUID="1.2.03"), "no valid Study Instance UID"),
         (radiograph(SOPInstanceUID=None), "no valid SOP Instance UID"),
     ],

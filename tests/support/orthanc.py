@@ -52,6 +52,16 @@ class Orthanc:
         """Have it know a DICOM node."""
         self.rest("PUT", f"/modalities/{name}", {"AET": title, "Host": "127.0.0.1", "Port": port})
 
+    def know_web(self, name: str, url: str, token: str) -> None:
+        """Have it know a DICOMweb server, and the token that it is to be asked with."""
+        self.rest(
+            "PUT", f"/dicom-web/servers/{name}", {"Url": url, "HttpHeaders": {"Authorization": f"Bearer {token}"}}
+        )
+
+    def send_web(self, name: str, *resources: str) -> Any:
+        """Have it send studies, series or instances to such a server by STOW-RS; what it says of that."""
+        return self.rest("POST", f"/dicom-web/servers/{name}/stow", {"Resources": resources, "Synchronous": True})
+
     def objects(self, study_uid: str = "") -> list[pydicom.Dataset]:
         """All that it holds, or of one study."""
         files = [self.rest("GET", f"/instances/{one}/file") for one in self.rest("GET", "/instances")]

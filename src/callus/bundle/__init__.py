@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from callus.bundle.engine import Engine, Outputs
-from callus.bundle.format import Bundle, EngineInfo, pack, write_bundle
+from callus.bundle.format import PICTURE_DIGITS, PICTURES, Bundle, EngineInfo, pack, write_bundle
 from callus.bundle.shipped import DEFAULT_MODEL, shipped_models
 
 __all__ = [
     "DEFAULT_MODEL",
+    "PICTURES",
+    "PICTURE_DIGITS",
     "Bundle",
     "Engine",
     "EngineInfo",

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 INFO: Final = "bundle.json"
 CARD: Final = "MODEL_CARD.md"
+PICTURES: Final = "pictures.csv"
+PICTURE_DIGITS: Final = 16
+"""Hexadecimal digits of a picture's SHA-256 that the bundle keeps: enough to know one by among billions."""
 ENDING: Final = ".callus"
 LARGEST_INFO: Final = 8 << 20
 LARGEST_CARD: Final = 8 << 20
@@ -154,6 +157,18 @@ class Bundle:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def pictures(self) -> dict[str, str] | None:
+        """The files of its training by the beginning of their SHA-256 (``PICTURE_DIGITS``), with their split each.
+
+        None where the bundle does not tell. Lines that are not as they should be are passed over.
+        """
+        if PICTURES not in self.info["files"]:
+            return None
+        lines = self.read(PICTURES).decode("ascii", errors="replace").splitlines()[1:]
+        parts = (line.split(",") for line in lines)
+        return {part[0]: part[1] for part in parts if len(part) == 2 and len(part[0]) == PICTURE_DIGITS}  # noqa: PLR2004
+
+    @property
     def card(self) -> str:
         """The model card's text."""
         return self.read(CARD).decode("utf-8", errors="replace")
@@ -262,7 +277,7 @@ def pack(folder: Path, out: Path) -> Path:
 
 
 def _find(path: Path) -> Path:
-    """The bundle that a path or the name of a shipped model means; ``./NAME`` is a path."""
+    """The bundle that a path or the name of a shipped model means; the name goes before a file called so."""
     shipped = shipped_models()
     if str(path) in shipped:
         return shipped[str(path)]

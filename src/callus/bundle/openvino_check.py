@@ -48,7 +48,7 @@ def check_layers(xml: bytes, weights: bytes, where: object) -> None:
     if len(xml) > MOST_XML or b"<!" in xml:  # what begins so can make a short file long
         raise BundleError(f"{refused}: {len(xml):,} bytes, at most {MOST_XML:,}, and no declarations", where=where)
     try:
-        root = ET.fromstring(xml.decode("utf-8"))  # noqa: S314 - without declarations it holds no trap
+        root = ET.fromstring(xml.decode("utf-8"))  # nosec B314  # noqa: S314 - no declarations, no trap
     except (ET.ParseError, ValueError) as error:
         raise BundleError(f"{refused}: {error}", where=where, hint="export it anew") from error
     try:

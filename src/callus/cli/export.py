@@ -21,6 +21,13 @@ def export(
         bool | None,
         typer.Option("--int8/--no-int8", help="Whether it holds the network in int8 too.", show_default="the recipe's"),
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the model is called.", show_default="the run folder's name")
+    ] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(readable=False, metavar="FILE", help="Markdown that the model card is to end with."),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -40,9 +47,10 @@ def export(
     \b
     Examples:
       callus export runs/mine --out mine.callus
+      callus export runs/mine --name wrist --card wrist.md --out wrist.callus
       callus export runs/mine --no-int8 --out float32.callus
       callus export runs/mine --data moved/manifest.parquet --out runs/mine/bundle
     """
     from callus.training.reexport import export_run
 
-    export_run(run, out, data=data, int8=int8, say=typer.echo)
+    export_run(run, out, data=data, int8=int8, name=name, card=card, say=typer.echo)

@@ -25,12 +25,12 @@ DEFAULT: Final = Path("radiograph")
 """What --model is where it is not given: :data:`callus.bundle.DEFAULT_MODEL`, which costs an import to ask."""
 _MEGABYTE: Final = 1_000_000
 
-models = typer.Typer(name="model", no_args_is_help=True, help="The models that come with callus.")
+models = typer.Typer(no_args_is_help=True, help="The models that come with callus.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.add_typer(models)
+    app.add_typer(models, name="model")
 
 
 @models.command("list")

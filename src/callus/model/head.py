@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 Scales = tuple[Tensor, Tensor, Tensor]
 """A trunk's maps at strides 8, 16 and 32: (B, C, H / stride, W / stride) each."""
 
-TOP_CELLS = 4
-"""The image hears the mean of so many highest cells of the location map: one cell alone is noise."""
+TOP_AREA = 1024
+"""The image hears the mean of the location map's highest cells, as many as cover so many input pixels: 4 of stride 16.
+
+One cell alone is noise.
+"""
+
+
+_FINEST = 8
+"""Stride of the trunks' finest map that heads get."""
 
 
 class Answer(NamedTuple):
@@ -30,7 +37,8 @@ class Answer(NamedTuple):
 
     Attributes:
         logit: (B,) of "fractured".
-        location: (B, 1, H / 16, W / 16) logit of "a fracture crosses this cell", or None where the head has none.
+        location: (B, 1, H / map_stride, W / map_stride) logit of "a fracture crosses this cell", or None where the
+            head has none.
     """
 
     logit: Tensor
@@ -186,6 +194,7 @@ class HierarchicalHead(Head):
         *,
         location: bool,
         location_gain: float = 0.0,
+        location_stride: int = 16,
     ) -> None:
         super().__init__()
         self.reduce = nn.ModuleList(Reduce(count, width) for count in channels)
@@ -193,7 +202,7 @@ class HierarchicalHead(Head):
         self.locate = nn.Conv2d(width, 1, 1) if location else None
         self.dense = DenseLayers(width, dense, dropout)
         self.map_kind = "location" if location else "gradcam"
-        self.map_stride = 16 if location else 32
+        self.map_stride = location_stride if location else 32
         # How loudly the location map speaks in the image's logit; learnt from where it begins.
         self.location_gain = nn.Parameter(torch.tensor(location_gain)) if location else None
 
@@ -207,7 +216,7 @@ class HierarchicalHead(Head):
         return Answer(self._logit(maps, location), location)
 
     def answer_with_map(self, scales: Scales) -> tuple[Tensor, Tensor]:
-        """The logit (B,) and the location's probability (B, H / 16, W / 16), or Grad-CAM (B, H / 32, W / 32)."""
+        """The logit (B,) and the location's probability at its stride, or Grad-CAM (B, H / 32, W / 32)."""
         maps, location = self._maps(scales)
         logit = self._logit(maps, location)
         if location is not None:
@@ -215,13 +224,18 @@ class HierarchicalHead(Head):
         return logit, scaled_grad_cam(self.dense, maps, logit)
 
     def _maps(self, scales: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
-        """The coarsest map (B, width, H / 32, W / 32), which is pooled, and the location logits at stride 16."""
+        """The coarsest map (B, width, H / 32, W / 32), which is pooled, and the location logits at their stride."""
         fine, middle, coarse = (reduce(x) for reduce, x in zip(self.reduce, scales, strict=True))
         middle = middle + functional.interpolate(coarse, scale_factor=2.0, mode="nearest")
         fine = fine + functional.interpolate(middle, scale_factor=2.0, mode="nearest")
-        x = self.blocks[0](fine)  # stride 8
-        x = self.blocks[1](functional.max_pool2d(x, 2) + middle)  # stride 16
-        location = None if self.locate is None else self.locate(x)
+        finest = self.blocks[0](fine)  # stride 8
+        x = self.blocks[1](functional.max_pool2d(finest, 2) + middle)  # stride 16
+        location = None
+        if self.locate is not None and self.map_stride == _FINEST:
+            # Which cell is told by the finest map, whether it is a fracture by what lies around it too.
+            location = self.locate(finest + functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        elif self.locate is not None:
+            location = self.locate(x)
         x = self.blocks[2](functional.max_pool2d(x, 2) + coarse)  # stride 32
         return x, location
 
@@ -229,5 +243,6 @@ class HierarchicalHead(Head):
         logit: Tensor = self.dense(maps.mean((2, 3)))
         if location is None or self.location_gain is None:
             return logit
-        top = location.flatten(1).topk(TOP_CELLS, dim=1).values.mean(1)
+        cells = min(TOP_AREA // self.map_stride**2, location.shape[2] * location.shape[3])
+        top = location.flatten(1).topk(cells, dim=1).values.mean(1)
         return logit + self.location_gain * top

@@ -57,6 +57,7 @@ def build_network(
     dropout: float,
     location: bool,
     location_gain: float = 0.0,
+    location_stride: int = 16,
 ) -> FractureNet:
     """A network with weights drawn from torch's generator; the trunk's ImageNet weights are loaded apart.
 
@@ -68,6 +69,7 @@ def build_network(
         dropout: behind each dense layer.
         location: whether the hierarchical head has a logit for each place.
         location_gain: where the weight of that logit's highest cells in the image's logit begins.
+        location_stride: input pixels that such a place has on a side, 8 or 16.
 
     Raises:
         WeightsError: no such trunk.
@@ -77,5 +79,13 @@ def build_network(
         return FractureNet(body, PooledHead(body.channels, dense, dropout))
     return FractureNet(
         body,
-        HierarchicalHead(body.channels, width, dense, dropout, location=location, location_gain=location_gain),
+        HierarchicalHead(
+            body.channels,
+            width,
+            dense,
+            dropout,
+            location=location,
+            location_gain=location_gain,
+            location_stride=location_stride,
+        ),
     )

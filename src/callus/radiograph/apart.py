@@ -89,7 +89,7 @@ class _Decoder:
     """The other process, seen from here."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - our own code in our own interpreter
+        self._process = subprocess.Popen(  # nosec B603  # noqa: S603 - our own code in our own interpreter
             # Without -P a file in the working folder could stand in for a module; Ctrl-C is this process's to handle.
             [sys.executable, "-P", "-c", _SERVE],
             stdin=subprocess.PIPE,

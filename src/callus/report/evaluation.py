@@ -123,10 +123,12 @@ def evaluate(
     identifier = Identifier(model, engine=engine, threads=threads)
     asked = Measuring(identifier.info.operating_points, identifier.info.map_threshold, prevalence, how)
     training = identifier.bundle.info["training"]
-    leaks = {"": find_leaks(frame, rows, training, Path(model))}
+    leaks = {"": find_leaks(frame, rows, training, Path(model), identifier.bundle.pictures)}
     for name, theirs in external.items():
         outside = theirs.assign(split=EXTERNAL)
-        leaks[name] = find_leaks(outside, outside, training, Path(model)).on_external(_both(theirs, frame))
+        leaks[name] = find_leaks(outside, outside, training, Path(model), identifier.bundle.pictures).on_external(
+            _both(theirs, frame)
+        )
     for name, found in leaks.items():
         if found.refusals and not allow_leaks:
             raise found.error(name or split, external=bool(name))

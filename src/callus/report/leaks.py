@@ -4,12 +4,12 @@ Refused, unless leaks are allowed:
 
 - a group of the files that are evaluated stands in another split of the manifest too, whichever split is asked for,
   and with "all". Other groups of the manifest do not matter: that they cross does not change these figures.
-- the model is a run folder that was trained on a group of files which this manifest holds out (they stand in a split
+- the model was trained on a group of files which this manifest holds out (they stand in a split
   that is not "train": val, test, a fold): the same data were split another way.
 
 Warned of only: files of the split "train", or of none, that were trained on. Who asks for them asks how well the
-training data were learnt, and is told that it is that. A bundle alone does not tell what it was trained on; it does
-tell when groups crossed the splits of its training.
+training data were learnt, and is told that it is that. A bundle knows the files of its training by their bytes; one of
+before it did only tells when groups crossed the splits of its training.
 
 Counted are files that have a label and can be read: no others make figures.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from callus.bundle import PICTURE_DIGITS
 from callus.dataset.clean import counted
 from callus.dataset.manifest import few, group_keys, read_manifest, usable
 from callus.dataset.split import ALLOW, ANEW, crossing_groups, crossing_names, crossing_sentence, leak_sentence
@@ -76,7 +77,13 @@ class _Trained:
     groups: pd.Series[bool]
 
 
-def find_leaks(frame: pd.DataFrame, rows: pd.DataFrame, training: Mapping[str, Any], model: Path) -> Leaks:
+def find_leaks(
+    frame: pd.DataFrame,
+    rows: pd.DataFrame,
+    training: Mapping[str, Any],
+    model: Path,
+    pictures: Mapping[str, str] | None = None,
+) -> Leaks:
     """Look for what makes figures too good; the rule stands at the top of this module.
 
     Args:
@@ -84,6 +91,7 @@ def find_leaks(frame: pd.DataFrame, rows: pd.DataFrame, training: Mapping[str, A
         rows: those that are evaluated on.
         training: what the bundle says of its training.
         model: the model's place; a run folder tells by its own ``manifest.parquet`` what it was trained on.
+        pictures: what the bundle says of the files of its training (:attr:`callus.bundle.Bundle.pictures`).
     """
     rows = usable(rows)
     keys = group_keys(rows)
@@ -95,7 +103,7 @@ def find_leaks(frame: pd.DataFrame, rows: pd.DataFrame, training: Mapping[str, A
         names = crossing_names(crossing)
         refusals.append(f"{crossing_sentence(len(crossing), across)} ({names})")
         warnings.append(f"{leak_sentence(len(crossing), across)} ({names})")
-    trained = _trained_on(frame, rows, model)
+    trained = _trained_on(frame, rows, model) or _known_to(pictures, frame, rows)
     if trained is not None:
         held_out = trained.groups & ~rows["split"].isin(["", TRAIN])
         if held_out.any():
@@ -144,6 +152,15 @@ def _trained_on(frame: pd.DataFrame, rows: pd.DataFrame, model: Path) -> _Traine
     if _among(frame, theirs).any():
         groups |= set(group_keys(learnt))
     return _Trained(_among(rows, learnt), group_keys(rows).isin(groups))
+
+
+def _known_to(pictures: Mapping[str, str] | None, frame: pd.DataFrame, rows: pd.DataFrame) -> _Trained | None:
+    """Tell which rows a bundle says that it was trained on, and which are of their groups; None where it tells none."""
+    if pictures is None:
+        return None
+    learnt = {digits for digits, split in pictures.items() if split == TRAIN}
+    files, all_files = (part["sha256"].str[:PICTURE_DIGITS].isin(learnt) for part in (rows, frame))
+    return _Trained(files, group_keys(rows).isin(set(group_keys(frame)[all_files])))
 
 
 def _among(rows: pd.DataFrame, others: pd.DataFrame) -> pd.Series[bool]:

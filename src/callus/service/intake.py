@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from callus.service.objects import ObjectStore
 
 IDENTIFY: Final = "identify"
+_OWN: Final = "callus"
+_MADE_BY: Final = 0x00181016  # Secondary Capture Device Manufacturer
 
 
 class BusyError(CallusError):
@@ -160,6 +162,8 @@ def look(data: bytes) -> tuple[bool, Identity]:
     tags = parse(data)
     identity = stated_identity(tags)
     check_kind(tags, identity)
+    if tags.text(_MADE_BY) == _OWN:  # else an archive that sends on what it gets has results made of results, for ever
+        raise RadiographError("is no radiograph: callus made this picture of one", hint="leave it out")
     for uid, what in ((identity.study_uid, "Study"), (identity.sop_instance_uid, "SOP")):
         if not is_uid(uid):
             raise RadiographError(f"has no valid {what} Instance UID")

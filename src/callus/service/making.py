@@ -12,7 +12,6 @@ import io
 import json
 import os
 import pickle
-import select
 import subprocess
 import sys
 import threading
@@ -31,10 +30,15 @@ if TYPE_CHECKING:
     from callus.radiograph import Radiograph
     from callus.service.objects import ObjectStore
 
-LIMIT_S: Final = 120.0
-"""How long one radiograph's results may take: usually a third of a second, on a core that others use as well longer."""
+LIMIT_S: Final = 300.0
+"""How long one radiograph's results may take, a process's start included: seconds, more where cores are scarce."""
 _NICER: Final = 5  # requests and the network come first
-_SERVE: Final = "from callus.service.making import serve; serve()"
+_SERVE: Final = """
+from callus.service.ending import end_with_service
+end_with_service()
+from callus.service.making import serve
+serve()
+"""
 _LONGEST_LINE: Final = 65_536
 
 _idle: list[_Maker] = []
@@ -100,23 +104,15 @@ def serve() -> None:
     """Be such a process: make what is asked for until nobody can ask any more."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the answers
-    threading.Thread(target=_end_with_service, daemon=True).start()
-    os.nice(_NICER)
+    with suppress(OSError):
+        os.nice(_NICER)
     limit_memory()
     _load()
     with suppress(EOFError):
         while True:
-            order = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the process that started this one
+            order = pickle.load(sys.stdin.buffer)  # nosec B301  # noqa: S301 - of the process that started this one
             answers.write(json.dumps(_answer(order)).encode() + b"\n")
             answers.flush()
-
-
-def _end_with_service() -> None:
-    """End at once when the service is gone, though something be half made: nobody waits for it."""
-    watch = select.poll()
-    watch.register(0, 0)  # only the other end's closing is told
-    watch.poll()
-    os._exit(0)
 
 
 def _load() -> None:
@@ -184,7 +180,7 @@ class _Maker:
 
     def __init__(self) -> None:
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        self.process = subprocess.Popen(  # noqa: S603 - our own code in our own interpreter
+        self.process = subprocess.Popen(  # nosec B603  # noqa: S603 - our own code in our own interpreter
             # Without -P a file in the working folder could stand in for a module; Ctrl-C is this process's to handle.
             [sys.executable, "-P", "-c", _SERVE],
             stdin=subprocess.PIPE,

@@ -45,6 +45,10 @@ class ObjectStore:
         self._keep_free = keep_free
         try:
             self._incoming.mkdir(parents=True, exist_ok=True)
+            if not (folder / "ff").exists():  # the last: all at once, so that no file has to wait for its folder
+                for number in range(256):
+                    (folder / f"{number:02x}").mkdir(exist_ok=True)
+                _sync(folder)
         except OSError as error:
             raise CallusError(f"cannot be made: {error.strerror or error}", where=folder) from error
 

@@ -78,7 +78,7 @@ class OpenId:
         if not address.hostname or not safe:
             raise SettingsError("openid.issuer is to be an https address")
         self._settings = settings
-        self._secret = ""
+        self._secret = ""  # nosec B105  # no secret, where none was given
         if settings.client_secret_file:
             try:
                 self._secret = Path(settings.client_secret_file).read_text(encoding="utf-8").strip()

@@ -159,7 +159,7 @@ def bend_tone(unit: NDArray[np.float32], strength: float, generator: np.random.G
     parts = np.exp(generator.uniform(-strength, strength, size=4))
     curve = np.concatenate([[0.0], np.cumsum(parts) / parts.sum()])
     table = np.interp(np.linspace(0, 1, _TONES), np.linspace(0, 1, len(curve)), curve).astype(np.float32)
-    return table[(unit * np.float32(_TONES - 1)).astype(np.int32)]
+    return np.asarray(table[(unit * np.float32(_TONES - 1)).astype(np.int32)], dtype=np.float32)
 
 
 def vary_sharpness(unit: NDArray[np.float32], strength: float, generator: np.random.Generator) -> NDArray[np.float32]:
@@ -168,7 +168,7 @@ def vary_sharpness(unit: NDArray[np.float32], strength: float, generator: np.ran
     blurred = cv2.GaussianBlur(unit, (0, 0), max(abs(amount), 0.1))
     if amount < 0:
         return np.asarray(blurred, dtype=np.float32)
-    return np.clip(unit + (unit - blurred) * np.float32(amount), 0, 1, dtype=np.float32)
+    return np.asarray(np.clip(unit + (unit - blurred) * np.float32(amount), 0, 1), dtype=np.float32)
 
 
 def cut_sides(unit: NDArray[np.float32], generator: np.random.Generator) -> None:

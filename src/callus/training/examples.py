@@ -40,7 +40,7 @@ class Batch:
     Attributes:
         inputs: what the network or the head takes, one tensor or several, (B, …) each.
         label: float32 (B,), 1 fractured, 0 not; of crops, whether a fracture crosses the crop.
-        mask: float32 (B, 1, H / 16, W / 16), 1 where a fracture crosses the cell.
+        mask: float32 (B, 1, H / s, W / s) with the recipe's ``location_stride`` s, 1 where a fracture crosses the cell.
         located: float32 (B,), 1 where the mask is known: unfractured pictures and those with masks or boxes.
         share: how much of the global batch this process has, times the number of processes: the weight of its loss.
     """
@@ -107,7 +107,7 @@ class Examples:
         return pixels
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:
-        """Where the fractures are in a view: float32 (H / 16, W / 16), 1 where one crosses the cell, else 0."""
+        """Where the fractures are in a view: float32, 1 where one crosses a cell (``location_stride``), else 0."""
         height, width = self.recipe.input.height, self.recipe.input.width
         moved = np.eye(2, 3)
         if view != PLAIN:
@@ -116,7 +116,8 @@ class Examples:
         for outline in self._outlines[index]:
             points = _moved(moved, self._in_input(index, outline))
             cv2.fillPoly(canvas, [np.round(points).astype(np.int32)], color=(1,))
-        return np.asarray(canvas.reshape(height // 16, 16, width // 16, 16).max((1, 3)), dtype=np.float32)
+        side = self.recipe.head.location_stride
+        return np.asarray(canvas.reshape(height // side, side, width // side, side).max((1, 3)), dtype=np.float32)
 
     def _in_input(self, index: int, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points (n, 2) of the original as points of the network's plain input."""

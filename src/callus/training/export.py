@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import torch
 
-from callus.bundle import Bundle, Engine, openvino_engine, write_bundle
+from callus.bundle import PICTURES, Bundle, Engine, openvino_engine, write_bundle
 from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
 from callus.errors import CallusError
 from callus.labels import RESEARCH_ONLY
@@ -50,6 +50,8 @@ def export_bundle(
     *,
     int8: bool | None = None,
     seen: Pictures | None = None,
+    about: str = "",
+    pictures: bytes = b"",
 ) -> Bundle:
     """Write the bundle of a trained network.
 
@@ -64,6 +66,8 @@ def export_bundle(
             judged, the bundle says so instead of holding it.
         seen: the training pictures, whose features tell what is unlike them; None where they are not at hand, which
             leaves the validation pictures: fewer, and each kept out of what judges it.
+        about: Markdown that the model card ends with: what only people know of the model and its data.
+        pictures: the bundle's ``pictures.csv``: which files were trained on; empty for none.
 
     Raises:
         TrainingError: the graph's outputs differ from torch's by more than they may.
@@ -78,7 +82,7 @@ def export_bundle(
         else:
             draft.leave_out_int8("it was not wanted")
         draft.add_likeness(seen)
-        draft.write(folder)
+        draft.write(folder, about, pictures)
     return Bundle.load(folder)
 
 
@@ -156,10 +160,12 @@ class _Draft:
             self._files[FILE] = found.likeness.to_bytes()
             self._info["likeness"] = found.entry
 
-    def write(self, folder: Path) -> None:
-        """Write the bundle where it is to stand."""
+    def write(self, folder: Path, about: str, pictures: bytes) -> None:
+        """Write the bundle where it is to stand; the card ends with ``about``."""
         groups = len(np.unique(self._validation.examples.group))
-        self._files["MODEL_CARD.md"] = _card(self._info, self._recipe, groups).encode()
+        self._files["MODEL_CARD.md"] = _card(self._info, self._recipe, groups, about).encode()
+        if pictures:
+            self._files[PICTURES] = pictures
         write_bundle(folder, self._info, self._files)
 
     def _try_int8(self) -> str:
@@ -235,8 +241,9 @@ def _leaks(training: dict[str, Any]) -> list[str]:
     return [training["leaks"]["sentence"]] if training.get("leaks") else []
 
 
-def _card(info: dict[str, Any], recipe: Recipe, groups: int) -> str:
-    """The model card: what it is, what it saw, how good it was on validation, what it is not for."""
+def _card(info: dict[str, Any], recipe: Recipe, groups: int, about: str) -> str:
+    """The model card: what it is, what it saw, how good it was on validation, what it is not for; then ``about``."""
+    more = f"\n{about.strip()}\n" if about.strip() else ""
     training, figures = info["training"], info["figures"][0]
     leaks = "".join(
         f"\n**Warning: {line}.** Training was allowed to go on all the same.\n" for line in _leaks(training)
@@ -258,7 +265,7 @@ def _card(info: dict[str, Any], recipe: Recipe, groups: int) -> str:
 
 Calibration, thresholds and these figures come from the validation split: they flatter. Judge the model with
 `callus evaluate` on radiographs that training never saw. On other hospitals' pictures it will be worse.
-"""  # noqa: E501 - a table's row is one line
+{more}"""  # noqa: E501 - a table's row is one line
 
 
 def _engine_rows(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ class HeadChoice:
     dense: tuple[int, ...] = (256, 128)  # units of the dense layers
     dropout: float = 0.5  # behind each dense layer
     location_gain: float = 0.0  # how loudly the location's highest cells speak in the image's logit at first
+    location_stride: int = 16  # input pixels that such a place has on a side: 16, or 8
     location: bool = True  # a logit for each place, supervised by masks or boxes where there are any
 
 
@@ -283,6 +284,7 @@ def _out_of_range(recipe: Recipe) -> list[str]:
     rules = [
         (recipe.head.width >= 1, "head.width has to be at least 1"),
         (all(units >= 1 for units in recipe.head.dense), "head.dense takes units of at least 1"),
+        (recipe.head.location_stride in (8, 16), "head.location_stride is 8 or 16"),
         (0 <= recipe.head.dropout < 1, "head.dropout has to lie in [0, 1)"),
         (0 <= recipe.augmentation.zoom < 1, "augmentation.zoom has to lie in [0, 1)"),
         (min(recipe.frozen.epochs, recipe.tuning.epochs, recipe.whole.epochs) >= 0, "epochs cannot be negative"),

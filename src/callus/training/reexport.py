@@ -19,6 +19,7 @@ from callus.training.denormals import flushed_denormals
 from callus.training.examples import Examples
 from callus.training.export import export_bundle, summary
 from callus.training.run import initial_network, origin
+from callus.training.run import pictures as pictures_of
 from callus.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def export_run(
     *,
     data: Path | None = None,
     int8: bool | None = None,
+    name: str | None = None,
+    card: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
     """Write the bundle of a run that has ended.
@@ -48,6 +51,8 @@ def export_run(
         data: other validation pictures than the run's: a folder or a manifest. Its split ``val`` is taken, or all of it
             where it has no split.
         int8: whether int8 is wanted; None for what the run's recipe says.
+        name: of the model; None for the run folder's.
+        card: a Markdown file that the model card is to end with; None for none.
         say: takes lines for people; None says nothing.
 
     Returns:
@@ -59,6 +64,7 @@ def export_run(
         RecipeError, DatasetError, CallusError: a file of the run or ``data`` cannot be read, ``out`` cannot be written.
     """
     _check_free(out)
+    about = "" if card is None else _read_card(card)
     run = RunFolder(run_path)
     _check_ended(run)
     recipe = recipes.load(run.recipe)
@@ -70,17 +76,35 @@ def export_run(
     pictures = Pictures(Examples(rows, recipe), _BATCH, threads)
     learnt_from = _at_hand(frame)
     seen = None if learnt_from.empty else Pictures(Examples(learnt_from, recipe), _BATCH, threads)
-    name = run_path.resolve().name or "run"
+    called = name or run_path.resolve().name or "run"
     packed = out.suffix == ENDING
     with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
         folder = Path(scratch) / "bundle" if packed else out
-        bundle = export_bundle(network, pictures, recipe, origin(recipe, frame), folder, name, int8=int8, seen=seen)
+        bundle = export_bundle(
+            network,
+            pictures,
+            recipe,
+            origin(recipe, frame),
+            folder,
+            called,
+            int8=int8,
+            seen=seen,
+            about=about,
+            pictures=pictures_of(frame),
+        )
         if packed:
             pack(folder, out)
     for line in (*summary(bundle.info), f"bundle: {out}"):
         if say is not None:
             say(line)
     return out
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise TrainingError(f"cannot be read: {error}", where=path, hint="give a Markdown file") from error
 
 
 def _check_ended(run: RunFolder) -> None:

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 
 from callus import dataset
 from callus.atomic import whole_file
+from callus.bundle import PICTURE_DIGITS
 from callus.cache import cache_folder
 from callus.dataset.manifest import digest, read_manifest, write_manifest
 from callus.dataset.split import crossing_groups, leak_summary, splittable
@@ -186,7 +187,9 @@ def _train(fabric: Fabric, run: RunFolder, options: Options, threads: int, tell:
         plain = Pictures(validation, chosen.optimisation.batch, threads)
         seen = Pictures(training, chosen.optimisation.batch, threads)
         name = run.path.name or "run"
-        bundle = export_bundle(network, plain, chosen, origin(chosen, frame), run.bundle, name, seen=seen)
+        told = origin(chosen, frame)
+        listed = pictures(frame)
+        bundle = export_bundle(network, plain, chosen, told, run.bundle, name, seen=seen, pictures=listed)
         for line in summary(bundle.info):
             tell(line)
         tell(f"bundle: {run.bundle}")
@@ -235,6 +238,7 @@ def initial_network(chosen: Recipe) -> FractureNet:
         dropout=chosen.head.dropout,
         location=chosen.head.location,
         location_gain=chosen.head.location_gain,
+        location_stride=chosen.head.location_stride,
     )
     if chosen.trunk.weights != "none":
         path = Path(chosen.trunk.weights)
@@ -307,6 +311,14 @@ def _open_cache(
     return cache, views
 
 
+def pictures(frame: pd.DataFrame) -> bytes:
+    """The bundle's ``pictures.csv``: which files stood in which split, by the beginning of their SHA-256."""
+    rows = dataset.usable(frame)
+    rows = rows[(rows["split"] != "") & (rows["sha256"] != "")].sort_values("sha256")
+    lines = [f"{sha256[:PICTURE_DIGITS]},{split}" for sha256, split in zip(rows["sha256"], rows["split"], strict=True)]
+    return "\n".join(["sha256,split", *lines, ""]).encode()
+
+
 def origin(chosen: Recipe, frame: pd.DataFrame) -> dict[str, Any]:
     """What the bundle says of its training."""
     rows = dataset.usable(frame)
@@ -314,6 +326,8 @@ def origin(chosen: Recipe, frame: pd.DataFrame) -> dict[str, Any]:
     weights = chosen.trunk.weights
     if weights != "none":
         path = Path(weights)
+        # A bundle is passed on: where the file lies on this machine is nobody's business.
+        chosen = replace(chosen, trunk=replace(chosen.trunk, weights=path.name))
         weights = f"ImageNet, {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return {
         "trunk": chosen.trunk.name,

@@ -152,7 +152,7 @@ def read_voc(path: Path, names: ClassNames) -> Drawn | None:
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise DatasetError("declares a document type, which a label file does not need", where=path)
     try:
-        root = ET.fromstring(text)  # noqa: S314 - no document type, so no entities; bounded in size
+        root = ET.fromstring(text)  # nosec B314  # noqa: S314 - no document type, so no entities; bounded in size
     except ET.ParseError as error:
         raise DatasetError(f"is not XML: {error}", where=path) from error
     if root.tag != "annotation":

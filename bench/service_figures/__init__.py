@@ -1,0 +1,1 @@
+"""What ``bench/service.py`` measures, a file for each group of figures."""
