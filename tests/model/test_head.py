@@ -28,17 +28,19 @@ def test_grad_cam_without_gradients_is_grad_cam_by_autograd(units: tuple[int, ..
     torch.testing.assert_close(grad_cam(dense, maps), expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("location", [True, False])
-def test_the_map_comes_with_the_same_logit_as_training_sees(location: bool) -> None:
+@pytest.mark.parametrize(("location", "stride"), [(True, 16), (True, 8), (False, 32)])
+def test_the_map_comes_with_the_same_logit_as_training_sees(location: bool, stride: int) -> None:
     torch.manual_seed(0)
-    head = HierarchicalHead(CHANNELS, 8, (16, 8), 0.5, location=location).double().eval()
+    places = {"location_stride": stride, "location_gain": 0.5} if location else {}
+    head = HierarchicalHead(CHANNELS, 8, (16, 8), 0.5, location=location, **places).double().eval()  # type: ignore[arg-type]
     with torch.no_grad():
         for value in head.parameters():
             value.add_(torch.randn_like(value) * 0.2)
     answer = head(*head.collect(scales()))
     logit, where = head.answer_with_map(scales())
     torch.testing.assert_close(answer.logit, logit)
-    side = 64 // head.map_stride
+    assert head.map_stride == stride
+    side = 64 // stride
     assert where.shape == (3, side, side)
     assert where.min() >= 0
     assert where.max() <= 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,14 @@ from PIL import Image
 from sklearn import metrics
 from spots import spotted
 
+from callus.bundle import Bundle, write_bundle
 from callus.dataset.manifest import digest, write_manifest
 from callus.errors import CallusError, DatasetError
 from callus.report import evaluate
 from callus.report.evaluation import FILES
 from callus.report.measures import classification_report
 from callus.report.pages import methods_of
+from callus.training.run import pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -226,6 +229,23 @@ def test_a_run_folder_tells_what_it_was_trained_on(bundle: Path, frame: pd.DataF
     whole = evaluate(run, frame.assign(split=""), "all", tmp_path / "all")
     assert whole["leaks"]["files_trained_on"] == 2
     assert whole["leaks"]["allowed"] is False
+
+
+def test_a_bundle_tells_what_it_was_trained_on(frame: pd.DataFrame, tmp_path: Path) -> None:
+    """Passed on alone, by the beginning of its pictures' SHA-256."""
+    frame["sha256"] = [hashlib.sha256(name.encode()).hexdigest() for name in frame["path"]]
+    listed = pictures(frame.assign(split=["train", "test", "test", "test", "train", "val"]))
+    plain = Bundle.load(tiny_bundle.write_tiny_bundle(tmp_path / "plain"))
+    files = {"model.onnx": plain.read("model.onnx"), "MODEL_CARD.md": b"# tiny\n", "pictures.csv": listed}
+    model = write_bundle(tmp_path / "knowing", plain.info, files)
+    with pytest.raises(DatasetError, match=r"knowing was trained on 1 group \(1 file\) of these: g1; .*--allow-leaks"):
+        evaluate(model, frame, "test", tmp_path / "report")
+    result = evaluate(model, frame, "test", tmp_path / "report", allow_leaks=True)
+    assert (result["leaks"]["files_trained_on"], result["leaks"]["groups_trained_on"]) == (1, 1)
+    others = frame.assign(sha256=[f"{number:064x}" for number in range(len(frame))])
+    assert evaluate(model, others, "test", tmp_path / "others")["leaks"]["files_trained_on"] == 0
+    broken = write_bundle(tmp_path / "broken", plain.info, {**files, "pictures.csv": b"\xff,\nx\n1,2,3\n" + listed})
+    assert Bundle.load(broken).pictures == Bundle.load(model).pictures
 
 
 def test_groups_that_other_files_were_trained_on(frame: pd.DataFrame, tmp_path: Path) -> None:

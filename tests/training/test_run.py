@@ -184,7 +184,7 @@ def test_crops_are_learnt_from_where_fractures_are_outlined(tmp_path: Path, simu
 def test_crops_then_whole_pictures_validated_now_and_then(tmp_path: Path, simulated: Path, small: Recipe) -> None:
     changes = {"tuning.crop": 64, "input.height": 96, "input.width": 96, "frozen.epochs": 0, "tuning.epochs": 3}
     changes |= {"whole.epochs": 2, "whole.stages": 1, "optimisation.validate_every": 2, "optimisation.keep": "last"}
-    changes |= {"export.mirror": True}
+    changes |= {"export.mirror": True, "head.location_stride": 8}
     run = train(simulated, recipes.override(small, changes), tmp_path / "run", options=Options(accelerator="cpu"))
     rows = epochs_of(run)
     assert [row["phase"] for row in rows] == ["tuning"] * 3 + ["whole"] * 2
