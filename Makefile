@@ -14,7 +14,8 @@ BIN := .venv/bin
 DATA ?= ../shared/data/fracatlas
 WEIGHTS ?= imagenet
 MODEL_RUN := runs/model
-TRAIN_FLAGS ?=
+# The fold that it is tested on; --precision bf16-mixed is faster on processors that have it (AVX-512 BF16, AMX).
+TRAIN_FLAGS ?= --fold 1/5
 
 .PHONY: demo test lint types docs page train-model clean
 .DELETE_ON_ERROR:

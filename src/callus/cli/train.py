@@ -30,7 +30,9 @@ def train(
         str | None, typer.Option(help="Instead of the recipe's: imagenet, none, or a file in Keras' layout.")
     ] = None,
     out: Annotated[Path, typer.Option(readable=False, help="The run folder to make.")],
-    fold: Annotated[str | None, typer.Option(help="K/N: test on fold K of N, validate on the next.")] = None,
+    fold: Annotated[
+        str | None, typer.Option(help="K/N: test on fold K of N; the rest is for training and validation.")
+    ] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Another value of the recipe, as section.key=value; repeatable.")
     ] = None,
