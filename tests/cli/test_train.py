@@ -22,7 +22,7 @@ from callus.cli import main
         (["--data", "{tmp}/empty", "--set", "frozen.epoch=3"], "no frozen.epoch"),
         (["--data", "{tmp}/empty", "--set", "frozen.epochs"], "expected section.key=value"),
         (["--data", "{tmp}/empty", "--cache-limit", "much"], "--cache-limit is 'much'"),
-        (["--data", "{tmp}/empty", "--recipe", "nobody"], "one of: callus, demo, seed"),
+        (["--data", "{tmp}/empty", "--recipe", "nobody"], "one of: callus, demo, radiograph, seed"),
         (["--data", "{tmp}/empty", "--weights", "{tmp}/none.h5"], "there is no such weights file"),
         (["--data", "{tmp}/empty", "--trunk", "vgg"], "trunk.name is 'vgg'"),
     ],

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +163,18 @@ def test_the_best_epoch_of_the_frozen_phase_keeps_its_trunk(tmp_path: Path, simu
     """A second phase that spoils the trunk must leave no trace when an epoch of the first one is kept."""
     changes = {"tuning.rate": 1e-9, "tuning.trunk_rate": 1.0, "tuning.epochs": 2, "optimisation.ema": 0.0}
     options = Options(accelerator="cpu", cache=tmp_path)
-    train(simulated, recipes.override(small, changes), tmp_path / "spoilt", options=options)
-    rows = epochs_of(tmp_path / "spoilt")
-    best = max(rows, key=lambda row: float(row["validation_auroc"]))
-    assert best["phase"] == "frozen", "the second phase spoilt nothing; this test shows nothing"
-    info = json.loads((tmp_path / "spoilt" / "bundle" / "bundle.json").read_text())
+    # Torch draws other weights on other processors, and on a dozen pictures a spoilt trunk can be the better one.
+    for seed in range(8):
+        out = tmp_path / f"spoilt{seed}"
+        with suppress(TrainingError):  # the spoilt trunk was kept, and is too wild to be exported
+            train(simulated, recipes.override(small, {**changes, "seed": seed}), out, options=options)
+        rows = epochs_of(out)
+        best = max(rows, key=lambda row: float(row["validation_auroc"]))
+        if best["phase"] == "frozen":
+            break
+    else:
+        pytest.fail("the second phase spoilt nothing; this test shows nothing")
+    info = json.loads((out / "bundle" / "bundle.json").read_text())
     assert info["figures"][0]["auroc"] == pytest.approx(float(best["validation_auroc"]), abs=1e-9)
 
 
