@@ -38,6 +38,31 @@ def test_corners_join_and_gaps_part() -> None:
     assert len(boxes_from_map(parted, map_to_input(8), 0.5, (64, 64))) == 2
 
 
+def test_each_hill_has_a_box_about_its_top() -> None:
+    array = heat((slice(2, 6), slice(0, 20), 0.3), shape=(8, 24))  # a ridge that joins everything at the threshold
+    array[3:5, 2:5] = 0.8
+    array[3, 3] = 0.9
+    array[3:5, 12:14] = 0.5
+    array[4, 18] = 0.35  # stays above its shoulder all along the ridge, and that leads to higher tops
+    boxes = boxes_from_map(array, map_to_input(8), 0.25, (64, 192))
+    assert [(box.x, box.y, box.width, box.height) for box in boxes] == [(16, 24, 24, 16), (96, 24, 16, 16)]
+    assert [box.score for box in boxes] == pytest.approx([0.9, 0.5])
+
+
+def test_two_tops_of_one_height_on_a_hill_are_one_box() -> None:
+    array = heat((slice(2, 4), slice(1, 6), 0.75))
+    array[2, 1] = array[3, 5] = 1.0
+    (box,) = boxes_from_map(array, map_to_input(8), 0.5, (64, 64))
+    assert (box.x, box.y, box.width, box.height) == (8, 16, 40, 16)
+
+
+def test_tops_below_the_threshold_have_none_and_hills_end_at_it() -> None:
+    array = heat((slice(0, 1), slice(0, 4), 0.48), (slice(4, 5), slice(0, 4), 0.4))
+    array[0, 1] = 0.6
+    (box,) = boxes_from_map(array, map_to_input(8), 0.5, (64, 64))
+    assert (box.x, box.y, box.width, box.height, box.score) == (8, 0, 8, 8, pytest.approx(0.6))
+
+
 def test_at_the_threshold_counts_and_zero_never_does() -> None:
     array = heat((slice(0, 1), slice(0, 1), 0.5))
     assert len(boxes_from_map(array, map_to_input(8), 0.5, (64, 64))) == 1

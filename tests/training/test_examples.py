@@ -63,6 +63,19 @@ def test_the_plain_view_of_crops_is_the_whole_picture(marked: pd.DataFrame) -> N
     assert examples.mask(0, PLAIN).shape == (12, 16)
 
 
+def test_a_mask_says_how_much_of_a_cell_fractures_cover(marked: pd.DataFrame) -> None:
+    examples = crops(marked)
+    mask = examples.mask(0, PLAIN)
+    (box,) = examples.fractures(0)
+    assert 0 < mask.max() <= 1
+    assert mask.sum() * 16 * 16 == pytest.approx(box[2] * box[3], rel=0.25)  # outlines are drawn to whole pixels
+    rows, columns = np.nonzero(mask)
+    x, y, width, height = box / 16
+    assert x - 1 <= columns.min() <= columns.max() <= x + width
+    assert y - 1 <= rows.min() <= rows.max() <= y + height
+    assert len(examples.fractures(1)) == 0
+
+
 def test_windows_lie_inside_and_cover_the_whole_picture() -> None:
     generator = np.random.default_rng(0)
     corners = np.array([(0, 20), (255, 20), (255, 170), (0, 170)], dtype=np.float64)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SMALLEST_AREA: Final = 1.0
 """Pixels that a polygon has to cover."""
+FAINTEST: Final = 0.01
+"""Height of the map from which boxes are counted: low enough for every rate of false boxes that is told."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +91,17 @@ def judged(predictions: pd.DataFrame) -> pd.DataFrame:
 def located(identifier: Identifier, answers: Answers) -> list[Located]:
     """Tell of each judged file where its fractures are and where the model looked, in the predictions' order.
 
-    Boxes are those of the whole map, whatever the file's level: the level "none" holds boxes back that FROC has to
-    count. Grad-CAM is scaled to its own highest place in each picture, so that its height tells nothing between two
-    pictures: there a box's score is the map's times the picture's probability.
+    Boxes are those of the whole map, whatever the file's level and from ``FAINTEST`` on: the level "none" and the
+    bundle's threshold hold boxes back that FROC has to count. Grad-CAM is scaled to its own highest place in each
+    picture, so that its height tells nothing between two pictures: there a box's score is the map's times the picture's
+    probability.
     """
-    threshold = identifier.info.map_threshold
     relative = identifier.bundle.info["outputs"]["map"]["kind"] == "gradcam"
     rows = answers.rows.drop_duplicates("path").set_index("path")
     made = []
     for path, label, group in answers.judged[["path", "label", "group"]].itertuples(index=False, name=None):
         finding = answers.findings[path]
-        boxes = boxes_from_map(finding.map, finding.map_to_original, threshold, finding.shape)
+        boxes = boxes_from_map(finding.map, finding.map_to_original, FAINTEST, finding.shape)
         if relative:
             boxes = tuple(replace(box, score=box.score * finding.probability) for box in boxes)
         made.append(_located(finding, str(group), int(label), boxes, rows.loc[path]))

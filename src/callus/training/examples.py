@@ -40,7 +40,8 @@ class Batch:
     Attributes:
         inputs: what the network or the head takes, one tensor or several, (B, …) each.
         label: float32 (B,), 1 fractured, 0 not; of crops, whether a fracture crosses the crop.
-        mask: float32 (B, 1, H / s, W / s) with the recipe's ``location_stride`` s, 1 where a fracture crosses the cell.
+        mask: float32 (B, 1, H / s, W / s) with the recipe's ``location_stride`` s, the share of a cell that fractures
+            cover.
         located: float32 (B,), 1 where the mask is known: unfractured pictures and those with masks or boxes.
         share: how much of the global batch this process has, times the number of processes: the weight of its loss.
     """
@@ -107,7 +108,10 @@ class Examples:
         return pixels
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:
-        """Where the fractures are in a view: float32, 1 where one crosses a cell (``location_stride``), else 0."""
+        """Where the fractures are in a view: float32, the share of each cell (``location_stride``) that they cover.
+
+        Shares rather than yes and no: a cell that a fracture only touches would pull the map's top off the fracture.
+        """
         height, width = self.recipe.input.height, self.recipe.input.width
         moved = np.eye(2, 3)
         if view != PLAIN:
@@ -117,7 +121,18 @@ class Examples:
             points = _moved(moved, self._in_input(index, outline))
             cv2.fillPoly(canvas, [np.round(points).astype(np.int32)], color=(1,))
         side = self.recipe.head.location_stride
-        return np.asarray(canvas.reshape(height // side, side, width // side, side).max((1, 3)), dtype=np.float32)
+        return np.asarray(canvas.reshape(height // side, side, width // side, side).mean((1, 3)), dtype=np.float32)
+
+    def fractures(self, index: int) -> NDArray[np.float64]:
+        """The boxes of a picture's fractures in the plain input: float64 (n, 4), [x, y, width, height].
+
+        As in reports, they are in pixels whose edges are at whole numbers.
+        """
+        boxes = np.zeros((len(self._outlines[index]), 4))
+        for box, outline in zip(boxes, self._outlines[index], strict=True):
+            corners = self._in_input(index, outline - 0.5) + 0.5  # its affine is one of pixel centres
+            box[:2], box[2:] = corners.min(axis=0), np.ptp(corners, axis=0)
+        return boxes
 
     def _in_input(self, index: int, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points (n, 2) of the original as points of the network's plain input."""
@@ -144,7 +159,7 @@ class Examples:
         """Label, mask and located of some views, as :class:`Batch` has them."""
         masks = np.stack([self.mask(index, view) for index, view in zip(indices, views, strict=True)])[:, np.newaxis]
         chosen = np.asarray(indices)
-        label = masks.max((1, 2, 3)) if self.crop else self.label[chosen].astype(np.float32)
+        label = (masks.max((1, 2, 3)) > 0).astype(np.float32) if self.crop else self.label[chosen].astype(np.float32)
         return (
             torch.from_numpy(label),
             torch.from_numpy(masks),

@@ -13,8 +13,10 @@ import torch
 
 from callus.bundle.views import answered
 from callus.errors import TrainingError
+from callus.metrics.boxes import boxes_from_map, map_to_input
 from callus.metrics.calibration import Calibration, fit
 from callus.metrics.operating_points import OperatingPoints, choose
+from callus.metrics.outlines import centres_inside
 from callus.metrics.scores import auroc, score_table
 from callus.progress import track
 
@@ -36,7 +38,7 @@ trunk torch's own logits are 5e-5 from those in float64, and ONNX Runtime's 6e-5
 """
 PARITY_PICTURES = 16
 _BATCH = 8
-_THRESHOLDS = np.arange(0.05, 1.0, 0.05)
+_THRESHOLDS = np.arange(0.02, 1.0, 0.02)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +113,9 @@ def unmeasured(files: Mapping[str, str]) -> dict[str, Any]:
 def measure(engine: Engine, pictures: Pictures, choice: CalibrationChoice) -> Measured:
     """Run the engine over the whole validation split, with its bundle's views, and fit what belongs to it.
 
-    A map of places is cut where its cells agree best (F1) with the masks; Grad-CAM, whose height means nothing from
-    picture to picture, at half.
+    A map of places shows the boxes from a height on at which they find most for the fewest false ones (F1 over
+    fractures; a box finds one as in FROC, by its centre). Grad-CAM, whose height means nothing from picture to picture,
+    shows them from half.
 
     Args:
         engine: out of a bundle.
@@ -122,7 +125,7 @@ def measure(engine: Engine, pictures: Pictures, choice: CalibrationChoice) -> Me
     examples, bundle = pictures.examples, engine.bundle
     logit = np.zeros(len(examples))
     features: dict[int, NDArray[np.float32]] = {}
-    hits = np.zeros((3, len(_THRESHOLDS)))  # true, false and missed cells at each threshold
+    hits = np.zeros((3, len(_THRESHOLDS)))  # fractures found, false boxes and fractures missed, at each threshold
     parts = _parts(np.arange(len(logit)), max(_BATCH, engine.batch))
     for chosen, (batch,) in track(pictures.plain(parts), f"{engine.name} on validation", len(parts)):
         answer = answered(engine.run, batch.numpy(), bundle.views, bundle.spec.low, bundle.map_stride)
@@ -221,13 +224,22 @@ def _parts(chosen: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
 
 
 def _hits(answer: Outputs, chosen: NDArray[np.int64], pictures: Pictures) -> NDArray[np.float64]:
-    """Cells that the map and the masks agree or disagree on: (3, thresholds), see :func:`measure`."""
+    """Fractures found, false boxes and fractures missed: (3, thresholds), see :func:`measure`."""
     hits = np.zeros((3, len(_THRESHOLDS)))
-    for place, index in enumerate(chosen):
-        if pictures.examples.located[index]:
-            mask = pictures.examples.mask(int(index), -1) > 0
-            called = answer.map[place][None] >= _THRESHOLDS[:, None, None]
-            hits += np.array([(called & mask), (called & ~mask), (~called & mask)]).sum((2, 3))
+    size = (pictures.examples.recipe.input.height, pictures.examples.recipe.input.width)
+    to_input = map_to_input(pictures.examples.recipe.head.location_stride)
+    for place, index in enumerate(chosen.tolist()):
+        if not pictures.examples.located[index]:
+            continue
+        fractures = pictures.examples.fractures(index)
+        boxes = boxes_from_map(answer.map[place], to_input, float(_THRESHOLDS[0]), size)
+        where = np.array([(box.x, box.y, box.width, box.height) for box in boxes]).reshape(-1, 4)
+        score = np.array([box.score for box in boxes])
+        inside = centres_inside(where, fractures)  # (boxes, fractures)
+        best = np.where(inside, score[:, None], -np.inf).max(axis=0, initial=-np.inf)
+        found = (best >= _THRESHOLDS[:, None]).sum(axis=1)
+        false = (score[~inside.any(axis=1)] >= _THRESHOLDS[:, None]).sum(axis=1)
+        hits += np.stack([found, false, len(fractures) - found])
     return hits
 
 

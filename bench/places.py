@@ -1,0 +1,94 @@
+r"""Where a trained run's map is highest, and how far its boxes should reach, on the split that choices are made on.
+
+Prints one JSON line: how often the map's highest cell touches an outline, its centre lies in a fracture's box or inside
+an outline, and for each shoulder (``metrics/boxes.py``) the share of fractures found at rates of false boxes an image,
+and average precision.
+
+    python bench/places.py runs/folds/fold1 --split val
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from callus import dataset
+from callus.dataset.manifest import read_manifest
+from callus.identify import Identifier
+from callus.metrics.boxes import boxes_from_map
+from callus.metrics.localisation import Located, localisation
+from callus.metrics.outlines import box_around, coverage, inside
+from callus.report.answers import FAINTEST, answer, located
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+SHOULDERS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def main() -> None:
+    """Answer the split's files, and try the shoulders."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run folder, whose manifest and bundle are taken")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--engine", default="openvino-float32")
+    choice = parser.parse_args()
+    rows = dataset.usable(read_manifest(choice.run / "manifest.parquet"))
+    rows = rows[rows["split"] == choice.split]
+    identifier = Identifier(choice.run / "bundle", engine=choice.engine)
+    answers = answer(identifier, rows, f"split {choice.split!r}")
+    images = located(identifier, answers)
+    shapes = [answers.findings[path].shape for path in answers.judged["path"]]
+    told: dict[str, object] = {"split": choice.split, "images": len(images), "engine": identifier.engine.ran}
+    told |= {name: highest(images, judge) for name, judge in JUDGES.items()}
+    for shoulder in SHOULDERS:
+        tried = [
+            replace(image, boxes=boxes_from_map(image.heat, image.map_to_original, FAINTEST, shape, shoulder=shoulder))
+            for image, shape in zip(images, shapes, strict=True)
+            if image.heat is not None
+        ]
+        found = localisation(tried, identifier.info.map_threshold, draws=100)
+        figures = {f"froc_{rate:g}": figure.value for rate, figure in found.froc.items()}
+        told[f"shoulder_{shoulder:g}"] = figures | {
+            "ap50": found.ap50.value,
+            "top_box_iou": found.top_box_iou.value,
+            "fractures_hit": found.fractures_hit.value,
+            "boxes_an_image": found.boxes / found.images,
+        }
+    print(json.dumps(told, default=float))
+
+
+def highest(images: list[Located], judge: Callable[[Located, NDArray[np.float64]], bool]) -> float:
+    """The share of fractured images with an outline whose map's highest cell passes."""
+    return float(np.mean([judge(image, np.array(image.peak)) for image in images if image.outlines]))
+
+
+def touches(image: Located, _: NDArray[np.float64]) -> bool:
+    """Whether the highest cell has any area in common with an outline."""
+    heat = np.asarray(image.heat)
+    covered = coverage(image.outlines, (heat.shape[0], heat.shape[1]), image.map_to_original)
+    return bool(covered.flat[int(heat.argmax())] > 0)
+
+
+def in_box(image: Located, peak: NDArray[np.float64]) -> bool:
+    """Whether the highest cell's centre lies in the box around an outline."""
+    boxes = np.array([box_around(polygon) for polygon in image.outlines])
+    return bool(((peak + 0.5 >= boxes[:, :2]) & (peak + 0.5 <= boxes[:, :2] + boxes[:, 2:])).all(axis=1).any())
+
+
+def in_outline(image: Located, peak: NDArray[np.float64]) -> bool:
+    """Whether it lies inside an outline: the pointing game."""
+    return any(inside(peak[:1] + 0.5, peak[1:] + 0.5, polygon).any() for polygon in image.outlines)
+
+
+JUDGES = {"touches": touches, "in_box": in_box, "in_outline": in_outline}
+
+if __name__ == "__main__":
+    main()
