@@ -121,8 +121,11 @@ def _smooth_heat(finding: Finding, shape: tuple[int, int]) -> NDArray[np.float32
 
 
 def _blend(grey: NDArray[np.float32], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
-    share = opacity(heat)[..., np.newaxis]
-    return np.asarray(np.rint(grey[..., np.newaxis] * (1 - share) + colours(heat) * share), dtype=np.uint8)
+    blended = np.repeat(np.rint(grey).astype(np.uint8)[..., np.newaxis], 3, axis=2)
+    warm = heat > CLEAR_BELOW  # a few hundredths of most pictures; the rest stays grey
+    share = opacity(heat[warm])[:, np.newaxis]
+    blended[warm] = np.rint(grey[warm][:, np.newaxis] * (1 - share) + colours(heat[warm]) * share)
+    return blended
 
 
 def _placed(box: Box, shape: tuple[int, int], original: tuple[int, int]) -> tuple[float, float, float, float]:
