@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE = 2.0
 """In pixels of the radiograph: what is left of a region that lies almost wholly in the letterbox is no finding."""
-SHOULDER = 0.7
+SHOULDER = 0.6
 """A box reaches as far as the map stays above this share of its top.
 
 One threshold for all would draw hardly a box on a faint fracture and one over half the limb on a plain one; it also
