@@ -256,8 +256,12 @@ def start(archive: Path, bundle: Path, out: Path) -> subprocess.Popen[str]:
 
 
 def wait_for_parts(run: subprocess.Popen[str], out: Path, count: int) -> None:
+    ends = time.monotonic() + 180
     while len(list(out.glob("part-*"))) < count:
-        assert run.poll() is None, run.communicate()
+        assert run.poll() is None, run.communicate(timeout=60)
+        if time.monotonic() > ends:
+            run.send_signal(signal.SIGABRT)  # it tells where it stands
+            raise AssertionError(f"no {count} parts are written: {run.communicate(timeout=60)}")
         time.sleep(0.002)
 
 

@@ -39,7 +39,8 @@ def test_processes_need_no_guard_in_the_callers_script(tmp_path) -> None:  # noq
         "import os\nfrom callus.workers import spread_over_processes\nprint('once')\n"
         "print(len({*spread_over_processes(abs, range(40), 2)}))\n"
     )
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=dict(os.environ))
+    line = [sys.executable, script]
+    run = subprocess.run(line, capture_output=True, text=True, check=True, env=dict(os.environ), timeout=180)
     assert (run.stdout, run.stderr) == ("once\n40\n", "")
 
 

@@ -103,6 +103,7 @@ def test_no_process_is_left_behind(every_format: dict[str, bytes]) -> None:
         "import sys; from callus.radiograph import apart, read;"
         "read(sys.stdin.buffer.read(), isolated=True); print(apart._idle[0]._process.pid)"
     )
-    done = subprocess.run([sys.executable, "-c", script], input=every_format[LOSSLESS], capture_output=True, check=True)
+    line = [sys.executable, "-c", script]
+    done = subprocess.run(line, input=every_format[LOSSLESS], capture_output=True, check=True, timeout=180)
     with pytest.raises(ProcessLookupError):
         os.kill(int(done.stdout), 0)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 FUZZ = Path(__file__).resolve().parents[2] / "bench" / "fuzz.py"
+LONGEST = 600  # seconds
 TAGS = """
 import os, signal, sys, time
 sys.path.insert(0, {folder!r})
@@ -51,7 +52,8 @@ for outcome in fuzz.each_apart(judge, range(9), 2):
 
 
 def fuzz(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, FUZZ, *arguments], capture_output=True, text=True, check=False)
+    line = [sys.executable, FUZZ, *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=LONGEST)
     assert done.stdout, done.stderr
     *findings, last = done.stdout.splitlines()
     assert done.returncode == 0, "\n".join(findings)
@@ -60,7 +62,11 @@ def fuzz(*arguments: str) -> dict[str, Any]:
 
 def test_what_is_a_finding_is_found() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", TAGS.format(folder=str(FUZZ.parent))], capture_output=True, text=True, check=True
+        [sys.executable, "-c", TAGS.format(folder=str(FUZZ.parent))],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LONGEST,
     )
     assert dict(line.split(":") for line in done.stdout.splitlines()) == {
         "0": "crash",

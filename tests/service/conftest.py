@@ -34,7 +34,8 @@ def postgres() -> Iterator[str]:
     cluster = folder / "cluster"
 
     def run(program: str, *words: str) -> None:
-        subprocess.run([*as_user, str(programs / program), *words], check=True, capture_output=True, cwd=folder)
+        line = [*as_user, str(programs / program), *words]
+        subprocess.run(line, check=True, capture_output=True, cwd=folder, timeout=180)
 
     run("initdb", "-D", str(cluster), "-U", "callus", "-A", "trust", "--no-sync")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"

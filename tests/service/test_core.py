@@ -200,7 +200,8 @@ def test_threads_never_take_one_job_twice(database: Database) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
+        assert not thread.is_alive()
     assert sorted(taken) == sorted(set(taken))
     assert len(taken) == 40
 

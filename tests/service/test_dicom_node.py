@@ -140,7 +140,7 @@ def test_real_radiographs_arrive_in_their_own_transfer_syntaxes(
 ) -> None:
     service = listening()
     echo = [dcmtk("echoscu"), "-aec", "CALLUS", "127.0.0.1", str(service.port)]
-    assert subprocess.run(echo, check=False, capture_output=True).returncode == 0
+    assert subprocess.run(echo, check=False, capture_output=True, timeout=60).returncode == 0
 
     files = sorted(dicom_folder.glob("*.dcm"))
     for file in files:

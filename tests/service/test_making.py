@@ -19,6 +19,7 @@ import simulated_dicom
 import sqlalchemy as sa
 from clinic import opened, picture, radiograph
 from PIL import Image as Picture
+from served import line_of
 
 from callus.errors import CallusError
 from callus.radiograph import read
@@ -132,14 +133,13 @@ def test_a_process_that_hangs_is_ended(order: making.Order, monkeypatch: pytest.
 def test_processes_end_with_a_service_that_was_killed(tmp_path: Path) -> None:
     code = "from callus.service import making; import time; making.begin();"
     code += "print(making._idle[0].process.pid, flush=True); time.sleep(600)"
-    service = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    service = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
-        assert service.stdout is not None
-        maker = int(service.stdout.readline())
+        maker = int(line_of(service))
         assert lives(maker)
     finally:
         service.kill()
-        service.communicate()
+        service.communicate(timeout=60)
     until(lambda: not lives(maker))
 
 

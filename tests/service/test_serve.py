@@ -46,7 +46,7 @@ def test_from_the_first_start_over_a_crash_to_an_orderly_end(tmp_path: Path, tin
             served.process.send_signal(signal.SIGTERM)  # while somebody listens
             assert served.process.wait(30) == 0
         assert time.monotonic() - begun < 15
-        output, errors = served.process.communicate()
+        output, errors = served.process.communicate(timeout=60)
         assert (output, errors) == ("", "")
 
     with sqlite3.connect(data / "callus.sqlite") as database:
@@ -77,11 +77,12 @@ def test_the_link_is_printed_until_there_is_an_account_and_nowhere_else(tmp_path
             assert file.is_dir() or new.encode() not in file.read_bytes(), file
         served.process.send_signal(signal.SIGINT)
         assert served.process.wait(30) == 0
-        assert served.process.communicate() == ("", "")
+        assert served.process.communicate(timeout=60) == ("", "")
 
 
 def callus(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "callus", *words], capture_output=True, text=True, check=False)
+    line = [sys.executable, "-m", "callus", *words]
+    return subprocess.run(line, capture_output=True, text=True, check=False, timeout=180)
 
 
 def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -111,7 +112,7 @@ def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, tiny_bundle: Pa
 def test_serving_needs_no_torch(tmp_path: Path) -> None:
     code = "import callus.cli.serve, callus.service.listening, callus.service.serving, sys; "
     code += "sys.exit(any(name in sys.modules for name in ('torch', 'lightning_fabric', 'onnx', 'highdicom')))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=180).returncode == 0
 
 
 @pytest.fixture(scope="module")

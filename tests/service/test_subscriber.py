@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from clinic import picture, radiograph
 from programs import free_port
-from served import Served, serving
+from served import Served, line_of, serving
 
 from callus.labels import RESEARCH_ONLY
 
@@ -45,17 +45,15 @@ def subscribed(served: Served, token: str, *words: str) -> Iterator[subprocess.P
         text=True,
     )
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == f"# {RESEARCH_ONLY}\n"
+        assert line_of(process) == f"# {RESEARCH_ONLY}\n"
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 def told(process: subprocess.Popen[str]) -> re.Match[str]:
-    assert process.stdout is not None
-    line = process.stdout.readline()
+    line = line_of(process)
     found = LINE.fullmatch(line.strip())
     assert found, line
     return found
@@ -123,7 +121,12 @@ def test_a_wrong_token_or_address_ends_it_with_a_line(tmp_path: Path, tiny_bundl
                 assert token not in errors
     for words, env in ((["nowhere"], {"CALLUS_TOKEN": "x"}), (["http://127.0.0.1:1"], {"CALLUS_TOKEN": ""})):
         done = subprocess.run(
-            [sys.executable, str(EXAMPLE), *words], env=os.environ | env, capture_output=True, text=True, check=False
+            [sys.executable, str(EXAMPLE), *words],
+            env=os.environ | env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
         )
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1

@@ -61,9 +61,10 @@ class Loop:
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "the event loop does not end"
+        self.loop.run_until_complete(asyncio.wait_for(self.loop.shutdown_asyncgens(), 60))
+        self.loop.run_until_complete(asyncio.wait_for(self.loop.shutdown_default_executor(), 60))
         self.loop.close()
 
 

@@ -34,10 +34,19 @@ def listening(clinic: Clinic) -> Iterator[tuple[str, int]]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
     try:
+        wait_for(server, thread)
         yield listener.getsockname()[:2]
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(60)
+    assert not thread.is_alive(), "the server does not end"
+
+
+def wait_for(server: uvicorn.Server, thread: threading.Thread) -> None:
+    """Wait until a server that was started in a thread answers."""
+    ends = time.monotonic() + 60
+    while not server.started:
+        assert thread.is_alive(), "the server cannot start"
+        assert time.monotonic() < ends, "the server does not start"
+        time.sleep(0.01)

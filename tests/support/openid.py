@@ -19,6 +19,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import RedirectResponse
 from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
+from listening import wait_for
 
 CLIENT, SECRET = "callus", "the client's secret"
 
@@ -84,22 +85,17 @@ class Provider:
 
 
 @contextmanager
-def provider(port: int) -> Iterator[Provider]:
-    """Run one on loopback."""
-    made = Provider(f"http://127.0.0.1:{port}")
-    server = uvicorn.Server(uvicorn.Config(made.app(), port=port, log_config=None, ws="none"))
-    thread = threading.Thread(target=server.run, daemon=True)
+def provider() -> Iterator[Provider]:
+    """Run one on loopback, on a port that nobody can take meanwhile."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    made = Provider(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    server = uvicorn.Server(uvicorn.Config(made.app(), log_config=None, ws="none", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
     try:
+        wait_for(server, thread)
         yield made
     finally:
         server.should_exit = True
-        thread.join()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        thread.join(60)
+    assert not thread.is_alive(), "the provider does not end"

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,27 @@ from callus.labels import RESEARCH_ONLY
 
 NAME = "ada"
 PASSWORD = "correct horse battery"  # noqa: S105 - of nobody
+LONGEST = 180.0
+"""Seconds that a line of a process may take to come, its start on a slow machine included."""
+
+
+@contextmanager
+def killed_after(process: subprocess.Popen[Any], seconds: float = LONGEST) -> Iterator[None]:
+    """Kill a process where the block takes longer: what waits there for its output gets the end of it, and fails."""
+    late = threading.Timer(seconds, process.kill)
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints; "" where it ended or printed none in time."""
+    assert process.stdout is not None
+    with killed_after(process):
+        return process.stdout.readline()
 
 
 class Served:
@@ -28,17 +50,17 @@ class Served:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        assert process.stdout is not None
-        line = process.stdout.readline()
+        line = line_of(process)
         found = re.match(r"callus serves at (http://127\.0\.0\.1:\d+)/ \((.*)\)\n", line)
-        assert found, line + (process.stderr.read() if process.stderr else "")
+        if not found:
+            process.kill()
+            raise AssertionError(f"it does not say where it serves: {line!r}; {process.communicate(timeout=60)[1]}")
         assert found[2] == RESEARCH_ONLY
         self.address = found[1]
         self.browser = httpx.Client(base_url=found[1] + "/api/v1", timeout=30, trust_env=False)
 
     def first_key(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = line_of(self.process)
         found = re.search(r"once, within a day: http://[\d.:]+/#first=(\S+)\n", line)
         assert found, line
         return found[1]
@@ -63,14 +85,14 @@ class Served:
     def kill(self) -> None:
         """Kill the whole process group, as at a power cut."""
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.wait(60)
 
     def close(self) -> None:
         """End it, however it is, and drop what it wrote."""
         self.browser.close()
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.communicate()
+        self.process.communicate(timeout=60)
 
     def _logged_in(self, answer: httpx.Response) -> None:
         assert answer.status_code == 200, answer.text
@@ -95,7 +117,7 @@ def start(data: Path, bundle: Path | str | None, *more: str, env: dict[str, str]
         return Served(process)
     except BaseException:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
         raise
 
 

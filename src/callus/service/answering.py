@@ -25,6 +25,7 @@ from callus.service.deletion import forget
 from callus.service.intake import IDENTIFY
 from callus.service.shown import current_answers
 from callus.service.tables import RANK, UNANSWERED, Answer, Image, Job, Model, Study, now
+from callus.service.worker import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -99,10 +100,14 @@ class Answering(threading.Thread):
             jobs.release(self._database, self._holder)
 
     def stop(self) -> None:
-        """End after what is being answered, and wait for that."""
+        """End after what is being answered, and wait for that.
+
+        Raises:
+            StuckError: that takes too long.
+        """
         self._stopping.set()
         self.came.set()
-        self.join()
+        ended(self)
 
     def _some(self, makers: ThreadPoolExecutor) -> int:
         """Take some jobs and answer them; how many."""

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from callus.service import audit
 from callus.service.tables import Answer, Image, Study, now
+from callus.service.worker import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -127,9 +128,13 @@ class Keeping(threading.Thread):
                 return
 
     def stop(self) -> None:
-        """End."""
+        """End.
+
+        Raises:
+            StuckError: that takes too long.
+        """
         self._stopping.set()
-        self.join()
+        ended(self)
 
     def delete_old(self) -> int:
         """Delete what is too old; how many studies."""

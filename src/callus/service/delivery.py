@@ -21,7 +21,7 @@ from callus.service import audit
 from callus.service.answering import DELIVER
 from callus.service.dicomweb import CONNECT_SECONDS, Session, check_status, joined
 from callus.service.tables import Answer, Job
-from callus.service.worker import PeerError, Worker
+from callus.service.worker import PeerError, StuckError, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -79,11 +79,21 @@ class Delivering:
             route.came.set()
 
     def stop(self) -> None:
-        """End after what is being sent, and wait for that."""
+        """End after what is being sent, and wait for that.
+
+        Raises:
+            StuckError: that takes too long.
+        """
         for route in self._routes:
             route.stopping.set()
+        stuck: list[StuckError] = []
         for route in self._routes:
-            route.stop()
+            try:
+                route.stop()
+            except StuckError as error:
+                stuck.append(error)
+        if stuck:
+            raise stuck[0]
 
 
 class Connection(Protocol):
@@ -229,7 +239,7 @@ def _by_c_store(destination: Destination, node: DicomNode, classes: Collection[s
     """C-STORE (PS3.4 B), over one association."""
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian  # noqa: PLC0415 - as above
 
-    from callus.service.dicom_transport import Client  # noqa: PLC0415
+    from callus.service.dicom_transport import Client, part  # noqa: PLC0415
 
     entity = Client(destination.calling_ae_title or node.ae_title)
     entity.connection_timeout, entity.acse_timeout = CONNECT_SECONDS, _ACSE_SECONDS
@@ -247,13 +257,15 @@ def _by_c_store(destination: Destination, node: DicomNode, classes: Collection[s
         )
     except OSError as error:  # its name is unknown
         raise PeerError(f"is not found ({type(error).__name__})", is_away=True) from error
+    if not association.is_established:
+        part(association)
+        raise _refused(association)
     try:
-        if not association.is_established:
-            raise _refused(association)
         yield _ByCStore(association)
-    finally:
-        if association.is_established:
-            association.release()
+    except BaseException:
+        part(association, in_order=False)
+        raise
+    part(association)
 
 
 class _ByCStore:

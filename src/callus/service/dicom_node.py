@@ -24,6 +24,7 @@ from callus.radiograph.limits import one_line
 from callus.service.dicom_transport import LONGEST_PDU, Arriving, BoundedServer, Room, hang_up
 from callus.service.intake import BusyError, ConflictError
 from callus.service.objects import FullError
+from callus.service.worker import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,11 +145,18 @@ class Node:
         threading.Thread(target=server.serve_forever, args=(0.2,), name="dicom-node", daemon=True).start()
 
     def stop(self) -> None:
-        """Take no more, let what is being kept be kept, and end."""
+        """Take no more, let what is being kept be kept, and end.
+
+        Raises:
+            StuckError: it goes on accepting connections.
+        """
         server, self._server = self._server, None
         if server is None:
             return
-        server.shutdown()
+        # It waits without a bound until the server's thread has seen that it is to end.
+        stopping = threading.Thread(target=server.shutdown, name="dicom-node: shutdown", daemon=True)
+        stopping.start()
+        ended(stopping)
         left = server.active_associations
         for association in left:
             if association.is_established:

@@ -38,6 +38,7 @@ _SLACK: Final = 64  # some count the header in
 _CHUNK: Final = 1 << 20
 _PDU_SECONDS: Final = 30.0  # in which a data unit that has begun has to end
 _HANDSHAKE_SECONDS: Final = 10.0
+_PART_SECONDS: Final = 20.0  # in which an association that is over has to end
 _MESSAGE_SECONDS: Final = 600.0  # in which a message that has begun has to end: 30 MB at 0.4 Mbit/s
 _LONGEST_COMMAND: Final = 1 << 16
 _MOST_WAITING: Final = 8  # messages of an association: one at a time is what it is granted (PS3.7 D.3.3.3)
@@ -175,6 +176,7 @@ class Client(ApplicationEntity):
     """What calls other nodes."""
 
     def _create_socket(self, assoc: Association, address: Any, tls_args: Any) -> AssociationSocket:
+        assoc.dul.daemon = True  # the process ends without it
         made = ClosingSocket(assoc, address=address)
         made.tls_args = tls_args
         return made
@@ -235,6 +237,29 @@ def hang_up(association: Association) -> None:
         association.dul.to_user_queue.put(None)  # as if the wait for a request had ended
 
 
+def part(association: Association, *, in_order: bool = True) -> None:
+    """End an association that this side asked for.
+
+    pynetdicom's release() waits for its own thread without a bound, and for an answer that cannot come any more where
+    the peer has aborted meanwhile: it is called where all went well only, and in a thread, which is left to itself
+    where it does not come back. Its abort() waits for the connection's state without a bound.
+
+    Args:
+        association: it, established or not.
+        in_order: release it; else it is aborted, after what went wrong in it.
+    """
+    end = association.release if in_order else association.abort
+    if association.is_established:
+        ending = threading.Thread(target=end, name="dicom: end", daemon=True)
+        ending.start()
+        ending.join(_PART_SECONDS)
+        if ending.is_alive():
+            log.warning("an association does not end within %g s; its connection is closed", _PART_SECONDS)
+    opened = association.dul.socket
+    if isinstance(opened, ClosingSocket):
+        opened.hang_up()
+
+
 class _Handler(RequestHandler):
     """Makes an association of a connection."""
 
@@ -246,6 +271,7 @@ class _Handler(RequestHandler):
         assoc = Association(self.ae, MODE_ACCEPTOR)
         assoc._server = server  # noqa: SLF001 - pynetdicom sets it the same way
         assoc.name = f"AcceptorThread@{self.client_address[0]}"  # pynetdicom finds them by this name
+        assoc.dul.daemon = True  # the process ends without it
         assoc.dimse = BoundedMessages(assoc, server.room)
         assoc.set_socket(BoundedSocket(assoc, self.request))
         assoc.acceptor.maximum_length = self.ae.maximum_pdu_size

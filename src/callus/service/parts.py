@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from callus.errors import CallusError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -31,7 +33,11 @@ class Running(Protocol):
         """Begin."""
 
     def stop(self) -> None:
-        """End in order, and wait for that."""
+        """End in order, and wait for that.
+
+        Raises:
+            CallusError: that takes too long.
+        """
 
 
 @dataclass
@@ -89,13 +95,22 @@ class Parts:
             one()
 
     def stop(self) -> None:
-        """End in order: first what brings work, then what does it."""
+        """End in order: first what brings work, then what does it.
+
+        Raises:
+            CallusError: something does not end; all else has.
+        """
         self.ready = False
         self.events.close()
-        for one in self.beside:
-            one.stop()
-        self.answering.stop()
+        stuck: list[CallusError] = []
+        for one in (*self.beside, self.answering):
+            try:
+                one.stop()
+            except CallusError as error:
+                stuck.append(error)
         self.close()
+        if stuck:
+            raise stuck[0]
 
     def close(self) -> None:
         """Give back the database and the folder of what does not run."""

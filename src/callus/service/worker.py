@@ -22,9 +22,33 @@ if TYPE_CHECKING:
     from callus.service.tables import Job
 
 _IDLE: Final = 1.0  # seconds between looks where nobody says that something came
+STOP_SECONDS: Final = 40.0
+"""In which a thread has to end what it is at when the service stops. What it leaves half done is done again later."""
 _ATTEMPTS: Final = 30
 """After the tenth a job is tried once an hour: it is given up after most of a day."""
 log = logging.getLogger(__name__)
+
+
+class StuckError(CallusError):
+    """Something does not end, although it was told to."""
+
+
+def ended(thread: threading.Thread, seconds: float | None = None) -> None:
+    """Wait until a thread that was told to end has ended; it may be one that was never started.
+
+    Args:
+        thread: it.
+        seconds: how long; None for :data:`STOP_SECONDS`.
+
+    Raises:
+        StuckError: it goes on.
+    """
+    if thread.ident is None:
+        return
+    seconds = STOP_SECONDS if seconds is None else seconds
+    thread.join(seconds)
+    if thread.is_alive():
+        raise StuckError(f"{thread.name} does not end within {seconds:g} s")
 
 
 class PeerError(CallusError):
@@ -86,10 +110,14 @@ class Worker(threading.Thread):
             jobs.release(self.database, self.holder)
 
     def stop(self) -> None:
-        """End after the job that is being done, and wait for that."""
+        """End after the job that is being done, and wait for that.
+
+        Raises:
+            StuckError: that takes too long.
+        """
         self.stopping.set()
         self.came.set()
-        self.join()
+        ended(self)
 
     def finish(self, session: Session, job: Job) -> bool:
         """End a job in the transaction of what it brings about; whether it was still this worker's."""
