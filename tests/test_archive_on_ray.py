@@ -32,6 +32,7 @@ pytest.importorskip("ray", reason="Ray is not installed (the extra ray)")
 # Nodes that are gone are missed at once, and not after the half minute that suits a real network.
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
 FILES, BAD = 240, 6
+LONGEST = 180.0  # seconds that anything may take to come, on a slow machine too
 # Ray writes a token into the home folder and takes it from there, unless it is given one.
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
 
@@ -93,7 +94,7 @@ class Nodes:
         for node in self._nodes:
             for process in below(node.pid):
                 os.kill(process, signal.SIGKILL)
-            node.wait()
+            node.wait(60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
@@ -106,8 +107,10 @@ class Nodes:
     def _wait(self) -> None:
         """Until every node that was started says that it is ready."""
         log = Path(self._folder) / "log"
+        ends = time.monotonic() + LONGEST
         while log.read_text().count("Ray runtime started.") < len(self._nodes):
             assert self._nodes[-1].poll() is None, log.read_text()
+            assert time.monotonic() < ends, log.read_text()
             time.sleep(0.05)
 
 
@@ -164,10 +167,22 @@ def start(
     )
 
 
-def wait_for_parts(run: subprocess.Popen[str], out: Path) -> None:
-    while not list(out.glob("part-*")):
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.01)
+def going_on(run: subprocess.Popen[str], what: str) -> Iterator[None]:
+    """Ask again and again, while a run goes on and not for ever."""
+    ends = time.monotonic() + LONGEST
+    while True:
+        yield
+        assert run.poll() is None, run.communicate(timeout=60)
+        if time.monotonic() > ends:
+            run.kill()
+            raise AssertionError(f"{what}: {run.communicate(timeout=60)}")
+        time.sleep(0.005)
+
+
+def wait_for_parts(run: subprocess.Popen[str], out: Path, count: int = 1) -> None:
+    for _ in going_on(run, "no part is written"):
+        if len(list(out.glob("part-*"))) >= count:
+            return
 
 
 def check_complete(run: subprocess.Popen[str], out: Path, local: dict[str, dict[str, Any]]) -> str:
@@ -216,24 +231,24 @@ def test_begun_here_and_every_file_is_answered_once_though_the_driver_and_then_a
     with open_parts(out, identifier.bundle, resume=False) as parts:
         answer_files(identifier, sorted(local)[:10], parts)
     run = start(archive, bundle, out, "--resume", address=cluster.address)
-    while len(list(out.glob("part-*"))) < 3:
-        assert run.poll() is None, run.communicate()
-        time.sleep(0.005)
+    wait_for_parts(run, out, 3)
     run.kill()
     run.communicate(timeout=60)
     found = [row["path"] for row in rows(out)]
     assert 10 < len(found) == len(set(found)) < len(local)
 
+    ends = time.monotonic() + LONGEST
     while cluster.readers(0) or cluster.readers(1):  # those of the run before end with it
+        assert time.monotonic() < ends, "readers outlive their run"
         time.sleep(0.05)
     run = start(archive, bundle, out, "--resume", address=cluster.address)
     held: set[int] = set()
-    while not cluster.readers(1):  # the first node is held until the second has work
-        assert run.poll() is None, run.communicate()
+    for _ in going_on(run, "the second node gets no work"):  # the first one is held until it has
+        if cluster.readers(1):
+            break
         for process in set(cluster.readers(0)) - held:
             os.kill(process, signal.SIGSTOP)
             held.add(process)
-        time.sleep(0.005)
     cluster.kill_second()
     for process in held:
         os.kill(process, signal.SIGCONT)
@@ -350,6 +365,7 @@ def test_options_that_do_not_go_together(words: list[str], told: str) -> None:
 def test_without_ray_its_extra_is_named(archive: Path, bundle: Path, tmp_path: Path) -> None:
     code = "import sys; sys.modules['ray'] = None; from callus.cli import main; main()"
     words = ["identify", archive, "--model", bundle, "--parquet", tmp_path / "out", "--on", "ray"]
-    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], check=False, capture_output=True, text=True)
+    line = [sys.executable, "-c", code, *map(str, words)]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, timeout=LONGEST)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "callus: --on ray needs Ray, which is not installed; pip install 'callus[ray]'\n"

@@ -22,6 +22,7 @@ from callus.labels import RESEARCH_ONLY
 from callus.service import deletion
 from callus.service.database import Database
 from callus.service.tables import Answer, Entry, Image, Job, Model, Study, Verdict, now
+from callus.service.worker import StuckError
 
 
 @pytest.fixture
@@ -480,6 +481,24 @@ def test_what_the_service_was_killed_at_is_begun_again_at_once_but_not_for_ever(
     assert {job.id: job.state for job in either.rows(Job)} == {first: "waiting", second: "stuck", third: "waiting"}
     either.answer()
     assert len(either.rows(Answer)) == 2
+
+
+def test_what_does_not_end_is_told_after_all_else_has_ended(tmp_path: Path, tiny_bundle: Path) -> None:
+    class Stuck:
+        def start(self) -> None:
+            pass
+
+        def stop(self) -> None:
+            raise StuckError("the node does not end")
+
+    with opened(tmp_path / "data", tiny_bundle) as clinic:
+        clinic.parts.beside.insert(0, Stuck())
+        clinic.parts.start()
+        with pytest.raises(StuckError, match="the node does not end"):
+            clinic.parts.stop()
+        assert not clinic.parts.answering.is_alive()
+        assert not any(isinstance(one, deletion.Keeping) and one.is_alive() for one in clinic.parts.beside)
+        assert clinic.parts.lock == -1
 
 
 def test_health_readiness_metrics_and_the_description(clinic: Clinic) -> None:

@@ -30,7 +30,8 @@ from pynetdicom.sop_class import (
     SecondaryCaptureImageStorage,
 )
 
-from callus.service import delivery, dicomweb, jobs
+from callus.service import delivery, dicom_transport, dicomweb, jobs
+from callus.service import worker as worker_module
 from callus.service.answering import DELIVER, Answering
 from callus.service.database import Database
 from callus.service.delivery import Delivering, check_c_store
@@ -50,7 +51,7 @@ from callus.service.settings import (
     load_settings,
 )
 from callus.service.tables import Answer, Entry, Job, Model, now
-from callus.service.worker import PeerError, Worker
+from callus.service.worker import PeerError, StuckError, Worker
 
 STUDY = "1.2.276.0.8.1"
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # what the database does not matter to
@@ -530,6 +531,48 @@ def test_what_nobody_thought_of_costs_one_attempt(database: Database) -> None:
     assert until(lambda: all_jobs(database)[0].error)
     worker.stop()
     assert (all_jobs(database)[0].state, all_jobs(database)[0].error) == ("waiting", "ZeroDivisionError")
+
+
+@ON_SQLITE
+def test_a_job_without_end_does_not_hold_up_the_end_of_the_service(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, over = threading.Event(), threading.Event()
+
+    class Endless(Worker):
+        def work(self, taken: list[Job]) -> None:
+            begun.set()
+            over.wait(60)
+
+    monkeypatch.setattr(worker_module, "STOP_SECONDS", 0.2)
+    with database.writing() as session:
+        jobs.add(session, DELIVER, "1")
+    worker = Endless(database, DELIVER, name="endless", most=1)
+    worker.start()
+    assert begun.wait(30)
+    with pytest.raises(StuckError, match=r"endless does not end within 0\.2 s"):
+        worker.stop()
+    over.set()
+    worker.join(30)
+    assert not worker.is_alive()
+    Endless(database, DELIVER, name="never started", most=1).stop()
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_an_association_that_does_not_end_is_left(
+    peers: Callable[..., Peer], monkeypatch: pytest.MonkeyPatch, in_order: bool
+) -> None:
+    monkeypatch.setattr(dicom_transport, "_PART_SECONDS", 0.2)
+    peer, over = peers(), threading.Event()
+    entity = dicom_transport.Client("CALLUS")
+    entity.add_requested_context(SecondaryCaptureImageStorage, ExplicitVRLittleEndian)
+    association = entity.associate("127.0.0.1", peer.port, ae_title="PACS")
+    assert association.is_established
+    assert association.dul.daemon
+    monkeypatch.setattr(association, "release" if in_order else "abort", lambda: over.wait(60))
+    dicom_transport.part(association, in_order=in_order)
+    over.set()
+    assert until(lambda: not association.is_alive())  # its connection is closed
 
 
 def test_a_session_goes_nowhere_else_and_waits_for_nothing_endless(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,11 @@ def test_the_plain_view_of_crops_is_the_whole_picture(marked: pd.DataFrame) -> N
 
 
 def test_a_mask_says_how_much_of_a_cell_fractures_cover(marked: pd.DataFrame) -> None:
-    examples = crops(marked)
+    touched = crops(marked)
+    assert set(np.unique(touched.mask(0, PLAIN))) == {0, 1}
+    examples = Examples(marked, recipes.override(touched.recipe, {"optimisation.location_target": "covered"}), SIDE)
     mask = examples.mask(0, PLAIN)
+    assert ((mask > 0) == (touched.mask(0, PLAIN) > 0)).all()
     (box,) = examples.fractures(0)
     assert 0 < mask.max() <= 1
     assert mask.sum() * 16 * 16 == pytest.approx(box[2] * box[3], rel=0.25)  # outlines are drawn to whole pixels

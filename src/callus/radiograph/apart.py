@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, Final
@@ -31,6 +32,7 @@ LIMIT_S: float = 60.0
 """How long one frame may take: 100 million pixels of lossless JPEG take 10 s on a slow core."""
 MOST_MEMORY: Final = 3 << 30
 """What a process may allocate beside what it starts with."""
+_END_S: Final = 10.0  # for a process that was killed to be gone
 _SERVE: Final = "from callus.radiograph.apart import serve; serve()"
 _KINDS: Final = {"uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32}
 _LONGEST_LINE: Final = 65_536
@@ -121,7 +123,8 @@ class _Decoder:
     def end(self) -> None:
         """End the process, whatever it does."""
         self._process.kill()
-        self._process.communicate()
+        with suppress(OSError, subprocess.TimeoutExpired):  # nothing waits for ever for what the kernel does not end
+            self._process.communicate(timeout=_END_S)
 
     def _asked(self, data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame | RadiographError:
         question, answers = self._process.stdin, self._process.stdout
@@ -143,7 +146,10 @@ class _Decoder:
         if late:
             return f"that its decoder is not done with in {LIMIT_S:g} s"
         self._process.kill()  # where it answers nonsense it may still run
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            return "that make the process of its decoder fail (it does not end)"
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
         return f"that make the process of its decoder fail ({ended})"
 

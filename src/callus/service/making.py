@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LIMIT_S: Final = 300.0
 """How long one radiograph's results may take, a process's start included: seconds, more where cores are scarce."""
+_END_S: Final = 10.0  # for a process that was killed to be gone
 _NICER: Final = 5  # requests and the network come first
 _SERVE: Final = """
 from callus.service.ending import end_with_service
@@ -204,7 +205,7 @@ class _Maker:
         except (OSError, EOFError, ValueError) as error:
             self.end()
             code = self.process.returncode
-            ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+            ended = "it does not end" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
             raise _DiedError(f"results: the process that makes them failed ({ended})") from error
         finally:
             late.cancel()
@@ -212,9 +213,11 @@ class _Maker:
     def end(self) -> None:
         """End the process, whatever it does."""
         self.process.kill()
-        with suppress(OSError):  # what was not written yet has nobody to read it
-            self.process.communicate()
-        self.process.wait()
+        # What was not written yet has nobody to read it; and nothing waits for ever for what the kernel does not end.
+        with suppress(OSError, subprocess.TimeoutExpired):
+            self.process.communicate(timeout=_END_S)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_S)
 
     def _asked(self, order: Order) -> dict[str, Any]:
         question, answers = self.process.stdin, self.process.stdout

@@ -40,8 +40,8 @@ class Batch:
     Attributes:
         inputs: what the network or the head takes, one tensor or several, (B, …) each.
         label: float32 (B,), 1 fractured, 0 not; of crops, whether a fracture crosses the crop.
-        mask: float32 (B, 1, H / s, W / s) with the recipe's ``location_stride`` s, the share of a cell that fractures
-            cover.
+        mask: float32 (B, 1, H / s, W / s) with the recipe's ``location_stride`` s, where the fractures are: see
+            :meth:`Examples.mask`.
         located: float32 (B,), 1 where the mask is known: unfractured pictures and those with masks or boxes.
         share: how much of the global batch this process has, times the number of processes: the weight of its loss.
     """
@@ -108,9 +108,10 @@ class Examples:
         return pixels
 
     def mask(self, index: int, view: int) -> NDArray[np.float32]:
-        """Where the fractures are in a view: float32, the share of each cell (``location_stride``) that they cover.
+        """Where the fractures are in a view: float32, cells of ``location_stride`` pixels, each in [0, 1].
 
-        Shares rather than yes and no: a cell that a fracture only touches would pull the map's top off the fracture.
+        By the recipe's ``location_target`` 1 where one crosses the cell, or the share of the cell that they cover:
+        where cells are finer than fractures, those that are only touched would pull the map's top off the fracture.
         """
         height, width = self.recipe.input.height, self.recipe.input.width
         moved = np.eye(2, 3)
@@ -121,7 +122,9 @@ class Examples:
             points = _moved(moved, self._in_input(index, outline))
             cv2.fillPoly(canvas, [np.round(points).astype(np.int32)], color=(1,))
         side = self.recipe.head.location_stride
-        return np.asarray(canvas.reshape(height // side, side, width // side, side).mean((1, 3)), dtype=np.float32)
+        cells = canvas.reshape(height // side, side, width // side, side)
+        covered = self.recipe.optimisation.location_target == "covered"
+        return np.asarray(cells.mean((1, 3)) if covered else cells.max((1, 3)), dtype=np.float32)
 
     def fractures(self, index: int) -> NDArray[np.float64]:
         """The boxes of a picture's fractures in the plain input: float64 (n, 4), [x, y, width, height].

@@ -113,6 +113,7 @@ class Optimisation:
     label_smoothing: float = 0.0  # the label is moved so far towards 1/2
     location_weight: float = 1.0  # weight of the location loss beside the image's
     location_positive: float = 10.0  # weight of a cell on a fracture beside one that is not
+    location_target: Literal["touched", "covered"] = "touched"  # a cell counts whole, or as far as a fracture covers it
     patience: int = 0  # stop a phase after so many epochs without better validation AUROC; 0 never stops early
     validate_every: int = 1  # epochs from one validation to the next; each phase's last is always validated
     keep: Literal["best", "last"] = "best"  # which epoch's weights go into the bundle; best by validation AUROC
