@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny_bundle
-from ctrl_c import heed_ctrl_c
+from ctrl_c import HEED_CTRL_C
 from dying import die_at_crash, die_at_once
 from PIL import Image
 
@@ -247,11 +247,10 @@ def start(archive: Path, bundle: Path, out: Path) -> subprocess.Popen[str]:
     code = "import callus.archive.parts as parts; parts.ROWS = 3; from callus.cli import main; main()"
     words = ["identify", archive, "--model", bundle, "--parquet", out, "--resume", "--workers", "2"]
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, words)],
+        [sys.executable, "-c", HEED_CTRL_C + code, *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,  # noqa: PLW1509
     )
 
 

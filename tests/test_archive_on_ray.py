@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_bundle
-from ctrl_c import heed_ctrl_c
+from ctrl_c import HEED_CTRL_C
 from PIL import Image
 
 from callus.archive.parts import open_parts
@@ -157,11 +157,10 @@ def start(
     code = "import callus.archive.parts as parts; parts.ROWS = 3; from callus.cli import main; main()"
     words = ["identify", str(archive), "--model", str(bundle), "--parquet", str(out), "--on", "ray", *more]
     return subprocess.Popen(
-        [sys.executable, "-c", code, *words, *(["--ray-address", address] if address else [])],
+        [sys.executable, "-c", HEED_CTRL_C + code, *words, *(["--ray-address", address] if address else [])],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,  # noqa: PLW1509
         start_new_session=True,
         env=environment(token=address is not None),
     )
