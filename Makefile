@@ -24,8 +24,9 @@ demo: .venv/.ready
 	$(BIN)/callus demo --out runs/demo
 
 # Each process takes whole files of tests, so that what a file sets up for all of its tests is made once.
+# One that dies is not replaced: with loadfile the rest would then wait for ever for files that were done.
 test: .venv/.ready page lint types
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile --max-worker-restart 0
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
