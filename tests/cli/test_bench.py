@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 import tiny_bundle
-from ctrl_c import heed_ctrl_c
+from ctrl_c import HEED_CTRL_C
 
 from callus.bundle import Bundle
 from callus.bundle.openvino_engine import import_openvino
@@ -204,11 +204,10 @@ def test_a_busy_machine_is_told(bundle: Path) -> None:
 def test_ctrl_c_ends_what_was_started(bundle: Path, radiographs: Path) -> None:
     words = ["bench", "--model", bundle, "--files", radiographs, "--seconds", "600", "--threads", "1"]
     run = subprocess.Popen(
-        [sys.executable, "-c", "from callus.cli import main; main()", *map(str, words)],
+        [sys.executable, "-c", HEED_CTRL_C + "from callus.cli import main; main()", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,  # noqa: PLW1509
     )
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
     ends = time.monotonic() + 60

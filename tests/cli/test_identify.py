@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 import tiny_bundle
-from ctrl_c import heed_ctrl_c
+from ctrl_c import HEED_CTRL_C
 from PIL import Image
 from simulated_dicom import as_bytes, simulated
 
@@ -207,11 +207,10 @@ def test_ctrl_c_keeps_what_was_done(bundle: Path, tmp_path: Path) -> None:
         save(tmp_path / "in" / f"{number:03}.png")
     words = ["identify", tmp_path / "in", "--model", bundle, "--json", tmp_path / "f.json", "--out", tmp_path / "out"]
     run = subprocess.Popen(
-        [sys.executable, "-c", "from callus.cli import main; main()", *map(str, words)],
+        [sys.executable, "-c", HEED_CTRL_C + "from callus.cli import main; main()", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed_ctrl_c,  # noqa: PLW1509
     )
     assert run.stdout is not None
     for _ in range(3):

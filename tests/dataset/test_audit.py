@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ctrl_c import heed_ctrl_c
+from ctrl_c import HEED_CTRL_C
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -191,7 +191,8 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on(
     for number in range(files):
         coarse = generator.integers(0, 256, (side // 18, side // 18), np.uint8)
         Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path / "in" / f"{number}.png")
-    words = [sys.executable, "-m", "callus", "data", "audit", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    code = HEED_CTRL_C + "from callus.cli import main; main()"
+    words = [sys.executable, "-c", code, "data", "audit", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     env = {**os.environ, "CALLUS_CACHE": str(tmp_path / "cache")}
     run = subprocess.Popen(
         [*words, "--threads", str(threads)],
@@ -200,7 +201,6 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_same_command_goes_on(
         text=True,
         env=env,
         start_new_session=True,
-        preexec_fn=heed_ctrl_c,  # noqa: PLW1509
     )
     shelf = tmp_path / "cache" / "descriptions.sqlite"
     deadline = time.monotonic() + 120

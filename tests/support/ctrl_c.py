@@ -1,17 +1,8 @@
 """A process that heeds Ctrl-C, however the tests were started. Not a test."""
 
-from __future__ import annotations
-
-import signal
-
 HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-"""The same for the beginning of ``python -c``. Nothing of ours runs between fork and exec then, where it could wait for
-ever for a lock of one of the many threads that the tests' process has: ``Popen`` would wait with it."""
+"""For the beginning of ``python -c``: what a shell starts behind ``&`` ignores SIGINT, and so does what that starts.
 
-
-def heed_ctrl_c() -> None:
-    """Undo what a shell does to what it starts behind ``&``: there SIGINT is ignored, and children inherit that.
-
-    For ``subprocess.Popen(preexec_fn=...)``, where the process is not given its code.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+``Popen(preexec_fn=...)`` could undo that too, but runs in a fork of the tests' process, which has many threads: it can wait
+for a lock of one of them for ever, and ``Popen`` with it.
+"""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
+import threading
 from collections import deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 from callus.bundle.runtime import Hint
 
 _TELEMETRY: Final = "openvino_telemetry"
+_one_at_a_time = threading.RLock()
 _BATCHES_A_REQUEST: Final = 4
 """Pictures that each stream is given in one run: fewer leave it idle while the last answers are put together."""
 
@@ -37,7 +40,28 @@ def import_openvino() -> Any:
         ImportError: it is not installed, or cannot be loaded on this machine.
     """
     silence()
-    return importlib.import_module("openvino")
+    openvino = importlib.import_module("openvino")
+    # Its table of NumPy's types is made at its first use, and whoever makes it lets go of Python's lock in between: two
+    # threads that need it first, as when two batches are answered at once, would wait for each other for ever.
+    with _one_at_a_time:
+        openvino.Type.f32.to_dtype()
+    return openvino
+
+
+def core() -> Any:
+    """OpenVINO's Core: one for the whole process, which is never given back.
+
+    Its CPU plugin gives the thread in which it is first used a stack for signals, and unmaps that when it goes. With
+    several that go in another order, or in another thread, the next signal that Python hears (Ctrl-C, SIGTERM) would
+    end the process by a fault of memory, for its handlers run on that stack.
+    """
+    with _one_at_a_time:
+        return _only_core()
+
+
+@functools.cache
+def _only_core() -> Any:
+    return import_openvino().Core()
 
 
 def silence() -> None:
@@ -85,8 +109,7 @@ class OpenVINOGraph:
             RuntimeError: OpenVINO cannot read or compile it.
             ValueError: it would take more memory or time than a network for radiographs does.
         """
-        core = import_openvino().Core()
-        model = core.read_model(model=graph) if weights is None else core.read_model(model=graph, weights=weights)
+        model = core().read_model(model=graph) if weights is None else core().read_model(model=graph, weights=weights)
         self.inputs = [_value(port) for port in model.inputs]
         self.outputs = [_value(port) for port in model.outputs]
         self.device = "CPU"
@@ -94,7 +117,7 @@ class OpenVINOGraph:
         problem = too_large(model) if weights is not None else ""  # an ONNX graph was looked at before
         if problem:
             raise ValueError(problem)
-        compiled = core.compile_model(
+        compiled = core().compile_model(
             model,
             "CPU",
             {

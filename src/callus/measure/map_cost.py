@@ -7,7 +7,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from callus.bundle.openvino_engine import import_openvino
+from callus.bundle.openvino_engine import core
 from callus.bundle.runtime import INPUT
 from callus.bundle.schema import ONNX_FLOAT32
 
@@ -41,13 +41,12 @@ def map_share(bundle: Bundle, engine: str, threads: int, batch: NDArray[np.float
 
 
 def _by_layers(bundle: Bundle, engine: str, threads: int, batch: NDArray[np.float32], runs: int) -> float:
-    core = import_openvino().Core()
     info = bundle.engine_info(engine)
     weights = {} if info.weights is None else {"weights": bundle.read(info.weights)}
-    model = core.read_model(model=bundle.read(info.file), **weights)
+    model = core().read_model(model=bundle.read(info.file), **weights)
     model.reshape(list(batch.shape))
     # As in callus.bundle.openvino_engine, and with a clock for every layer.
-    compiled = core.compile_model(
+    compiled = core().compile_model(
         model, "CPU", {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32", "PERF_COUNT": True}
     )
     request = compiled.create_infer_request()

@@ -95,7 +95,7 @@ def attempts(graph: bytes, examples: Examples, trunk: str) -> Iterator[Quantised
     """
     with _quiet():
         nncf = importlib.import_module("nncf")
-    model = openvino_engine.import_openvino().Core().read_model(model=graph)
+    model = openvino_engine.core().read_model(model=graph)
     yield _saved(_quantise(nncf, model, examples), "nothing")
     if trunk in _COMPACT:
         yield _saved(_controlled(nncf, model, examples), "what accuracy control left there")
