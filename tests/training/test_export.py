@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from callus.dataset.manifest import read_manifest
 from callus.dataset.simulated import simulate
 from callus.errors import BundleError
 from callus.identify import Finding, Identifier
+from callus.metrics.detection import Detections
 from callus.model.network import FractureNet, build_network
 from callus.preprocess import InputSpec
 from callus.radiograph import Radiograph
@@ -28,7 +30,7 @@ from callus.training import recipe as recipes
 from callus.training.batches import Pictures
 from callus.training.examples import PLAIN, Examples
 from callus.training.likeness import farthest
-from callus.training.measured import measure
+from callus.training.measured import map_threshold, measure
 from callus.training.recipe import Recipe
 from callus.training.weights import settle
 
@@ -136,6 +138,15 @@ def test_int8_is_in_the_bundle_and_says_how_far_it_is_from_float32(bundle: Bundl
     assert "engines_left_out" not in bundle.info
     assert "| openvino-int8, high sensitivity | from probability" in bundle.card
     assert b'element_type="i8"' in bundle.read("model-int8/model.xml")
+
+
+def test_boxes_are_shown_from_the_lowest_height_that_is_nearly_the_best() -> None:
+    one_each = {"box_image": np.arange(4), "box_matched": np.zeros(4, np.bool_), "fracture_image": np.arange(2)}
+    score, hits = np.array([0.9, 0.5, 0.31, 0.1]), np.array([True, True, False, False])
+    found = Detections(images=4, box_score=score, box_hits=hits, fracture_score=np.array([0.9, 0.5]), **one_each)
+    assert map_threshold(found) == 0.32  # the false box at 0.31 stays hidden, both fractures are shown
+    missed = replace(found, box_hits=~hits, fracture_score=np.array([-np.inf, -np.inf]))
+    assert map_threshold(missed) == 0.5
 
 
 def test_int8_has_a_calibration_and_thresholds_of_its_own(bundle: Bundle, judged: pd.DataFrame, tiny: Recipe) -> None:

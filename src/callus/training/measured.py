@@ -15,8 +15,8 @@ from callus.bundle.views import answered
 from callus.errors import TrainingError
 from callus.metrics.boxes import boxes_from_map, map_to_input
 from callus.metrics.calibration import Calibration, fit
+from callus.metrics.localisation import Located, detections
 from callus.metrics.operating_points import OperatingPoints, choose
-from callus.metrics.outlines import centres_inside
 from callus.metrics.scores import auroc, score_table
 from callus.progress import track
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from callus.bundle import Engine, Outputs
+    from callus.metrics.detection import Detections
     from callus.model.network import FractureNet
     from callus.training.batches import Pictures
+    from callus.training.examples import Examples
     from callus.training.recipe import CalibrationChoice
 
 PARITY = {"probability": 1e-4, "map": 1e-3, "logit": 1e-3}
@@ -127,18 +129,15 @@ def measure(engine: Engine, pictures: Pictures, choice: CalibrationChoice) -> Me
     examples, bundle = pictures.examples, engine.bundle
     logit = np.zeros(len(examples))
     features: dict[int, NDArray[np.float32]] = {}
-    hits = np.zeros((3, len(_THRESHOLDS)))  # fractures found, false boxes and fractures missed, at each threshold
+    places: list[Located] = []
     parts = _parts(np.arange(len(logit)), max(_BATCH, engine.batch))
     for chosen, (batch,) in track(pictures.plain(parts), f"{engine.name} on validation", len(parts)):
         answer = answered(engine.run, batch.numpy(), bundle.views, bundle.spec.low, bundle.map_stride)
         logit[chosen] = answer.logit
         features |= zip(chosen.tolist(), answer.features, strict=True)
         if bundle.map_kind == "location":
-            hits += _hits(answer, chosen, pictures)
-    threshold = 0.5
-    if (hits[0] + hits[2]).any():
-        f1 = 2 * hits[0] / np.maximum(2 * hits[0] + hits[1] + hits[2], 1)
-        threshold = round(float(_THRESHOLDS[f1 >= _NEARLY * f1.max()][0]), 2)
+            places += _places(answer, chosen, examples, bundle.map_stride)
+    threshold = map_threshold(detections(places)) if places else 0.5
     calibration = fit(logit, examples.label, choice.method)
     points = choose(examples.label, calibration.probability(logit))
     in_order = np.stack([features[index] for index in range(len(logit))])
@@ -225,24 +224,28 @@ def _parts(chosen: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     return [chosen[start : start + size] for start in range(0, len(chosen), size)]
 
 
-def _hits(answer: Outputs, chosen: NDArray[np.int64], pictures: Pictures) -> NDArray[np.float64]:
-    """Fractures found, false boxes and fractures missed: (3, thresholds), see :func:`measure`."""
-    hits = np.zeros((3, len(_THRESHOLDS)))
-    size = (pictures.examples.recipe.input.height, pictures.examples.recipe.input.width)
-    to_input = map_to_input(pictures.examples.recipe.head.location_stride)
-    for place, index in enumerate(chosen.tolist()):
-        if not pictures.examples.located[index]:
-            continue
-        fractures = pictures.examples.fractures(index)
-        boxes = boxes_from_map(answer.map[place], to_input, float(_THRESHOLDS[0]), size)
-        where = np.array([(box.x, box.y, box.width, box.height) for box in boxes]).reshape(-1, 4)
-        score = np.array([box.score for box in boxes])
-        inside = centres_inside(where, fractures)  # (boxes, fractures)
-        best = np.where(inside, score[:, None], -np.inf).max(axis=0, initial=-np.inf)
-        found = (best >= _THRESHOLDS[:, None]).sum(axis=1)
-        false = (score[~inside.any(axis=1)] >= _THRESHOLDS[:, None]).sum(axis=1)
-        hits += np.stack([found, false, len(fractures) - found])
-    return hits
+def map_threshold(found: Detections) -> float:
+    """The height of the map from which boxes are shown, see :func:`measure`; half where no box finds a fracture."""
+    shown = _THRESHOLDS[:, None]
+    right = (found.fracture_score >= shown).sum(axis=1)
+    false = ((found.box_score >= shown) & ~found.box_hits).sum(axis=1)
+    f1 = 2 * right / np.maximum(right + false + found.fracture_score.size, 1)
+    return round(float(_THRESHOLDS[f1 >= _NEARLY * f1.max()][0]), 2) if f1.any() else 0.5
+
+
+def _places(answer: Outputs, chosen: NDArray[np.int64], examples: Examples, stride: int) -> list[Located]:
+    """Where some pictures' fractures and the map's boxes are, in the input's pixels; not of those without a place."""
+    size, to_input = (examples.recipe.input.height, examples.recipe.input.width), map_to_input(stride)
+    return [
+        Located(
+            group=str(examples.group[index]),
+            label=int(examples.label[index]),
+            boxes=boxes_from_map(answer.map[place], to_input, float(_THRESHOLDS[0]), size),
+            reference=examples.fractures(index).tolist(),
+        )
+        for place, index in enumerate(chosen.tolist())
+        if examples.located[index]
+    ]
 
 
 def _sigmoid(logit: NDArray[np.float32]) -> NDArray[np.float64]:
