@@ -25,6 +25,7 @@ from callus.identify import Identifier
 from callus.metrics.scores import auroc
 from callus.training import Options, train
 from callus.training import recipe as recipes
+from callus.training.examples import PLAIN, Examples
 from callus.training.recipe import Recipe
 from callus.training.run_folder import RunFolder
 
@@ -203,8 +204,21 @@ def test_crops_then_whole_pictures_validated_now_and_then(tmp_path: Path, simula
     own = Identifier(run, views=())
     frame = usable(read_manifest(run / "manifest.parquet"))
     judged = frame[frame["split"] == "val"]
-    plain = auroc(judged["label"], [own.identify(path).logit for path in judged["path"]])
+    findings = [own.identify(path) for path in judged["path"]]
+    plain = auroc(judged["label"], [finding.logit for finding in findings])
     assert plain == pytest.approx(float(rows[-1]["validation_auroc"]), abs=1e-9)
+    # What the epochs say of the map is what the bundle's own maps are worth.
+    examples = Examples(judged, recipes.load(run / "recipe.toml"))
+    masks = [examples.mask(index, PLAIN) for index in range(len(examples))]
+    there = [mask.flat[one.map.argmax()] > 0 for mask, one in zip(masks, findings, strict=True) if mask.any()]
+    assert 0 < len(there) < len(masks)
+    assert float(rows[-1]["validation_pointing"]) == pytest.approx(np.mean(there), abs=1e-9)
+    positive = recipes.load(run / "recipe.toml").optimisation.location_positive
+    lost = [
+        -(positive * mask * np.log(one.map) + (1 - mask) * np.log1p(-one.map)).mean(dtype=np.float64)
+        for mask, one in zip(masks, findings, strict=True)
+    ]
+    assert float(rows[-1]["validation_location_loss"]) == pytest.approx(np.mean(lost), rel=1e-3)
     both = Identifier(run)
     assert both.views == ("mirror",)
     seen = auroc(judged["label"], [both.identify(path).logit for path in judged["path"]])

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from callus.metrics.scores import auroc
 from callus.progress import progress
 from callus.training import weights
+from callus.training.losses import loss_of
 from callus.training.schedule import epoch_order, rate_factor, step_seed, steps_of
+from callus.training.validation import VALIDATION, summed, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from lightning_fabric import Fabric
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from callus.model.head import Answer
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
 
 ADAM_EPSILON = 1e-7
 """Keras' default, which the original's notebook trained with; torch's is 1e-8."""
-_VALIDATION = ("validation_loss", "validation_accuracy", "validation_auroc")
-"""What :func:`validate` gives; None in the history of epochs that were not validated."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def fit_phase(
         row = {"epoch": state.epoch + 1, "phase": phase.name, **trained}
         last = state.phase_epoch + 1 == phase.epochs
         due = last or (state.phase_epoch + 1) % choice.validate_every == 0
-        row |= validate(fabric, network, phase, choice) if due else dict.fromkeys(_VALIDATION)
+        row |= validate(fabric, network, phase.validation, choice) if due else dict.fromkeys(VALIDATION)
         row |= {"seconds": seconds}
         _finish_epoch(fabric, row, weights.kept(network, most_stages), run, state, choice)
         weights.put(network, own)
@@ -167,7 +164,7 @@ def fit_phase(
             for name, value in row.items():
                 if isinstance(value, float):
                     events.add_scalar(name.replace("_", "/", 1), value, state.epoch)
-            run.write_state(state, _tensors(network, optimiser, average))
+            run.write_state(state, _tensors(network, most_stages, optimiser, average))
             run.draw_curves(state.history)
         fabric.barrier()
 
@@ -229,65 +226,6 @@ def train_epoch(
     }
 
 
-def loss_of(answer: Answer, batch: Batch, choice: Optimisation) -> Tensor:
-    """Binary cross-entropy of the image, plus that of the places where the place is known; a mean over pictures."""
-    target = batch.label * (1 - choice.label_smoothing) + choice.label_smoothing / 2
-    loss = functional.binary_cross_entropy_with_logits(answer.logit.float(), target)
-    if answer.location is None:
-        return loss
-    cells = functional.binary_cross_entropy_with_logits(
-        answer.location.float(),
-        batch.mask,
-        reduction="none",
-        pos_weight=torch.tensor(choice.location_positive, device=batch.mask.device),
-    )
-    located = (cells.mean((1, 2, 3)) * batch.located).mean()
-    return loss + choice.location_weight * located
-
-
-def predict(fabric: Fabric, network: FractureNet, source: Source, batch: int) -> NDArray[np.float64]:
-    """The logits of all of a source's pictures, not varied: float64 (n,). Each process does its share."""
-    weights.set_modes(network, training=False)
-    logits = torch.zeros(len(source.examples), dtype=torch.float64)
-    order = np.arange(len(source.examples))
-    with torch.inference_mode():
-        mine = (
-            order[start : start + batch][fabric.global_rank :: fabric.world_size]
-            for start in range(0, len(order), batch)
-        )
-        for chosen, inputs in source.plain([part for part in mine if len(part)]):
-            collected = (
-                inputs if source.cached else network.head.collect(network.trunk(_as_weights(network.trunk, inputs[0])))
-            )
-            answer = network.head(*(_as_weights(network.head, value) for value in collected))
-            logits[chosen] = answer.logit.double().cpu()
-    return summed(fabric, logits)
-
-
-def _as_weights(module: nn.Module, values: Tensor) -> Tensor:
-    """Values on the device and in the precision of a module's weights."""
-    weight = next(module.parameters())
-    return values.to(weight.device, weight.dtype)
-
-
-def summed(fabric: Fabric, values: Tensor) -> NDArray[np.float64]:
-    """The sum over all processes of a float64 vector."""
-    total = fabric.all_reduce(values.to(fabric.device), reduce_op="sum")
-    return np.asarray(torch.as_tensor(total).cpu(), dtype=np.float64)
-
-
-def validate(fabric: Fabric, network: FractureNet, phase: Phase, choice: Optimisation) -> dict[str, Any]:
-    """Loss, accuracy at 0.5 and AUROC on the validation split."""
-    logit = predict(fabric, network, phase.validation, choice.batch)
-    label = phase.validation.examples.label
-    loss = np.logaddexp(0, np.where(label == 1, -logit, logit)).mean()
-    return {
-        "validation_loss": float(loss),
-        "validation_accuracy": float(((logit > 0) == (label == 1)).mean()),
-        "validation_auroc": auroc(label, logit),
-    }
-
-
 def _finish_epoch(
     fabric: Fabric,
     row: dict[str, Any],
@@ -320,10 +258,12 @@ def _stops(state: State, choice: Optimisation) -> bool:
     return bool(choice.patience) and min(state.epoch - state.best_epoch, state.phase_epoch) >= choice.patience
 
 
-def _tensors(network: FractureNet, optimiser: torch.optim.Optimizer, average: weights.Average) -> dict[str, Tensor]:
-    """Everything that a stopped run goes on from."""
+def _tensors(
+    network: FractureNet, most_stages: int, optimiser: torch.optim.Optimizer, average: weights.Average
+) -> dict[str, Tensor]:
+    """Everything that a stopped run goes on from, what earlier phases taught stages that now stand still among it."""
     return {
-        **{f"network.{name}": value for name, value in weights.moving(network).items()},
+        **{f"network.{name}": value for name, value in weights.kept(network, most_stages).items()},
         **{f"average.{name}": value for name, value in average.values.items()},
         "average.steps": torch.tensor(average.steps),
         **weights.optimiser_tensors(optimiser),
@@ -348,4 +288,6 @@ def _line(row: dict[str, Any], phase: Phase) -> str:
         said += (
             f"validation loss {row['validation_loss']:.3f}, accuracy {row['validation_accuracy']:.3f}, AUROC {auc}; "
         )
+        if row["validation_pointing"] is not None:
+            said += f"highest place on a fracture {row['validation_pointing']:.3f}; "
     return f"{said}{row['seconds']:.1f} s"

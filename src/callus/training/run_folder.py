@@ -150,20 +150,22 @@ class RunFolder:
 
     def _write_epochs(self, history: list[dict[str, Any]]) -> None:
         with whole_file(self.path / "epochs.csv", "w") as file:
-            writer = csv.DictWriter(file, fieldnames=list(history[0]), lineterminator="\n")
+            writer = csv.DictWriter(file, fieldnames=list(history[-1]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
 
 
 def curves(history: list[dict[str, Any]]) -> Any:
-    """Accuracy, AUROC and loss by epoch, training and validation, as a matplotlib figure."""
+    """Accuracy, AUROC and loss by epoch, training and validation, as a matplotlib figure; where the map points too."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - half a second, and only drawing needs it
 
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    panels = figure.subplots(1, 3)
+    names = [("accuracy", "accuracy"), ("AUROC", "auroc"), ("loss", "loss")]
+    if any(row.get("validation_pointing") is not None for row in history):
+        names.insert(2, ("map's highest place on a fracture", "pointing"))
+    figure = Figure(figsize=(10 / 3 * len(names), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(names))
     epochs = [row["epoch"] for row in history]
     colours = {"training": "#4477aa", "validation": "#ee6677"}  # Tol's bright scheme: told apart by everyone
-    names = (("accuracy", "accuracy"), ("AUROC", "auroc"), ("loss", "loss"))
     for panel, (title, key) in zip(panels, names, strict=True):
         for split, colour in colours.items():
             values = [row.get(f"{split}_{key}") for row in history]
@@ -173,7 +175,7 @@ def curves(history: list[dict[str, Any]]) -> Any:
         panel.set_xlabel("epoch")
         panel.grid(visible=True, alpha=0.3)
         if key != "loss":
-            panel.set_ylim(0.4, 1.01)
+            panel.set_ylim(0.0 if key == "pointing" else 0.4, 1.01)
         for row, following in itertools.pairwise(history):
             if row["phase"] != following["phase"]:
                 panel.axvline(row["epoch"] + 0.5, color="#888888", linestyle=":", linewidth=1)
