@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from callus.bundle.likeness import Likeness
-from callus.training.likeness import COMPONENTS, EXPLAINED, WITHIN, _by_other_groups, farthest, fit
+from callus.metrics.calibration import Calibration
+from callus.metrics.operating_points import OperatingPoints
+from callus.training.likeness import COMPONENTS, EXPLAINED, WITHIN, _by_other_groups, farthest, fit, known, varying
+from callus.training.measured import Measured
 
 
 def drawn(count: int, channels: int = 200, *, seed: int = 0, strange: bool = False) -> np.ndarray:
@@ -54,6 +57,28 @@ def test_features_that_do_not_vary_give_a_gaussian_that_loads(features: np.ndarr
     made = fit(features.astype(np.float32))
     read = Likeness.from_bytes(made.to_bytes(), features.shape[1], len(made.axes), "x")
     assert read.distance(features.astype(np.float32)) == pytest.approx(0, abs=2)
+
+
+def test_features_that_seldom_vary_do_not_blow_up_the_others() -> None:
+    """Half of the units and more are silent in some networks: the others go on telling what is strange."""
+    silent = np.full((300, 300), 6.0, dtype=np.float32)
+    features, others = (np.hstack([drawn(300, seed=seed), silent]) for seed in (0, 1))
+    assert varying(features).mean() < 0.5
+    likeness = fit(features)
+    assert 0.5 < np.median(likeness.distance(others)) < 1.5
+    strange = np.hstack([drawn(300, seed=2, strange=True), silent])
+    assert (likeness.distance(strange) > farthest(likeness.distance(others))).mean() > 0.99
+
+
+def test_features_that_are_all_silent_are_not_described() -> None:
+    rounding = np.random.default_rng(0).normal(size=(40, 100)).astype(np.float32) * 1e-6
+    spoilt = np.full((40, 100), 6.0, dtype=np.float32) + rounding
+    spoilt[:, :4] += np.arange(40, dtype=np.float32)[:, None]
+    assert varying(spoilt).sum() == 4
+    way = Measured("onnx-float32", *np.zeros((2, 40)), Calibration(), OperatingPoints(), 0.5, spoilt)
+    told = known(None, None, [way], np.arange(40))
+    assert isinstance(told, str)
+    assert "only 4 of 100 features vary" in told
 
 
 def test_the_threshold_of_many_is_the_conformal_one() -> None:

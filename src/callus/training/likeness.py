@@ -42,9 +42,13 @@ WITHIN: Final = 0.99
 COMPONENTS: Final = 64
 EXPLAINED: Final = 4
 """Pictures for each component, at least: the variance along the last ones would be chance."""
+ALIVE: Final = 0.05
+"""Share of the features that have to vary from picture to picture; of those that do not, nothing is learnt."""
+_VARIES: Final = 1e-4
+"""Deviation from which a feature varies, as a share of the features' own size: rounding is far below it."""
 _FOLDS: Final = 5
 _NARROWEST: Final = 0.1
-"""Share of the features' median deviation that a feature's own counts as at least: some hardly ever speak."""
+"""Share of the median deviation of those that vary that a feature's own counts as at least: some hardly ever speak."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +75,8 @@ def known(engine: Engine, seen: Pictures | None, ways: Sequence[Measured], group
         group: (n,), of the validation pictures.
 
     Returns:
-        What was fitted; in words why not where there are too few pictures.
+        What was fitted; in words why not where there are too few pictures, or the features hardly vary: a trunk whose
+        last map was spoilt by training (units that are never or always on) tells pictures of another kind from nothing.
     """
     held_out = len(ways[0].features)
     fitted = ways[0].features if seen is None else pooled(engine, seen, MOST_PICTURES)
@@ -79,6 +84,12 @@ def known(engine: Engine, seen: Pictures | None, ways: Sequence[Measured], group
         return (
             f"{len(fitted)} pictures to learn from and {held_out} others cannot tell what is like them: "
             f"{FEWEST_PICTURES} and {FEWEST_HELD_OUT} are needed"
+        )
+    alive = varying(fitted)
+    if alive.mean() < ALIVE:
+        return (
+            f"only {alive.sum()} of {len(alive)} features vary from picture to picture: training spoilt the trunk's "
+            'last map; a lower trunk_rate or batch_norm = "learnt" helps'
         )
     likeness = fit(fitted)
     if seen is None:
@@ -97,6 +108,12 @@ def known(engine: Engine, seen: Pictures | None, ways: Sequence[Measured], group
     return Known(likeness, entry)
 
 
+def varying(features: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of the features (n, C) differ between pictures by more than rounding: (C,)."""
+    size = float(np.abs(features).mean(dtype=np.float64))
+    return np.asarray(features.std(axis=0, dtype=np.float64) > _VARIES * size)
+
+
 def fit(features: NDArray[np.float32]) -> Likeness:
     """Fit a Gaussian that can be inverted however few pictures there are.
 
@@ -110,7 +127,9 @@ def fit(features: NDArray[np.float32]) -> Likeness:
     mean = features.mean(axis=0, dtype=np.float64)
     off = features - mean
     deviation = off.std(axis=0, ddof=1)
-    scale = np.maximum(deviation, max(_NARROWEST * float(np.median(deviation)), SMALLEST))
+    alive = varying(features)
+    typical = float(np.median(deviation[alive])) if alive.any() else 0.0
+    scale = np.maximum(deviation, max(_NARROWEST * typical, SMALLEST))
     _, singular, axes = np.linalg.svd(off / scale, full_matrices=False)
     variance = np.maximum(singular**2 / (count - 1), SMALLEST)
     kept = min(COMPONENTS, MOST_COMPONENTS, count // EXPLAINED, channels - 1)
