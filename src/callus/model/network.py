@@ -23,7 +23,8 @@ class FractureNet(nn.Module):
     features can come from a cache.
 
     Attributes:
-        fresh_trunk: whether the trunk began from random weights, so that its batch norm has to learn its statistics.
+        fresh_trunk: whether the trunk began from random weights, so that its batch norm has no statistics yet.
+        learns_statistics: whether the batch norm of the stages that learn goes on by each batch's statistics.
     """
 
     def __init__(self, trunk: Trunk, head: Head) -> None:
@@ -31,6 +32,7 @@ class FractureNet(nn.Module):
         self.trunk = trunk
         self.head = head
         self.fresh_trunk = True
+        self.learns_statistics = True
 
     def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Answer a batch.

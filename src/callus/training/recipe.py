@@ -27,6 +27,7 @@ class TrunkChoice:
 
     name: Literal["resnet50v2", "resnet101v2", "resnet152v2", "mobilenet_v2", "small"] = "resnet152v2"
     weights: str = "imagenet"  # "imagenet" (fetched once from Keras' address), "none", or a file in Keras' layout
+    batch_norm: Literal["kept", "learnt"] = "kept"  # of stages that learn: ImageNet's statistics, or each batch's
 
 
 @dataclass(frozen=True)

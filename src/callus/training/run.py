@@ -32,7 +32,7 @@ from callus.training.export import export_bundle, summary
 from callus.training.intake import take_in
 from callus.training.loop import Phase, fit
 from callus.training.run_folder import RunFolder
-from callus.training.weights import set_layout, settle
+from callus.training.weights import restate, set_layout, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -173,9 +173,14 @@ def _train(fabric: Fabric, run: RunFolder, options: Options, threads: int, tell:
             learnt_from[(learnt_from["label"] == 0) | _outlined(learnt_from)], chosen, chosen.tuning.crop
         )
     validation = Examples(rows[rows["split"] == "val"], chosen)
-    if network.fresh_trunk:
-        some = np.array_split(np.arange(len(training))[:_SETTLE], _SETTLE // _CACHE_BATCH)
-        settle(network, (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1))
+    if network.learns_statistics:
+        spread = np.unique(np.linspace(0, len(training) - 1, _SETTLE).astype(np.int64))
+        some = np.array_split(spread, _SETTLE // _CACHE_BATCH)
+        seen_first = (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1)
+        if network.fresh_trunk:
+            settle(network, seen_first)
+        else:
+            restate(network, seen_first, max(chosen.tuning.stages, chosen.whole.stages))
     phases, cache, views = _phases(fabric, network, chosen, training, tuned_from, validation, options, threads, tell)
     if fabric.is_global_zero and views != chosen.frozen.cache_views:
         # The recipe says what was done, and a resumed run does the same under another limit.
@@ -246,6 +251,7 @@ def initial_network(chosen: Recipe) -> FractureNet:
             raise TrainingError("the trunk's weights are not there any more", where=path, hint="put them back")
         imagenet.load_weights(network.trunk, path)
         network.fresh_trunk = False
+        network.learns_statistics = chosen.trunk.batch_norm == "learnt"
     return network
 
 

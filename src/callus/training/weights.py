@@ -30,12 +30,12 @@ def freeze(network: FractureNet, stages: int) -> None:
 def set_modes(network: FractureNet, *, training: bool) -> None:
     """Put the head into training or evaluation mode; the trunk stays in evaluation mode.
 
-    The trunk's batch norm keeps its ImageNet statistics: batches of a few radiographs are a poor estimate of new
-    ones, and weights whose batch norm is folded away would break in training mode. A trunk from random weights has
-    no statistics worth keeping: the batch norm of its unfrozen stages learns (``network.fresh_trunk``).
+    But for the batch norm of its unfrozen stages where that learns its statistics (``network.learns_statistics``):
+    always where the trunk began from random weights, and where the recipe says so behind :func:`restate`. Weights
+    whose batch norm is folded away would break in training mode without it.
     """
     network.trunk.eval()
-    if training and network.fresh_trunk:
+    if training and network.learns_statistics:
         for layer in network.trunk.modules():
             if isinstance(layer, nn.BatchNorm2d) and layer.weight.requires_grad:
                 layer.train()
@@ -67,6 +67,58 @@ def settle(network: FractureNet, batches: Iterable[Tensor]) -> None:
     network.trunk.eval()
 
 
+@torch.no_grad()
+def restate(network: FractureNet, batches: Iterable[Tensor], stages: int) -> None:
+    """Give the batch norm of a trunk's last stages the statistics of real radiographs; the trunk's function stays.
+
+    The mean and the variance of what each layer gets become its statistics, and gain and bias take them out again.
+    From there batch norm can learn in training mode, also where it was folded into the convolutions.
+
+    Args:
+        network: its trunk is left in evaluation mode.
+        batches: (B, 3, H, W) each, as the trunk takes them.
+        stages: how many of the last, those that will learn.
+    """
+    layers = [
+        layer
+        for _, modules in network.trunk.stages()[:stages]
+        for module in modules
+        for layer in module.modules()
+        if isinstance(layer, BatchNorm2d)
+    ]
+    sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
+
+    def note(layer: BatchNorm2d, given: tuple[Tensor, ...]) -> None:
+        # About the mean that it has: squares of values that are far from 0 would cancel.
+        values = given[0].double().cpu() - _statistics(layer)[0][:, None, None]
+        count = torch.full((layer.num_features,), values.numel() / values.shape[1], dtype=torch.float64)
+        sums[layer] += torch.stack([values.sum((0, 2, 3)), (values * values).sum((0, 2, 3)), count])
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    network.trunk.eval()
+    for batch in batches:
+        network.trunk(batch)
+    for hook in hooks:
+        hook.remove()
+    for layer, (total, squares, count) in sums.items():
+        mean, variance = _statistics(layer)
+        off = total / count
+        seen = (squares / count - off * off).clamp_min(0)
+        scale = layer.weight.double().cpu() / torch.sqrt(variance + layer.eps)
+        layer.weight.copy_(scale * torch.sqrt(seen + layer.eps))
+        layer.bias.copy_(layer.bias.double().cpu() + scale * off)
+        layer.running_mean.copy_(mean + off)
+        layer.running_var.copy_(seen)
+        layer.momentum = _MOMENTUM
+
+
+def _statistics(layer: BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Mean and variance that a layer normalises by, float64 (C,) each."""
+    assert layer.running_mean is not None  # noqa: S101 - all of a trunk's layers keep them
+    assert layer.running_var is not None  # noqa: S101
+    return layer.running_mean.double().cpu(), layer.running_var.double().cpu()
+
+
 def set_layout(network: FractureNet, layout: torch.memory_format) -> None:
     """Lay the kernels of convolutions out in memory as ``layout`` has it; their values stay."""
     for value in network.parameters():
@@ -78,7 +130,7 @@ def moving(network: FractureNet) -> dict[str, Tensor]:
     """What training changes: parameters that learn, and statistics of batch norm; the tensors themselves."""
     changed: dict[str, Tensor] = {name: value for name, value in network.named_parameters() if value.requires_grad}
     changed |= {f"head.{name}": value for name, value in network.head.named_buffers()}
-    if network.fresh_trunk:
+    if network.learns_statistics:
         changed |= {f"trunk.{name}": value for name, value in network.trunk.named_buffers()}
     return changed
 
