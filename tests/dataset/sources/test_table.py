@@ -91,6 +91,13 @@ def test_paths_beside_the_table(draw: Draw, write: Write, tmp_path: Path, find: 
     assert {row.name: row.label for row in found.rows} == {"y/b.png": 1, "x/b.png": 0}
 
 
+def test_names_that_differ_by_case_only(draw: Draw, write: Write, tmp_path: Path, find: Find) -> None:
+    for name in ("images/A.png", "images/a.png", "B.png"):
+        draw(name)
+    _, found = find(tmp_path, labels=write("labels.csv", "path,label\nA.png,1\na,0\nb.PNG,1\n"))
+    assert {row.name: row.label for row in found.rows} == {"images/A.png": 1, "images/a.png": 0, "B.png": 1}
+
+
 def test_a_missing_table_and_a_source_that_takes_none(draw: Draw, tmp_path: Path, find: Find) -> None:
     draw("a.png")
     with pytest.raises(DatasetError, match="cannot be read: No such file"):
