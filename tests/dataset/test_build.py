@@ -183,10 +183,11 @@ from callus.errors import DatasetError
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 frame = build.build_manifest(Path(sys.argv[1]))
 print(len(frame), frame["note"].tolist(), frame.attrs["remarks"])
-try:
-    build.build_manifest(Path(sys.argv[1]) / "normal" / "locked")
-except DatasetError as error:
-    print("refused:", error)
+for inner in ("", "deeper"):
+    try:
+        build.load(Path(sys.argv[1]) / "normal" / "locked" / inner)
+    except DatasetError as error:
+        print("refused:", error)
 """
 
 
@@ -195,15 +196,16 @@ def test_what_may_not_be_read_is_named(draw: Callable[..., Path], tmp_path: Path
     draw("fractured/a.png")
     draw("normal/b.png").chmod(0)
     draw("normal/c.png")
-    draw("normal/locked/d.png").parent.chmod(0o711)
+    draw("normal/locked/deeper/d.png").parent.parent.chmod(0o700)
     for folder in (tmp_path, *tmp_path.parents):
         if not folder.stat().st_mode & 0o005:
             folder.chmod(folder.stat().st_mode | 0o005)  # pytest's folders are private
     answer = subprocess.run([sys.executable, "-c", AS_NOBODY, tmp_path], capture_output=True, text=True, check=False)
-    found, refused = answer.stdout.splitlines() or [answer.stderr, ""]
+    found, refused, deeper = answer.stdout.splitlines() or [answer.stderr, "", ""]
     assert found.startswith("3 ['', 'unreadable: "), answer.stderr
     assert "normal/locked: folder cannot be read: Permission denied" in found
     assert refused.startswith(f"refused: {tmp_path}/normal/locked: cannot be read: Permission denied")
+    assert deeper.startswith(f"refused: {tmp_path}/normal/locked/deeper: cannot be looked at: Permission denied")
 
 
 def text(*values: str) -> pd.Series[str]:

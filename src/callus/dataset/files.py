@@ -127,7 +127,7 @@ def list_files(folder: Path) -> Listing:
         DatasetError: the folder is missing, is no folder, cannot be read, or its name is not UTF-8.
     """
     root = Path(os.path.abspath(folder))  # noqa: PTH100 - the name is wanted, not where a link leads
-    if not root.is_dir():
+    if not is_folder(root):
         raise DatasetError(
             "is not a folder" if root.exists() else "there is no such folder",
             where=folder,
@@ -160,6 +160,20 @@ def list_files(folder: Path) -> Listing:
         pending += sorted(listed.folders, reverse=True)
         links += sorted(listed.links)
     return Listing(root=root, names=tuple(sorted(names)), remarks=tuple(sorted(remarks)))
+
+
+def is_folder(path: Path) -> bool:
+    """Tell whether ``path`` is a folder.
+
+    Raises:
+        DatasetError: nobody can say, because a folder around it may not be entered.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise DatasetError(
+            f"cannot be looked at: {error.strerror}", where=path, hint="allow yourself to enter the folders around it"
+        ) from error
 
 
 def _check_nameable(root: Path) -> None:
