@@ -22,7 +22,7 @@ from callus.dataset.columns import UNREADABLE
 from callus.dataset.duplicates import describe_all_ways, find_duplicates
 from callus.dataset.file_features import FEATURES, file_features
 from callus.dataset.groups import components
-from callus.dataset.manifest import digest, readable
+from callus.dataset.manifest import digest, disagreeing, readable
 from callus.dataset.shortcuts import probe
 from callus.dataset.suspicious import Suspicion, suspect
 from callus.errors import RadiographError
@@ -41,7 +41,6 @@ SCHEMA: Final = 1
 """Of ``audit.json``."""
 _CROSSING: Final = ("radiograph", "study", "patient")
 _NAMES: Final = tuple(name for name, family in FEATURES.items() if family == "file-name number")
-_DISAGREES: Final = "the folder says"
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,8 @@ class Audit:
         ]
 
     def disagreements(self) -> list[dict[str, str]]:
-        """The files of which folder and label file say different things."""
-        rows = self.frame[self.frame["note"].str.contains(_DISAGREES, regex=False)]
+        """The files of which folder, label file and drawing say different things."""
+        rows = self.frame[disagreeing(self.frame)]
         return [
             {"path": self.relative(path), "note": note} for path, note in zip(rows["path"], rows["note"], strict=True)
         ]

@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from callus.atomic import whole_file
-from callus.dataset.columns import COLUMNS, UNREADABLE, conform
+from callus.dataset.columns import COLUMNS, DISAGREES, UNREADABLE, conform
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, LABEL_NAMES, NOT_FRACTURED
 
@@ -33,6 +33,7 @@ __all__ = [
     "check_trainable",
     "conform",
     "digest",
+    "disagreeing",
     "few",
     "group_keys",
     "read_manifest",
@@ -131,6 +132,11 @@ def write_manifest(frame: pd.DataFrame, path: Path) -> None:
 def readable(frame: pd.DataFrame) -> pd.Series[bool]:
     """Tell for each row whether its file could be read."""
     return ~frame["note"].str.startswith(UNREADABLE)
+
+
+def disagreeing(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Tell for each row whether folder, label file and drawing say different things of its file."""
+    return frame["note"].str.contains(rf"(?:^|; ){DISAGREES}", regex=True)
 
 
 def usable(frame: pd.DataFrame) -> pd.DataFrame:
