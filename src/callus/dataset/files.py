@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections import deque
@@ -30,6 +31,7 @@ OTHER_ENDINGS: Final = frozenset(
 _OTHER_NAMES: Final = frozenset({"thumbs.db", "desktop.ini", "dicomdir", "readme", "license", "licence", "makefile"})
 _MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM", b"GIF8", b"\x00\x00\x00\x0cjP")
 _DICOM_PREAMBLE: Final = 128
+_MOST_HASHED: Final = 1 << 30  # bytes
 # The groups that a DICOM file without preamble begins with: file meta information, then identification.
 _DICOM_STARTS: Final = (b"\x02\x00\x00\x00", b"\x02\x00\x01\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00")
 
@@ -261,6 +263,17 @@ def is_picture(path: Path) -> bool:
         or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
         or start[_DICOM_PREAMBLE:] == b"DICM"
     )
+
+
+def file_sha256(path: str) -> str:
+    """Give the SHA-256 of a file's bytes, hex; empty where they cannot be read or are more than 1 GiB."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            if os.fstat(file.fileno()).st_size > _MOST_HASHED:
+                return ""
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def read_text(path: Path, most: int = 1 << 30) -> str:
