@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from callus import radiograph
 from callus.cli.app import app
 from callus.dataset.changes import rotate
+from callus.dataset.first_look import MEANWHILE
 from callus.dataset.manifest import read_manifest
 from callus.dataset.simulated import simulate
 from callus.dataset.split import check_groups, split
@@ -174,7 +175,7 @@ def test_a_hostile_folder_that_changes_meanwhile_is_reported(tmp_path: Path, mon
     reasons = {row["path"]: row["reason"] for row in told["unreadable"]}
     assert set(reasons) == broken | {"normal/nowhere.png", "fractured/1.png", "fractured/3.png"}
     assert all(reasons.values())
-    assert reasons["fractured/1.png"] == reasons["fractured/3.png"] == "the file has changed while it was audited"
+    assert reasons["fractured/1.png"] == reasons["fractured/3.png"] == MEANWHILE
     assert "changed or vanished, and not judged: 2 files: fractured/1.png, fractured/3.png" in told["remarks"]
     assert any("not UTF-8" in remark for remark in told["remarks"])
     assert any("listed already" in remark for remark in told["remarks"])

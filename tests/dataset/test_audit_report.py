@@ -1,4 +1,4 @@
-"""What an audit tells: each kind of leak, labels that disagree, odd files, files that have changed; in JSON and page."""
+"""What an audit tells: each kind of leak, labels that disagree, odd or changed files; in JSON and page."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from callus.dataset.shelf import Shelf
 
 BEFORE: Final = "the file has changed since the manifest was made"
-MEANWHILE: Final = "the file has changed while it was audited"
+MEANWHILE: Final = "the file has changed or vanished while it was audited"
 
 
 class _Stamp(NamedTuple):

@@ -20,7 +20,7 @@ from callus.dataset.split import (
     split,
     splittable,
 )
-from callus.errors import CallusError, TrainingError
+from callus.errors import CallusError, TrainingError, printable
 from callus.progress import track
 from callus.radiograph import read
 
@@ -110,7 +110,7 @@ def take_in(
         for name in ("train", "val", "test")
         if len(part := rows[rows["split"] == name])
     ]
-    return Intake(frame, leaks, lines)
+    return Intake(frame, leaks, [printable(line) for line in lines])
 
 
 def _read(data: Path, threads: int) -> pd.DataFrame:
