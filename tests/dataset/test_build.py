@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from callus.dataset import build_manifest, readable, write_manifest
+from callus.dataset import build_manifest, read_manifest, readable, write_manifest
 from callus.dataset.files import list_files
 from callus.dataset.groups import components, name_groups
 from callus.errors import DatasetError
@@ -159,7 +159,10 @@ def test_a_folder_whose_own_name_is_not_utf8_is_one_error(draw: Callable[..., Pa
         with pytest.raises(DatasetError, match="name is not UTF-8"):
             build_manifest(folder)
     (tmp_path / "link").symlink_to(odd)
-    write_manifest(build_manifest(tmp_path / "link"), tmp_path / "m.parquet")
+    write_manifest(build_manifest(tmp_path / "link"), tmp_path / "link" / "m.parquet")
+    assert len(read_manifest(tmp_path / "link" / "m.parquet")) == 1
+    with pytest.raises(DatasetError, match="name is not UTF-8"):
+        read_manifest(odd / "m.parquet")
 
 
 def test_odd_names(draw: Callable[..., Path], tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def list_files(folder: Path) -> Listing:
             where=folder,
             hint="give the folder that holds the radiographs",
         )
-    _check_nameable(root)
+    check_nameable(root)
     remarks: list[str] = []
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -178,7 +178,7 @@ def is_folder(path: Path) -> bool:
         ) from error
 
 
-def _check_nameable(root: Path) -> None:
+def check_nameable(root: Path) -> None:
     """Refuse a folder that no manifest can name; files of such names are remarks.
 
     Raises:
@@ -188,7 +188,7 @@ def _check_nameable(root: Path) -> None:
         str(root).encode()
     except UnicodeEncodeError as error:
         raise DatasetError(
-            "the folder's name is not UTF-8, so no manifest can name its files",
+            "the folder's name is not UTF-8: no manifest can name its files",
             where=repr(os.fsencode(root)),
             hint="rename it, or lead to it by a symbolic link",
         ) from error

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from callus.atomic import whole_file
 from callus.dataset.columns import COLUMNS, DISAGREES, UNREADABLE, conform
+from callus.dataset.files import check_nameable
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, LABEL_NAMES, NOT_FRACTURED
 
@@ -70,7 +71,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         The frame with the dtypes of ``callus.dataset.columns``; ``path`` is absolute.
 
     Raises:
-        DatasetError: the file is missing or is no manifest; every problem is named at once.
+        DatasetError: the file is missing or is no manifest (every problem is named at once), or its folder's name is
+            not UTF-8.
     """
     path = Path(path)
     frame = _read_table(path)
@@ -82,6 +84,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if problems:
         raise DatasetError("is not a manifest: " + "; ".join(problems), where=path, hint=_table_hint(problems))
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - the name is wanted, not where a link leads
+    check_nameable(Path(folder))
     frame["path"] = [os.path.normpath(os.path.join(folder, name)) for name in frame["path"]]  # noqa: PTH118
     frame["path"] = frame["path"].astype("str")
     doubled = frame.loc[frame["path"].duplicated(), "path"]
