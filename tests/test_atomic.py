@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from callus.atomic import check_place, whole_set
 from callus.errors import CallusError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def test_a_set_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -31,6 +35,15 @@ def test_a_set_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert {path.name: path.read_text() for path in out.iterdir()} == {"a.csv": "new", "b.html": "new", "mine": "mine"}
 
 
+@pytest.fixture
+def _heeded() -> Iterator[None]:
+    """A shell lets what it runs in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeded")
 def test_ctrl_c_waits_until_all_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replace = Path.replace
 
