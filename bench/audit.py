@@ -36,11 +36,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from callus import radiograph
-from callus.dataset.audit import measure
 from callus.dataset.build import build_manifest
 from callus.dataset.changes import CHANGES
 from callus.dataset.duplicates import Duplicates, find_duplicates
 from callus.dataset.files import list_files
+from callus.dataset.first_look import look_at_all
 from callus.dataset.manifest import group_keys, usable
 from callus.dataset.neighbours import Neighbours
 from callus.dataset.shelf import Shelf
@@ -237,7 +237,7 @@ def shuffled(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """No shortcut is left where whole groups exchange their labels."""
     frame = build_manifest(given.data)
     with Shelf(folder / "shelf.sqlite") as shelf:
-        features, _ = measure(frame, shelf)
+        features = look_at_all(frame, shelf).features
     generator = np.random.default_rng(given.seed)
     held = []
     for _ in track(range(given.count), "probing shuffled labels"):

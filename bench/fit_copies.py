@@ -40,7 +40,8 @@ NEAREST = 4
 LEAST_CLOSE = 4  # places that fall together, of look-alikes worth learning from
 CUT_OFF = 0.2  # of the copies, as FracAtlas has them: files that end early, their lower part one grey
 DEAR = 2  # look-alikes count together as so many times all copies, where the closer look decides
-UNSURE = {("IMG0000025.jpg", "IMG0002310.jpg")}  # one exposure processed twice or two exposures: nobody can say
+# Two exposures that the search joins: not fitted on, so that they stay a test.
+HELD_OUT = {("IMG0000025.jpg", "IMG0002310.jpg")}
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -121,7 +122,7 @@ def look_alikes(
     vocabulary = Vocabulary([described[place] for place in learnt_from(len(described))])
     nearest = Neighbours(vocabulary.vectors(described)).nearest(NEAREST)[0]
     places = sorted({(min(a, b), max(a, b)) for a, row in enumerate(nearest.tolist()) for b in row if b >= 0})
-    places = [(a, b) for a, b in places if tuple(sorted((names[a], names[b]))) not in UNSURE]
+    places = [(a, b) for a, b in places if tuple(sorted((names[a], names[b]))) not in HELD_OUT]
     found = list(pool.map(lambda pair: lay_over(described[pair[0]], described[pair[1]]), track(places, "overlaying")))
     kept = [
         (pair, one) for pair, one in zip(places, found, strict=True) if one is not None and one.close >= LEAST_CLOSE

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from callus.errors import CallusError
 from callus.workers import batched, spread_over_processes, spread_over_threads
 
 
@@ -15,6 +16,12 @@ def test_results_come_in_order_and_what_is_raised_is_raised(spread) -> None:  # 
     assert list(spread(math.sqrt, range(200), 2)) == [math.sqrt(number) for number in range(200)]
     with pytest.raises(ValueError, match=r"math domain|nonnegative"):
         list(spread(math.sqrt, [*range(100), -1, *range(100)], 2))
+
+
+def test_a_process_that_is_killed_is_one_error() -> None:
+    with pytest.raises(CallusError, match="a process that shared the work ended before it was done"):
+        list(spread_over_processes(os._exit, [1, 1, 1], 2))
+    assert list(spread_over_processes(abs, [-1], 2)) == [1], "the next work gets new processes"
 
 
 def test_only_a_few_items_are_taken_ahead() -> None:

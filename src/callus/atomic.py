@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import shutil
+import signal
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from callus.errors import CallusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import IO
 
 
@@ -87,6 +91,75 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextmanager
+def whole_set(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
+    """Give a hidden place beside each result's own; when the block ends well, all of them take their places at once.
+
+    So a folder never holds the new one of two results and the old one of the other. Ctrl-C waits for the renaming.
+
+    Args:
+        folder: of the results, made if missing; what else lies there stays.
+        names: of the results. The block has to write every one.
+
+    Yields:
+        By name where to write it.
+
+    Raises:
+        CallusError: the folder cannot be made, or a result cannot take its place.
+    """
+    make_folder(folder)
+    token = secrets.token_hex(4)
+    places = {name: folder / f".{token}.{name}" for name in names}
+    try:
+        yield places
+        with _ctrl_c_waits():
+            for name, place in places.items():
+                place.replace(folder / name)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    finally:
+        for place in places.values():
+            place.unlink(missing_ok=True)
+
+
+def check_place(folder: Path, names: Sequence[str]) -> None:
+    """Say before long work that its results cannot be written; nothing is left behind.
+
+    Args:
+        folder: where they are to be; may be missing.
+        names: of the results.
+
+    Raises:
+        CallusError: nothing can be made there, or a folder stands where a result is to be.
+    """
+    place = folder
+    try:
+        while not place.exists():
+            place = place.parent
+        with tempfile.TemporaryDirectory(prefix=".callus.", dir=place):
+            pass
+        if taken := next((name for name in names if (folder / name).is_dir()), None):
+            raise IsADirectoryError(errno.EISDIR, f"{taken!r} is a folder")
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Let Ctrl-C come after the block; in the main thread alone, which it interrupts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _umask() -> int:

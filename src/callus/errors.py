@@ -7,6 +7,14 @@ The library raises these; only the command line turns them into a line on stderr
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """Give text as one line that is safe to print: line breaks, what terminals obey and what is no UTF-8 as escapes.
+
+    Names of files may hold all of them.
+    """
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+
+
 class CallusError(Exception):
     """The base of every error that callus raises on purpose."""
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
+
+from callus.errors import CallusError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -62,6 +65,9 @@ def spread_over_processes(
 
     Yields:
         What the work gives, in the items' order. What it raises is raised here, and ends the rest.
+
+    Raises:
+        CallusError: a process was killed.
     """
     from loky import get_reusable_executor  # noqa: PLC0415 - a tenth of a second
 
@@ -75,6 +81,12 @@ def spread_over_processes(
                 yield from waiting.pop(0).result()
         for future in waiting:
             yield from future.result()
+    except BrokenProcessPool as error:
+        pool.shutdown(kill_workers=True)
+        raise CallusError(
+            "a process that shared the work ended before it was done; the machine may have run out of memory",
+            hint="free some, or use fewer cores",
+        ) from error
     except BaseException:
         pool.shutdown(kill_workers=True)
         raise

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from callus.cli import main
-from callus.dataset import build_manifest, read_manifest, write_manifest
+from callus.dataset import UNSEEN_COPIES, build_manifest, read_manifest, write_manifest
 from callus.dataset.split import check_groups
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Run = Callable[..., tuple[int, str, str]]
+
+UNSEEN = f"note: {UNSEEN_COPIES}"
 
 
 @pytest.fixture
@@ -87,6 +89,68 @@ def test_a_wrong_ending_is_refused_before_the_work(run: Run, tmp_path: Path) -> 
     assert "ends in .parquet or .csv" in errors
 
 
+@pytest.mark.parametrize("place", ["file/deeper", "taken"])
+def test_an_audits_place_is_tried_before_the_work(
+    run: Run, radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "taken" / "audit.html").mkdir(parents=True)
+    monkeypatch.setattr("callus.dataset.load", lambda *_: pytest.fail("the work was begun"))
+    code, printed, errors = run("data", "audit", radiographs, "--out", tmp_path / place)
+    assert (code, printed) == (1, "")
+    assert f"{tmp_path / place}: cannot be written: " in errors
+    assert errors.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "set", "taken"]
+
+
+def test_an_audit_that_cannot_finish_leaves_the_former_one_whole(
+    run: Run, radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "out"
+    assert run("data", "audit", radiographs, "--out", out)[0] == 0
+    (out / "split.parquet").write_text("of one's own")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    (radiographs / "fractured" / "1.png").unlink()
+    monkeypatch.setattr("callus.report.audit_page.audit_page", lambda *_: "\ud800")  # cannot be written as UTF-8
+    with pytest.raises(UnicodeEncodeError):
+        run("data", "audit", radiographs, "--out", out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_names_are_printed_on_one_line_each(
+    run: Run, radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "cache"))
+    (radiographs / "fractured" / "bad.png").rename(radiographs / "fractured" / "line\nbreak \x1b[31m.png")
+    for words in (("manifest",), ("split", "--val", "0"), ("clean",)):
+        code, printed, _ = run("data", words[0], radiographs, "--out", tmp_path / f"{words[0]}.csv", *words[1:])
+        assert code == 0
+        assert "line\\nbreak \\x1b[31m.png" in printed
+        assert "\x1b" not in printed
+    code, _, errors = run("data", "manifest", tmp_path / "no\nsuch", "--out", tmp_path / "m.csv")
+    assert code == 2
+    assert errors.count("\n") == 1
+
+
+def test_threads_are_for_reading_too(
+    run: Run, radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callus.dataset import build
+
+    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "cache"))
+    counts: list[int] = []
+
+    class Counting(build.ThreadPoolExecutor):
+        def __init__(self, count: int) -> None:
+            counts.append(count)
+            super().__init__(count)
+
+    monkeypatch.setattr(build, "ThreadPoolExecutor", Counting)
+    assert run("data", "audit", radiographs, "--out", tmp_path / "out", "--threads", 3)[0] == 0
+    assert counts == [3]
+
+
 def test_a_place_that_cannot_be_written(run: Run, radiographs: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     code, _, errors = run("data", "manifest", radiographs, "--out", tmp_path / "file" / "m.csv")
@@ -101,9 +165,11 @@ def test_split(run: Run, radiographs: Path, tmp_path: Path) -> None:
     frame = read_manifest(tmp_path / "s.csv")
     check_groups(frame)
     assert frame["split"].value_counts().to_dict() == {"train": 8, "test": 4, "val": 4, "": 1}
+    assert UNSEEN in printed.splitlines()
     code, printed, _ = run("data", "split", tmp_path / "s.csv", "--out", tmp_path / "f.parquet", "--folds", "4")
     assert code == 0
     assert printed.splitlines()[1].split() == ["fold0", "4", "4", "2", "(50%)"]
+    assert UNSEEN not in printed.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -149,6 +215,7 @@ def test_clean(run: Run, radiographs: Path, tmp_path: Path) -> None:
         "left out: 1 file that cannot be read: fractured/bad.png",
         "left out: 2 files of 1 radiograph with both labels: fractured/1.png, not fractured/1.png",
         "left out: 1 file beside a better one of 1 radiograph: fractured/0-rotated1.png",
+        UNSEEN,
         f"wrote {tmp_path / 'clean.csv'}",
     ]
     assert len(read_manifest(tmp_path / "clean.csv")) == 14

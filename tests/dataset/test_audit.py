@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from callus import radiograph
 from callus.cli.app import app
 from callus.dataset.changes import rotate
+from callus.dataset.first_look import MEANWHILE
 from callus.dataset.manifest import read_manifest
 from callus.dataset.simulated import simulate
 from callus.dataset.split import check_groups, split
@@ -171,11 +172,14 @@ def test_a_hostile_folder_that_changes_meanwhile_is_reported(tmp_path: Path, mon
     told = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert told["files"] == 28 + 2 + 3 + 1  # the one whose name is no UTF-8 is a remark: a manifest cannot name it
     broken = {f"normal/broken {number}.png" for number in range(3)}
-    assert {row["path"] for row in told["unreadable"]} == broken | {"normal/nowhere.png"}
-    assert all(row["reason"] for row in told["unreadable"])
+    reasons = {row["path"]: row["reason"] for row in told["unreadable"]}
+    assert set(reasons) == broken | {"normal/nowhere.png", "fractured/1.png", "fractured/3.png"}
+    assert all(reasons.values())
+    assert reasons["fractured/1.png"] == reasons["fractured/3.png"] == MEANWHILE
+    assert "changed or vanished, and not judged: 2 files: fractured/1.png, fractured/3.png" in told["remarks"]
     assert any("not UTF-8" in remark for remark in told["remarks"])
     assert any("listed already" in remark for remark in told["remarks"])
-    assert (told["radiographs"], told["duplicates"]["byte_equal"], told["label_conflicts"]) == (28, 2, [])
+    assert (told["radiographs"], told["duplicates"]["byte_equal"], told["label_conflicts"]) == (26, 2, [])
     manifest = read_manifest(tmp_path / "out" / "manifest.parquet")
     together = manifest[manifest["radiograph"] != ""].groupby("radiograph")["path"].apply(set)
     (copies,) = [paths for paths in together if len(paths) > 1]

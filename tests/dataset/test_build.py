@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import pytest
 
-from callus.dataset import build_manifest, readable, write_manifest
+from callus.dataset import build_manifest, read_manifest, readable, write_manifest
 from callus.dataset.files import list_files
 from callus.dataset.groups import components, name_groups
 from callus.errors import DatasetError
@@ -112,6 +112,59 @@ def test_link_loops_end_and_are_named(draw: Callable[..., Path], tmp_path: Path)
     assert all("listed already" in remark for remark in frame.attrs["remarks"])
 
 
+def test_a_link_to_a_sibling_gives_no_label_and_no_split(draw: Callable[..., Path], tmp_path: Path) -> None:
+    """The link is met before the folder that it leads to, whose files are that folder's all the same."""
+    draw("train/fractured/a.png")
+    draw("train/not fractured/b.png")
+    draw("test/fractured/c.png")
+    (tmp_path / "train" / "fractured" / "see also").symlink_to(tmp_path / "train" / "not fractured")
+    (tmp_path / "test" / "all").symlink_to(tmp_path / "train")
+    frame = build_manifest(tmp_path)
+    assert {Path(path).name: (label, split) for path, label, split in frame[["path", "label", "split"]].to_numpy()} == {
+        "a.png": (1, "train"),
+        "b.png": (0, "train"),
+        "c.png": (1, "test"),
+    }
+    assert [remark.partition(":")[0] for remark in frame.attrs["remarks"]] == ["test/all", "train/fractured/see also"]
+
+
+def test_a_folder_that_only_a_link_leads_to_is_listed(draw: Callable[..., Path], tmp_path: Path) -> None:
+    draw("elsewhere/deep/a.png")
+    draw("set/fractured/b.png")
+    (tmp_path / "set" / "normal").symlink_to(tmp_path / "elsewhere")
+    assert list_files(tmp_path / "set").pictures == ("fractured/b.png", "normal/deep/a.png")
+
+
+def test_links_to_themselves_hide_nothing(draw: Callable[..., Path], tmp_path: Path) -> None:
+    for number in range(3):
+        draw(f"fractured/{number}.png")
+        draw(f"normal/deeper/{number}.png")
+    for name in ("m", "fractured/m.png", "normal/m"):
+        (tmp_path / name).symlink_to((tmp_path / name).name)
+    frame = build_manifest(tmp_path)
+    assert readable(frame).sum() == 6
+    (loop,) = frame.loc[~readable(frame), "path"]
+    assert Path(loop).name == "m.png"
+    assert sorted(remark.partition(": cannot be looked at: ")[0] for remark in frame.attrs["remarks"]) == [
+        "m",
+        "normal/m",
+    ]
+
+
+def test_a_folder_whose_own_name_is_not_utf8_is_one_error(draw: Callable[..., Path], tmp_path: Path) -> None:
+    draw("set/fractured/a.png")
+    odd = tmp_path / os.fsdecode(b"\xff")
+    (tmp_path / "set").rename(odd)
+    for folder in (odd, odd / "fractured"):
+        with pytest.raises(DatasetError, match="name is not UTF-8"):
+            build_manifest(folder)
+    (tmp_path / "link").symlink_to(odd)
+    write_manifest(build_manifest(tmp_path / "link"), tmp_path / "link" / "m.parquet")
+    assert len(read_manifest(tmp_path / "link" / "m.parquet")) == 1
+    with pytest.raises(DatasetError, match="name is not UTF-8"):
+        read_manifest(odd / "m.parquet")
+
+
 def test_odd_names(draw: Callable[..., Path], tmp_path: Path) -> None:
     draw("fractured/line\nbreak.png")
     draw("normal/A.png")
@@ -133,10 +186,11 @@ from callus.errors import DatasetError
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 frame = build.build_manifest(Path(sys.argv[1]))
 print(len(frame), frame["note"].tolist(), frame.attrs["remarks"])
-try:
-    build.build_manifest(Path(sys.argv[1]) / "normal" / "locked")
-except DatasetError as error:
-    print("refused:", error)
+for inner in ("", "deeper"):
+    try:
+        build.load(Path(sys.argv[1]) / "normal" / "locked" / inner)
+    except DatasetError as error:
+        print("refused:", error)
 """
 
 
@@ -145,15 +199,16 @@ def test_what_may_not_be_read_is_named(draw: Callable[..., Path], tmp_path: Path
     draw("fractured/a.png")
     draw("normal/b.png").chmod(0)
     draw("normal/c.png")
-    draw("normal/locked/d.png").parent.chmod(0o711)
+    draw("normal/locked/deeper/d.png").parent.parent.chmod(0o700)
     for folder in (tmp_path, *tmp_path.parents):
         if not folder.stat().st_mode & 0o005:
             folder.chmod(folder.stat().st_mode | 0o005)  # pytest's folders are private
     answer = subprocess.run([sys.executable, "-c", AS_NOBODY, tmp_path], capture_output=True, text=True, check=False)
-    found, refused = answer.stdout.splitlines() or [answer.stderr, ""]
+    found, refused, deeper = answer.stdout.splitlines() or [answer.stderr, "", ""]
     assert found.startswith("3 ['', 'unreadable: "), answer.stderr
     assert "normal/locked: folder cannot be read: Permission denied" in found
     assert refused.startswith(f"refused: {tmp_path}/normal/locked: cannot be read: Permission denied")
+    assert deeper.startswith(f"refused: {tmp_path}/normal/locked/deeper: cannot be looked at: Permission denied")
 
 
 def text(*values: str) -> pd.Series[str]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from callus.dataset import usable
 from callus.dataset.columns import COLUMNS, conform
+from callus.dataset.groups import join_groups
 from callus.dataset.split import assign_fold, check_groups, crossing_groups, existing_split, folds, split
 from callus.errors import DatasetError
 
@@ -72,6 +73,28 @@ def test_splits_hold_what_they_promise(kind: str, frame: pd.DataFrame, seed: int
     order = np.random.default_rng(seed).permutation(len(frame))
     turned = MAKE[kind](frame.iloc[order].reset_index(drop=True), seed)
     assert turned["split"].tolist() == given_["split"].iloc[order].tolist()
+
+
+@pytest.mark.parametrize("column", ["patient", "study", "radiograph", "sha256"])
+@pytest.mark.parametrize("groups", ["", "g"])
+def test_what_other_columns_hold_together_is_not_torn(column: str, groups: str) -> None:
+    """A manifest of one's own may have no groups, or one a file."""
+    count = 40
+    frame = manifest([f"g{number}" if groups else "" for number in range(count)], [n // 2 % 2 for n in range(count)])
+    frame[column] = [f"x{number // 2}" for number in range(count)]
+    given_ = split(frame, test=0.25, val=0.25)
+    check_groups(given_)
+    assert len(given_.drop_duplicates([column, "split"])) == count // 2
+    assert given_["group"].nunique() == count // 2
+    with pytest.raises(DatasetError, match="groups cross the splits: 20 groups, 40 files"):
+        check_groups(frame.assign(split=["train", "test"] * (count // 2)))
+
+
+def test_files_that_are_no_pictures_are_not_one_because_their_bytes_are_equal() -> None:
+    frame = manifest([""] * 4, [1, 1, 0, 0])
+    frame["sha256"] = "of no bytes"
+    frame["note"] = ["unreadable: it is empty"] * 3 + [""]
+    assert join_groups(frame)["group"].tolist() == ["file:/0.png", "file:/1.png", "file:/2.png", "bytes:of no bytes"]
 
 
 def large() -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -21,9 +22,22 @@ def parted(simulated: Path) -> pd.DataFrame:
 
 
 def torn(frame: pd.DataFrame, *parts: str) -> pd.DataFrame:
-    """Join the first file of each of these splits to one group."""
+    """Join the first file of each of these splits to one group; nothing else holds them to other files."""
+    rows = first_of(frame, *parts)
+    frame = alone(frame, rows)
+    frame.loc[rows, "group"] = "torn"
+    return frame
+
+
+def first_of(frame: pd.DataFrame, *parts: str) -> list[int]:
+    return [int(frame.index[frame["split"] == part][0]) for part in parts]
+
+
+def alone(frame: pd.DataFrame, rows: list[int]) -> pd.DataFrame:
+    """Make each of these rows a group of its own, of no known patient."""
     frame = frame.copy()
-    frame.loc[[frame.index[frame["split"] == part][0] for part in parts], "group"] = "torn"
+    frame.loc[rows, ["study", "patient"]] = ""
+    frame.loc[rows, "group"] = [f"alone {row}" for row in rows]
     return frame
 
 
@@ -41,6 +55,40 @@ def test_a_split_that_groups_cross_is_refused_or_told(parted: pd.DataFrame, smal
     assert taken.frame["split"].tolist() == frame["split"].tolist()
     assert taken.leaks["group"].tolist() == ["torn"]
     assert taken.lines[-4:][0] == "warning: groups cross the splits: 1 group, 2 files; the figures are too good"
+
+
+@pytest.mark.parametrize("column", ["radiograph", "study", "patient", "sha256"])
+@pytest.mark.parametrize("group", ["none", "wrong"])
+def test_what_holds_files_together_is_no_matter_of_one_column(
+    parted: pd.DataFrame, small: Recipe, column: str, group: str
+) -> None:
+    """A manifest of one's own may have no groups, or wrong ones."""
+    pair = first_of(parted, "train", "test")
+    frame = alone(parted, pair)
+    if group == "none":
+        frame["group"] = ""
+    assert take_in(frame, small, fold=None, threads=1).leaks.empty
+    frame.loc[pair, column] = "same"
+    frame.loc[pair, "label"] = 1
+    with pytest.raises(DatasetError, match=r"groups cross the splits: 1 group, 2 files"):
+        take_in(frame, small, fold=None, threads=1)
+
+
+def test_patients_of_two_sources_may_be_called_alike(parted: pd.DataFrame, small: Recipe) -> None:
+    pair = first_of(parted, "train", "test")
+    frame = alone(parted, pair)
+    frame.loc[pair, "patient"] = "p1"
+    frame.loc[pair[0], "source"] = "another"
+    assert take_in(frame, small, fold=None, threads=1).leaks.empty
+
+
+def test_a_folder_is_told_that_copies_are_not_looked_for(simulated: Path, small: Recipe, tmp_path: Path) -> None:
+    for path, label in read_manifest(simulated)[["path", "label"]].itertuples(index=False):
+        (tmp_path / ("fractured" if label else "normal")).mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / ("fractured" if label else "normal"))
+    said = "copies are known here by names and equal bytes alone: "
+    assert any(line.startswith(said) for line in take_in(tmp_path, small, fold=None, threads=1).lines)
+    assert not any(line.startswith(said) for line in take_in(simulated, small, fold=None, threads=1).lines)
 
 
 def test_folds_are_made_by_group_whatever_split_was_there(parted: pd.DataFrame, small: Recipe) -> None:
@@ -73,9 +121,10 @@ def test_files_that_are_not_used_let_nothing_through(
 @pytest.mark.parametrize("bring", ["nothing", "parts", "fold"])
 def test_label_conflicts_are_left_out_and_told(simulated: Path, small: Recipe, bring: str) -> None:
     frame = read_manifest(simulated)
-    pair = [frame.index[frame["label"] == label][0] for label in (0, 1)]
+    pair = [int(frame.index[frame["label"] == label][0]) for label in (0, 1)]
     if bring == "parts":
         frame = split(frame, test=0.25, val=0.25)
+    frame = alone(frame, pair)
     frame.loc[pair, "radiograph"] = "same"
     frame.loc[pair, "group"] = "same"  # they may cross the split that the data bring: they are not used
     taken = take_in(frame, small, fold=(1, 4) if bring == "fold" else None, threads=1)

@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from callus.cli.app import app
-from callus.errors import CallusError, FetchError, TrainingError
+from callus.errors import CallusError, FetchError, TrainingError, printable
 
 __all__ = ["app", "main"]
 
@@ -28,7 +28,7 @@ def main() -> NoReturn:
     except CallusError as error:
         # The base class is what files that cannot be written raise; the rest tells of input that does not fit.
         failed = type(error) in (CallusError, FetchError, TrainingError)
-        _leave(f"callus: {error}", FAILED if failed else WRONG_USE)
+        _leave(f"callus: {printable(str(error))}", FAILED if failed else WRONG_USE)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_PARTS:
             raise

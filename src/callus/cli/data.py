@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from callus.errors import DatasetError
+from callus.errors import DatasetError, printable
 from callus.labels import FRACTURED, NOT_FRACTURED
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from callus.dataset.fetch import PublicSet
 
 _MOST_NOTES = 8
+_AUDIT_FILES = ("manifest.parquet", "audit.json", "audit.html")
 
 
 def register(app: typer.Typer) -> None:
@@ -74,7 +75,7 @@ def manifest(
     frame = build_manifest(path, source, labels, positive=positive or (), negative=negative or (), strict=strict)
     write_manifest(frame, out)
     _print_summary(frame)
-    typer.echo(f"wrote {out}")
+    _say(f"wrote {out}")
 
 
 def audit(
@@ -104,29 +105,32 @@ def audit(
     """
     import json
 
-    from callus.atomic import whole_file
+    from callus.atomic import check_place, whole_file, whole_set
     from callus.dataset import load, write_manifest
     from callus.dataset.audit import audit as look
     from callus.dataset.shelf import Shelf
     from callus.report.audit_page import audit_page, summary
 
-    frame = load(path, source, labels)
+    check_place(out, _AUDIT_FILES)
+    frame = load(path, source, labels, threads)
     with Shelf() as shelf:
         result = look(frame, shelf, threads)
     numbers = result.as_dict()
-    write_manifest(result.frame, out / "manifest.parquet")
-    with whole_file(out / "audit.json", "w") as file:
-        json.dump(numbers, file, indent=1)
-        file.write("\n")
-    with whole_file(out / "audit.html", "w") as file:
-        file.write(audit_page(result, path.name or str(path.absolute().name)))
+    page = audit_page(result, path.name or str(path.absolute().name))
+    with whole_set(out, _AUDIT_FILES) as places:
+        write_manifest(result.frame, places["manifest.parquet"])
+        with whole_file(places["audit.json"], "w") as file:
+            json.dump(numbers, file, indent=1)
+            file.write("\n")
+        with whole_file(places["audit.html"], "w") as file:
+            file.write(page)
     for line in (*summary(numbers), *numbers["remarks"]):
-        typer.echo(line)
+        _say(line)
     for probed in (result.shortcuts, result.nameless):
         if probed is not None:
-            typer.echo(("" if probed is result.shortcuts else "without the files' numbers: ") + probed.sentence())
-    typer.echo(f"report: {out / 'audit.html'}")
-    typer.echo(f"next: callus data split {out / 'manifest.parquet'} --out {out / 'split.parquet'}")
+            _say(("" if probed is result.shortcuts else "without the files' numbers: ") + probed.sentence())
+    _say(f"report: {out / 'audit.html'}")
+    _say(f"next: callus data split {out / 'manifest.parquet'} --out {out / 'split.parquet'}")
 
 
 def split(
@@ -166,7 +170,8 @@ def split(
         given = splitting.split(frame, test=0.2 if test is None else test, val=0.1 if val is None else val, seed=seed)
     write_manifest(given, out)
     _print_parts(given)
-    typer.echo(f"wrote {out}")
+    _tell_of_copies(path)
+    _say(f"wrote {out}")
 
 
 def clean(
@@ -196,11 +201,12 @@ def clean(
     frame = load(path)
     given, left = clean_up(frame)
     write_manifest(given, out)
-    typer.echo(f"{'files':15} {len(frame):,}")
-    typer.echo(f"{'kept':15} {len(given):,}")
+    _say(f"{'files':15} {len(frame):,}")
+    _say(f"{'kept':15} {len(given):,}")
     for line in left.lines():
-        typer.echo(f"left out: {line}")
-    typer.echo(f"wrote {out}")
+        _say(f"left out: {line}")
+    _tell_of_copies(path)
+    _say(f"wrote {out}")
 
 
 def compact(
@@ -229,11 +235,9 @@ def compact(
 
     made = write_copy(load(path), out, side=side, most=round(most * 1e6))
     if made.left_out:
-        typer.echo(
-            f"left out: {len(made.left_out):,} files without a label or that cannot be read: {few(made.left_out)}"
-        )
-    typer.echo(f"{len(made.manifest):,} pictures, {made.size / 1e6:.1f} MB, WebP of quality {made.quality}")
-    typer.echo(f"wrote {out / 'manifest.parquet'}")
+        _say(f"left out: {len(made.left_out):,} files without a label or that cannot be read: {few(made.left_out)}")
+    _say(f"{len(made.manifest):,} pictures, {made.size / 1e6:.1f} MB, WebP of quality {made.quality}")
+    _say(f"wrote {out / 'manifest.parquet'}")
 
 
 def fetch(
@@ -265,7 +269,7 @@ def fetch(
         return sys.stdin.isatty() and typer.confirm("Do you accept this licence?", err=True)
 
     folder = fetch_set(name, out, accept=accept)
-    typer.echo(f"{folder} is there; next: callus data manifest {folder} --out {name}.parquet")
+    _say(f"{folder} is there; next: callus data manifest {folder} --out {name}.parquet")
 
 
 def from_verdicts(
@@ -304,7 +308,20 @@ def from_verdicts(
         opened.close()
     write_manifest(frame, out)
     _print_summary(frame)
-    typer.echo(f"wrote {out}")
+    _say(f"wrote {out}")
+
+
+def _say(line: str) -> None:
+    """Print a line; names in it may hold anything."""
+    typer.echo(printable(line))
+
+
+def _tell_of_copies(path: Path) -> None:
+    """Say where a folder was taken as it is what an audit would have found in it."""
+    from callus.dataset import UNSEEN_COPIES
+
+    if path.is_dir():
+        _say(f"note: {UNSEEN_COPIES}")
 
 
 def _check_name(out: Path) -> None:
@@ -327,12 +344,12 @@ def _print_summary(frame: pd.DataFrame) -> None:
         "without label": int(frame["label"].isna().sum()),
         "boxes": int(frame["boxes"].map(len).sum()),
     }
-    typer.echo(f"source          {frame['source'].iloc[0]}")
+    _say(f"source          {frame['source'].iloc[0]}")
     for what, count in lines.items():
-        typer.echo(f"{what:15} {count:,}")
+        _say(f"{what:15} {count:,}")
     _print_notes(frame)
     for remark in frame.attrs.get("remarks", []):
-        typer.echo(f"remark: {remark}")
+        _say(f"remark: {remark}")
 
 
 def _print_notes(frame: pd.DataFrame) -> None:
@@ -343,10 +360,10 @@ def _print_notes(frame: pd.DataFrame) -> None:
     kinds = kinds.sort_values("files", ascending=False, kind="stable")
     for line in kinds.head(_MOST_NOTES).itertuples():
         more = "" if line.files == 1 else f" and {int(str(line.files)) - 1:,} more like it"
-        typer.echo(f"note: {Path(str(line.first)).name}{more}: {line.note}")
+        _say(f"note: {Path(str(line.first)).name}{more}: {line.note}")
     if len(kinds) > _MOST_NOTES:
         rest = int(kinds["files"].iloc[_MOST_NOTES:].sum())
-        typer.echo(f"note: {rest:,} other files have notes: see the manifest's column note")
+        _say(f"note: {rest:,} other files have notes: see the manifest's column note")
 
 
 def _print_parts(frame: pd.DataFrame) -> None:
@@ -355,13 +372,13 @@ def _print_parts(frame: pd.DataFrame) -> None:
 
     table = frame.assign(group=group_keys(frame))
     parted = table[table["split"] != ""].groupby("split")
-    typer.echo(f"{'part':8} {'files':>8} {'groups':>8} {'fractured':>10}")
+    _say(f"{'part':8} {'files':>8} {'groups':>8} {'fractured':>10}")
     for part, rows in parted:
         positive = int((rows["label"] == FRACTURED).sum())
         share = f"{positive:,} ({positive / len(rows):.0%})"
-        typer.echo(f"{part!s:8} {len(rows):8,} {rows['group'].nunique():8,} {share:>10}")
+        _say(f"{part!s:8} {len(rows):8,} {rows['group'].nunique():8,} {share:>10}")
     left = int((table["split"] == "").sum())
     if left:
-        typer.echo(f"{left:,} files are in no part:")
+        _say(f"{left:,} files are in no part:")
         for line in set_aside(frame):
-            typer.echo(f"  {line}")
+            _say(f"  {line}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callus.dataset.build import build_manifest, load
+from callus.dataset.build import UNSEEN_COPIES, build_manifest, load
 from callus.dataset.manifest import (
     COLUMNS,
     check_trainable,
@@ -16,6 +16,7 @@ from callus.dataset.manifest import (
 
 __all__ = [
     "COLUMNS",
+    "UNSEEN_COPIES",
     "build_manifest",
     "check_trainable",
     "digest",

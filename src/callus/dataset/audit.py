@@ -11,37 +11,32 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
 import numpy as np
 import pandas as pd
 
 import callus
-from callus import radiograph
-from callus.dataset.clean import label_conflicts
+from callus.dataset.clean import counted, label_conflicts
 from callus.dataset.columns import UNREADABLE
-from callus.dataset.duplicates import describe_all_ways, find_duplicates
-from callus.dataset.file_features import FEATURES, file_features
-from callus.dataset.groups import components
-from callus.dataset.manifest import digest, readable
+from callus.dataset.duplicates import find_duplicates
+from callus.dataset.file_features import FEATURES
+from callus.dataset.first_look import look_at_all, mark_lost
+from callus.dataset.groups import join_groups
+from callus.dataset.manifest import digest, disagreeing, few, readable
 from callus.dataset.shortcuts import probe
-from callus.dataset.suspicious import Suspicion, suspect
-from callus.errors import RadiographError
 from callus.labels import FRACTURED, LABEL_NAMES, RESEARCH_ONLY
 from callus.memory import keep_freed_memory
-from callus.progress import progress
-from callus.workers import WORTH_PROCESSES, spread_over_processes, spread_over_threads
+from callus.workers import WORTH_PROCESSES, spread_over_processes
 
 if TYPE_CHECKING:
     from callus.dataset.duplicates import Duplicates
-    from callus.dataset.keypoints import Description
     from callus.dataset.shelf import Shelf
     from callus.dataset.shortcuts import Shortcuts
+    from callus.dataset.suspicious import Suspicion
 
 SCHEMA: Final = 1
 """Of ``audit.json``."""
-_CROSSING: Final = ("radiograph", "study", "patient")
+_CROSSING: Final = ("radiograph", "study", "patient", "group")
 _NAMES: Final = tuple(name for name, family in FEATURES.items() if family == "file-name number")
-_DISAGREES: Final = "the folder says"
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Leak:
     """Something that stands in more than one split.
 
     Attributes:
-        kind: "radiograph", "study" or "patient".
+        kind: "radiograph", "study", "patient" or "group".
         name: which.
         paths: the files, by split.
     """
@@ -67,11 +62,12 @@ class Audit:
         root: the folder that holds all of its files; paths are told relative to it.
         frame: the manifest with ``radiograph`` and ``group`` given anew.
         duplicates: which files show the same radiograph, and how that was found.
-        leaks: what crosses splits; a study or patient only where that is not told by a radiograph already.
+        leaks: what crosses splits; a study, patient or group only where those before it do not tell it already.
         conflicts: (radiograph, paths) of those with both labels.
         shortcuts: how well the label can be told from the files alone; None where there are too few groups of a class.
         nameless: the same without the number in the files' names, which no network sees.
         suspicions: what is odd about a file, by its path; only files of which something is.
+        plain: files with too little detail to be compared by their pixels.
         remarks: what is to be known about the whole, a line each.
     """
 
@@ -83,6 +79,7 @@ class Audit:
     shortcuts: Shortcuts | None
     nameless: Shortcuts | None
     suspicions: dict[str, Suspicion]
+    plain: tuple[str, ...]
     remarks: tuple[str, ...]
 
     def relative(self, path: str) -> str:
@@ -111,8 +108,8 @@ class Audit:
         ]
 
     def disagreements(self) -> list[dict[str, str]]:
-        """The files of which folder and label file say different things."""
-        rows = self.frame[self.frame["note"].str.contains(_DISAGREES, regex=False)]
+        """The files of which folder, label file and drawing say different things."""
+        rows = self.frame[disagreeing(self.frame)]
         return [
             {"path": self.relative(path), "note": note} for path, note in zip(rows["path"], rows["note"], strict=True)
         ]
@@ -136,7 +133,8 @@ class Audit:
 
     def copies(self) -> dict[str, int]:
         """How many files show a radiograph that another shows too: counted without the first of each."""
-        kinds = [link.kind for link in self.duplicates.links]
+        judged = readable(self.frame).to_numpy()
+        kinds = [link.kind for link in self.duplicates.links if judged[link.first] and judged[link.second]]
         return {kind: kinds.count(kind) for kind in ("byte_equal", "near", "rotated")}
 
     def as_dict(self) -> dict[str, Any]:
@@ -156,6 +154,7 @@ class Audit:
             "label_conflicts": [{"radiograph": name, "paths": paths} for name, paths in self.conflicts],
             "disagreements": self.disagreements(),
             "duplicates": self.copies(),
+            "not_compared": [self.relative(path) for path in self.plain],
             "shortcuts": None if self.shortcuts is None else self.shortcuts.as_dict(),
             "shortcuts_without_names": None if self.nameless is None else self.nameless.as_dict(),
             "suspicious": self.suspicious(),
@@ -168,25 +167,30 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
     """Look for what the files share.
 
     Args:
-        frame: a manifest; it is not changed.
+        frame: a manifest; it is not changed. Files whose bytes are not those of its ``sha256`` are named as unreadable;
+            where it is empty it is filled in.
         shelf: where descriptions are kept.
         workers: threads; None: one a core.
+
+    Raises:
+        CallusError: the shelf is damaged.
     """
     keep_freed_memory()
-    is_readable = readable(frame)
-    features, suspicions = measure(frame, shelf, workers)
-    found = find_duplicates(frame["path"].tolist(), frame["sha256"].where(is_readable, "").tolist(), shelf, workers)
-    root = os.path.commonpath([os.path.dirname(path) for path in frame["path"]])  # noqa: PTH120
-    given = frame.copy()
-    given["radiograph"] = _named(frame["path"], found, root).where(is_readable, "").astype("str")
-    given["group"] = _grouped(given)
-    remarks = [*frame.attrs.get("remarks", [])]
-    if found.described < is_readable.sum() - _equal_bytes(found):
-        remarks.append("some files changed or vanished while they were read; they were not compared: audit again")
+    seen = look_at_all(frame, shelf, workers)
+    given = join_groups(mark_lost(frame, seen.lost))
+    given["sha256"] = _filled(given, seen.sha256)
+    asked = given["sha256"].where(readable(given), "")
+    found = find_duplicates(given["path"].tolist(), asked.tolist(), shelf, workers)
+    lost = seen.lost | seen.lost_since()
+    given = mark_lost(given, lost)
+    root = os.path.commonpath([os.path.dirname(path) for path in given["path"]])  # noqa: PTH120
+    given["radiograph"] = _named(given, found, root)
+    given = join_groups(given)
+    remarks = [*frame.attrs.get("remarks", []), *_lost_remark(lost, root)]
     if shelf.remark:
         remarks.append(shelf.remark)
     remarks += _early_ends(given)
-    shortcuts, nameless = _probes(given, features, workers)
+    shortcuts, nameless = _probes(given, seen.features, workers)
     result = Audit(
         root,
         given,
@@ -195,56 +199,11 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
         conflicts=(),
         shortcuts=shortcuts,
         nameless=nameless,
-        suspicions=suspicions,
+        suspicions={path: suspicion for path, suspicion in seen.suspicions.items() if path not in lost},
+        plain=tuple(path for path in seen.plain if path not in lost),
         remarks=tuple(remarks),
     )
     return replace(result, leaks=_leaks(result), conflicts=_conflicts(result))
-
-
-def measure(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> tuple[pd.DataFrame, dict[str, Suspicion]]:
-    """Read each file once: describe it, measure what it tells without its bone, and look for what is odd about it.
-
-    Args:
-        frame: a manifest.
-        shelf: gets the descriptions.
-        workers: threads, or processes where there is much to do; None: one a core.
-
-    Returns:
-        A frame with the columns ``FEATURES`` and the index of ``frame``, NaN where a file cannot be read; and, by path,
-        what is odd, of the files of which something is.
-    """
-    rows = frame[readable(frame)]
-    known = rows["sha256"].map(shelf.__contains__)
-    files = list(zip(rows["path"], ~known, strict=True))
-    count = workers or os.cpu_count() or 1
-    spread = spread_over_processes if count > 1 and len(files) >= WORTH_PROCESSES else spread_over_threads
-    measured: list[dict[str, float]] = []
-    odd: dict[str, Suspicion] = {}
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # files are spread over the cores already
-    try:
-        with progress("looking at files", len(files)) as advance:
-            for (path, _), (features, suspicion, ways) in zip(files, spread(_look, files, count), strict=True):
-                measured.append(features)
-                for key, description in ways.items():
-                    shelf.put(key, description)
-                if suspicion is not None and (suspicion.why or suspicion.marks):
-                    odd[path] = suspicion
-                advance()
-    finally:
-        cv2.setNumThreads(threads)
-    table = pd.DataFrame(measured, index=rows.index, columns=list(FEATURES), dtype="float64")
-    return table.reindex(frame.index), odd
-
-
-def _look(file: tuple[str, bool]) -> tuple[dict[str, float], Suspicion | None, dict[str, Description]]:
-    """Features, suspicion and descriptions of a file (path, whether to describe it); nothing where it is unreadable."""
-    path, new = file
-    try:
-        seen = radiograph.read(path)
-    except RadiographError:
-        return {}, None, {}
-    return file_features(path, seen), suspect(seen), describe_all_ways(seen) if new else {}
 
 
 def _probes(
@@ -276,28 +235,32 @@ def _early_ends(frame: pd.DataFrame) -> list[str]:
     return [f"files that end early: {', '.join(shares)}"]
 
 
-def _equal_bytes(found: Duplicates) -> int:
-    return sum(link.kind == "byte_equal" for link in found.links)
+def _lost_remark(lost: dict[str, str], root: str) -> list[str]:
+    """Say which files were readable when the manifest was made, and are other ones now, or gone."""
+    if not lost:
+        return []
+    names = few([os.path.relpath(path, root) for path in sorted(lost)])
+    return [f"changed or vanished, and not judged: {counted(len(lost), 'file')}: {names}"]
 
 
-def _named(paths: pd.Series[str], found: Duplicates, root: str) -> pd.Series[str]:
+def _named(frame: pd.DataFrame, found: Duplicates, root: str) -> pd.Series[str]:
     """A radiograph is named by the shortest path that shows it, below the root: most times the one that was copied."""
-    relative = pd.Series(
-        [os.path.relpath(path, root).replace(os.sep, "/") for path in paths], index=paths.index, dtype="str"
-    )
-    order = pd.DataFrame({"component": found.component, "length": relative.str.len(), "name": relative})
-    first = order.sort_values(["component", "length", "name"]).drop_duplicates("component").set_index("component")
-    return pd.Series(first["name"].reindex(found.component).to_numpy(), index=paths.index, dtype="str")
+    told = pd.DataFrame({"component": found.component, "path": frame["path"]})[readable(frame)]
+    told["name"] = [os.path.relpath(path, root).replace(os.sep, "/") for path in told["path"]]
+    told["length"] = told["name"].str.len()
+    first = told.sort_values(["component", "length", "name"]).drop_duplicates("component")
+    names = dict(zip(first["component"], first["name"], strict=True))
+    shown = [
+        names[component] if judged else ""
+        for component, judged in zip(found.component.tolist(), readable(frame), strict=True)
+    ]
+    return pd.Series(shown, index=frame.index, dtype="str")
 
 
-def _grouped(frame: pd.DataFrame) -> pd.Series[str]:
-    """The groups so far, joined where they share a radiograph; named by the first of them in the alphabet."""
-    component = pd.Series(
-        components({"group": frame["group"], "radiograph": frame["radiograph"]}, len(frame)), index=frame.index
-    )
-    first = frame["group"].where(frame["group"] != "").groupby(component).transform("min")
-    named = first.where(first.notna(), "radiograph:" + frame["radiograph"])
-    return named.where(first.notna() | (frame["radiograph"] != ""), "").astype("str")
+def _filled(frame: pd.DataFrame, sha256: dict[str, str]) -> pd.Series[str]:
+    """The column ``sha256``, and where a manifest of one's own has none that of the bytes that were read."""
+    known = [sha or sha256.get(path, "") for path, sha in zip(frame["path"], frame["sha256"], strict=True)]
+    return pd.Series(known, index=frame.index, dtype="str")
 
 
 def _leaks(result: Audit) -> tuple[Leak, ...]:
@@ -306,14 +269,23 @@ def _leaks(result: Audit) -> tuple[Leak, ...]:
     told: set[str] = set()
     for kind in _CROSSING:
         rows = frame[frame[kind] != ""]
-        crossing = rows.groupby(kind)["split"].transform("nunique") > 1
-        for name, part in rows[crossing].groupby(kind):
-            if kind != "radiograph" and set(part["path"]) <= told:
+        key = rows["source"] + "\x1d" + rows[kind] if kind in ("study", "patient") else rows[kind]
+        crossing = rows.groupby(key)["split"].transform("nunique") > 1
+        for _, part in rows[crossing].groupby(key[crossing]):
+            if _is_told(kind, part, told):
                 continue
             paths = {str(split): sorted(map(result.relative, files["path"])) for split, files in part.groupby("split")}
-            leaks.append(Leak(kind, str(name), paths))
+            leaks.append(Leak(kind, str(part[kind].iloc[0]), paths))
             told |= set(part["path"])
     return tuple(leaks)
+
+
+def _is_told(kind: str, part: pd.DataFrame, told: set[str]) -> bool:
+    """Whether a leak adds nothing: its files stand in others; of a group, others say already that it crosses."""
+    known = part[part["path"].isin(told)]
+    if kind == "group":
+        return bool(known["split"].nunique() == part["split"].nunique())
+    return len(known) == len(part)
 
 
 def _conflicts(result: Audit) -> tuple[tuple[str, list[str]], ...]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from callus import radiograph
 from callus.dataset.columns import COLUMNS, UNREADABLE, conform
-from callus.dataset.files import list_files
+from callus.dataset.files import file_sha256, is_folder, list_files
 from callus.dataset.groups import name_groups, name_radiographs
 from callus.dataset.manifest import read_manifest, readable
 from callus.dataset.sources import SOURCES, Options, choose
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from callus.dataset.sources import Row
     from callus.radiograph import Identity, Radiograph
 
-_MOST_HASHED: Final = 1 << 30
+UNSEEN_COPIES: Final = (
+    "copies are known here by names and equal bytes alone: callus data audit FOLDER --out DIR finds the others too"
+)
+"""What is to be told where a folder is used without an audit."""
 _AHEAD: Final = 32
 # Identities that anonymisers write for everybody: they would join all patients into one.
 _NOBODY: Final = frozenset(
@@ -47,15 +50,15 @@ class _Looked:
     identity: Identity | None = None
 
 
-def load(path: Path, source: str = "auto", labels: Path | None = None) -> pd.DataFrame:
-    """Give the manifest at ``path``: a folder is made into one, a file is read.
+def load(path: Path, source: str = "auto", labels: Path | None = None, workers: int | None = None) -> pd.DataFrame:
+    """Give the manifest at ``path``: a folder is made into one (as :func:`build_manifest` does), a file is read.
 
     Raises:
         DatasetError: nothing is there, or it is not what it has to be.
     """
     path = Path(path)
-    if path.is_dir():
-        return build_manifest(path, source, labels)
+    if is_folder(path):
+        return build_manifest(path, source, labels, workers)
     if labels is not None:
         raise DatasetError("a label file belongs to a folder, this is none", where=path)
     return read_manifest(path)
@@ -130,19 +133,8 @@ def _look_at(path: str, *, strict: bool) -> _Looked:
     try:
         seen: Radiograph = radiograph.read(path, strict=strict)
     except RadiographError as error:
-        return _Looked(_hash(path), notes=(UNREADABLE + error.what,))
+        return _Looked(file_sha256(path), notes=(UNREADABLE + error.what,))
     return _Looked(seen.sha256, seen.width, seen.height, seen.notes, seen.identity)
-
-
-def _hash(path: str) -> str:
-    """Give the SHA-256 of a file that is no radiograph, empty where not even the bytes can be read."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            if os.fstat(file.fileno()).st_size > _MOST_HASHED:
-                return ""
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return ""
 
 
 def _assemble(paths: list[str], rows: list[Row], looked: list[_Looked], source: str) -> pd.DataFrame:

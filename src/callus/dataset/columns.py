@@ -30,6 +30,8 @@ COLUMNS: Final = (
     "note",  # what is to be known about the file; begins with UNREADABLE where it cannot be read
 )
 UNREADABLE: Final = "unreadable: "
+DISAGREES: Final = "labels disagree: "
+"""The part of a note begins so where a folder, a label file and what is drawn say different things of a file."""
 _NUMBERS: Final[dict[str, Any]] = {"label": "Int8", "width": "Int32", "height": "Int32"}
 _SHAPES: Final = ("boxes", "polygons")
 _TRUTH: Final = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": None}

@@ -294,7 +294,10 @@ class _Search:
 
     def _closely(self, pair: Pair) -> tuple[Look, Look, float]:
         """What a close one is made of."""
-        looks = (Look(self._paths[place.number], place.squared, self._size(place)) for place in self._both(pair))
+        looks = (
+            Look(self._paths[place.number], place.squared, self._size(place), self._sha256[place.number])
+            for place in self._both(pair)
+        )
         return next(looks), next(looks), self._odds[pair]
 
     def _both(self, pair: Pair) -> tuple[_Place, _Place]:

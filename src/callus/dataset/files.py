@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -29,6 +31,7 @@ OTHER_ENDINGS: Final = frozenset(
 _OTHER_NAMES: Final = frozenset({"thumbs.db", "desktop.ini", "dicomdir", "readme", "license", "licence", "makefile"})
 _MAGIC: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"BM", b"GIF8", b"\x00\x00\x00\x0cjP")
 _DICOM_PREAMBLE: Final = 128
+_MOST_HASHED: Final = 1 << 30  # bytes
 # The groups that a DICOM file without preamble begins with: file meta information, then identification.
 _DICOM_STARTS: Final = (b"\x02\x00\x00\x00", b"\x02\x00\x01\x00", b"\x08\x00\x00\x00", b"\x08\x00\x05\x00")
 
@@ -106,6 +109,10 @@ class Listing:
             found = ends or found
         if len(found) > 1 and near:
             found = [path for path in found if path.startswith(f"{near}/")] or found
+        if len(found) > 1:  # A.png and a.png
+            found = [
+                path for path in found if parts[-1] in (PurePosixPath(path).name, PurePosixPath(path).stem)
+            ] or found
         if len(found) > 1:
             raise DatasetError(
                 f"{name!r} may mean {len(found)} files: {', '.join(found[:3])}",
@@ -116,31 +123,33 @@ class Listing:
 
 
 def list_files(folder: Path) -> Listing:
-    """List a folder with everything below it; links to folders are followed, loops are not.
+    """List a folder with everything below it; links to folders are followed after all real folders, loops are not.
 
     Raises:
-        DatasetError: the folder is missing, is no folder, or cannot be read.
+        DatasetError: the folder is missing, is no folder, cannot be read, or its name is not UTF-8.
     """
     root = Path(os.path.abspath(folder))  # noqa: PTH100 - the name is wanted, not where a link leads
-    if not root.is_dir():
+    if not is_folder(root):
         raise DatasetError(
             "is not a folder" if root.exists() else "there is no such folder",
             where=folder,
             hint="give the folder that holds the radiographs",
         )
+    check_nameable(root)
     remarks: list[str] = []
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
-    pending = [""]
-    while pending:
-        inner = pending.pop()
+    pending, links = [""], deque[str]()
+    # Links last, of the whole tree: what lies in "train" is not to be met as "test/all" first, another split.
+    while pending or links:
+        inner = pending.pop() if pending else links.popleft()
         try:
             here = (root / inner).stat()
             if (here.st_dev, here.st_ino) in seen:
                 remarks.append(f"{inner}: leads to a folder that is listed already, not followed")
                 continue
             seen.add((here.st_dev, here.st_ino))
-            folders = _list_one(root, inner, names, remarks)
+            listed = _list_one(root, inner)
         except OSError as error:
             if not inner:
                 raise DatasetError(
@@ -148,14 +157,60 @@ def list_files(folder: Path) -> Listing:
                 ) from error
             remarks.append(f"{inner}: folder cannot be read: {error.strerror}")
             continue
-        pending.extend(folders)
+        names += listed.names
+        remarks += listed.remarks
+        pending += sorted(listed.folders, reverse=True)
+        links += sorted(listed.links)
     return Listing(root=root, names=tuple(sorted(names)), remarks=tuple(sorted(remarks)))
 
 
-def _list_one(root: Path, inner: str, names: list[str], remarks: list[str]) -> list[str]:
-    """Add the files of one folder to ``names``; give its folders, real ones last so that they are visited first."""
-    links: list[str] = []
-    folders: list[str] = []
+def is_folder(path: Path) -> bool:
+    """Tell whether ``path`` is a folder.
+
+    Raises:
+        DatasetError: nobody can say, because a folder around it may not be entered.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise DatasetError(
+            f"cannot be looked at: {error.strerror}", where=path, hint="allow yourself to enter the folders around it"
+        ) from error
+
+
+def check_nameable(root: Path) -> None:
+    """Refuse a folder that no manifest can name; files of such names are remarks.
+
+    Raises:
+        DatasetError: its name, or that of a folder around it, is not UTF-8.
+    """
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise DatasetError(
+            "the folder's name is not UTF-8: no manifest can name its files",
+            where=repr(os.fsencode(root)),
+            hint="rename it, or lead to it by a symbolic link",
+        ) from error
+
+
+@dataclass
+class _Listed:
+    """What lies in one folder: files, real folders, links to folders, and what is to be told."""
+
+    names: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def _list_one(root: Path, inner: str) -> _Listed:
+    """List one folder.
+
+    Raises:
+        OSError: it cannot be read. What is wrong with a single entry is a remark.
+    """
+    found = _Listed()
     with os.scandir(root / inner) as entries:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
@@ -164,15 +219,26 @@ def _list_one(root: Path, inner: str, names: list[str], remarks: list[str]) -> l
             try:
                 name.encode()
             except UnicodeEncodeError:
-                remarks.append(f"{os.fsencode(name)!r}: the name is not UTF-8, left out; rename it")
+                found.remarks.append(f"{os.fsencode(name)!r}: the name is not UTF-8, left out; rename it")
                 continue
-            if entry.is_dir():
-                (links if entry.is_symlink() else folders).append(name)
-            elif entry.is_file() or (entry.is_symlink() and not (root / name).exists()):
-                names.append(name)
-            elif is_named_as_picture(name):
-                remarks.append(f"{name}: is not a regular file ({_kind(root / name)}), left out")
-    return sorted(links, reverse=True) + sorted(folders, reverse=True)
+            try:
+                _sort_in(root, name, entry, found)
+            except OSError as error:
+                # A link to itself, or into a folder that may not be entered: a picture is a row that says so.
+                if is_named_as_picture(name):
+                    found.names.append(name)
+                else:
+                    found.remarks.append(f"{name}: cannot be looked at: {error.strerror}")
+    return found
+
+
+def _sort_in(root: Path, name: str, entry: os.DirEntry[str], found: _Listed) -> None:
+    if entry.is_dir():
+        (found.links if entry.is_symlink() else found.folders).append(name)
+    elif entry.is_file() or (entry.is_symlink() and not (root / name).exists()):
+        found.names.append(name)
+    elif is_named_as_picture(name):
+        found.remarks.append(f"{name}: is not a regular file ({_kind(root / name)}), left out")
 
 
 def is_named_as_picture(name: str) -> bool:
@@ -197,6 +263,17 @@ def is_picture(path: Path) -> bool:
         or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
         or start[_DICOM_PREAMBLE:] == b"DICM"
     )
+
+
+def file_sha256(path: str) -> str:
+    """Give the SHA-256 of a file's bytes, hex; empty where they cannot be read or are more than 1 GiB."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            if os.fstat(file.fileno()).st_size > _MOST_HASHED:
+                return ""
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def read_text(path: Path, most: int = 1 << 30) -> str:

@@ -9,6 +9,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from callus.dataset.manifest import readable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -57,22 +59,52 @@ def name_groups(frame: pd.DataFrame, blocks: pd.Series[str]) -> pd.Series[str]:
         "study": frame["study"],
         "radiograph": frame["radiograph"],
     }
-    component = pd.Series(components(keys, len(frame)), index=frame.index)
-    keys["file"] = frame["path"]
-    name = pd.Series("", index=frame.index, dtype="str")
-    for kind, values in keys.items():
+    return _named(keys, frame["path"])
+
+
+def join_groups(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give a copy whose ``group`` also joins what radiograph, study, patient and equal bytes hold together.
+
+    A manifest of one's own may have its groups missing or wrong; audit, split, training and evaluation all go by these.
+    Studies and patients are joined within their source: another may number its own alike. Equal bytes that are no
+    picture (empty files) join nothing. A file joins others even where it is used for nothing itself.
+
+    A group is named by the first in the alphabet of the groups that it joins; where none of its files has one, as
+    :func:`name_groups` does.
+
+    Args:
+        frame: a manifest.
+    """
+    several = len(frame["source"].unique()) > 1
+    owner = frame["source"] + "/" if several else pd.Series("", index=frame.index, dtype="str")
+    keys = {
+        "group": frame["group"],
+        "patient": (owner + frame["patient"]).where(frame["patient"] != "", ""),
+        "study": (owner + frame["study"]).where(frame["study"] != "", ""),
+        "radiograph": frame["radiograph"],
+        "bytes": frame["sha256"].where(readable(frame), ""),
+    }
+    return frame.assign(group=_named(keys, frame["path"]))
+
+
+def _named(keys: Mapping[str, pd.Series[str]], paths: pd.Series[str]) -> pd.Series[str]:
+    """Name each row's component by the first in the alphabet of its first kind of key, else by its file."""
+    component = pd.Series(components(keys, len(paths)), index=paths.index)
+    name = pd.Series("", index=paths.index, dtype="str")
+    for kind, values in {**keys, "file": paths}.items():
         first = values.where(values != "").groupby(component).transform("min")
-        name = name.mask((name == "") & first.notna(), kind + ":" + first.fillna(""))
+        told = "" if kind == "group" else f"{kind}:"  # a group that the manifest has keeps its name
+        name = name.mask((name == "") & first.notna(), told + first.fillna(""))
     return name.astype("str")
 
 
-def name_radiographs(families: pd.Series[str], sha256: pd.Series[str], readable: pd.Series[bool]) -> pd.Series[str]:
+def name_radiographs(families: pd.Series[str], sha256: pd.Series[str], is_readable: pd.Series[bool]) -> pd.Series[str]:
     """Give each row the radiograph that its file shows, as far as names and bytes tell.
 
     Files of one family (the stem before ``-rotated``) and files of equal bytes show the same one. It is named by its
     first family in the alphabet, else by its SHA-256. A file that cannot be read and has no family has none.
     """
-    bytes_key = sha256.where(readable, "")
+    bytes_key = sha256.where(is_readable, "")
     component = pd.Series(components({"family": families, "sha256": bytes_key}, len(families)), index=families.index)
     family = families.where(families != "").groupby(component).transform("min")
     return family.where(family.notna(), bytes_key).astype("str")

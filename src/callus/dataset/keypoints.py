@@ -27,6 +27,8 @@ PLAIN, MIRRORED, INVERTED, BOTH = range(4)
 VARIANTS: Final = 4
 LENGTH: Final = 128
 """Numbers in a descriptor: 4 x 4 cells of 8 directions."""
+LEAST_PLACES: Final = 8
+"""Pictures with fewer are not compared: an affine map goes through any three."""
 VERSION: Final = 1
 """Of the description; another version is not compared with it."""
 

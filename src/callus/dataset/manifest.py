@@ -20,7 +20,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from callus.atomic import whole_file
-from callus.dataset.columns import COLUMNS, UNREADABLE, conform
+from callus.dataset.columns import COLUMNS, DISAGREES, UNREADABLE, conform
+from callus.dataset.files import check_nameable
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, LABEL_NAMES, NOT_FRACTURED
 
@@ -33,6 +34,7 @@ __all__ = [
     "check_trainable",
     "conform",
     "digest",
+    "disagreeing",
     "few",
     "group_keys",
     "read_manifest",
@@ -69,7 +71,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         The frame with the dtypes of ``callus.dataset.columns``; ``path`` is absolute.
 
     Raises:
-        DatasetError: the file is missing or is no manifest; every problem is named at once.
+        DatasetError: the file is missing or is no manifest (every problem is named at once), or its folder's name is
+            not UTF-8.
     """
     path = Path(path)
     frame = _read_table(path)
@@ -81,6 +84,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     if problems:
         raise DatasetError("is not a manifest: " + "; ".join(problems), where=path, hint=_table_hint(problems))
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - the name is wanted, not where a link leads
+    check_nameable(Path(folder))
     frame["path"] = [os.path.normpath(os.path.join(folder, name)) for name in frame["path"]]  # noqa: PTH118
     frame["path"] = frame["path"].astype("str")
     doubled = frame.loc[frame["path"].duplicated(), "path"]
@@ -131,6 +135,11 @@ def write_manifest(frame: pd.DataFrame, path: Path) -> None:
 def readable(frame: pd.DataFrame) -> pd.Series[bool]:
     """Tell for each row whether its file could be read."""
     return ~frame["note"].str.startswith(UNREADABLE)
+
+
+def disagreeing(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Tell for each row whether folder, label file and drawing say different things of its file."""
+    return frame["note"].str.contains(rf"(?:^|; ){DISAGREES}", regex=True)
 
 
 def usable(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Where descriptions of radiographs are kept, by the file's SHA-256: a stopped search goes on, a second is quick.
 
-One SQLite file in the cache's folder. Where that cannot be used (no permission, disk full, damaged) the descriptions
-are kept in memory for this once, and ``remark`` says so.
+One SQLite file in the cache's folder, which several audits may use at once. Where it cannot be used or written (no
+permission, disk full, damaged) what is new is kept in memory for this once, and ``remark`` says so.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ class Shelf:
         self.remark = ""
         self._lock = threading.Lock()
         self._at_hand: OrderedDict[str, Description] = OrderedDict()
+        self._waiting: dict[str, bytes] = {}  # not on disk yet, or for this once only
         self._saved = time.monotonic()
+        self._known: set[str] = set()
+        self._database: sqlite3.Connection | None = None
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _open(str(self._file))
+            self._database, self._known = _open(str(self._file))
         except (OSError, sqlite3.Error) as error:
-            self.remark = f"{self._file}: descriptions are not kept for the next time: {error}"
-            self._database = _open(":memory:")
-        self._known = {sha for (sha,) in self._database.execute("SELECT sha256 FROM descriptions")}
+            self._stop_keeping(error)
+        self._keeps = self._database is not None
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +77,7 @@ class Shelf:
     def put(self, sha256: str, description: Description) -> None:
         """Keep a description."""
         with self._lock:
-            self._insert(sha256, _pack(description))
+            self._waiting[sha256] = _pack(description)
             self._known.add(sha256)
             self._remember(sha256, description)
             if time.monotonic() - self._saved > _EVERY_S:
@@ -93,22 +95,36 @@ class Shelf:
                 self._at_hand.move_to_end(sha256)
                 return self._at_hand[sha256]
             try:
-                row = self._database.execute("SELECT packed FROM descriptions WHERE sha256 = ?", (sha256,)).fetchone()
-            except sqlite3.Error as error:
+                description = _unpack(self._packed(sha256))
+            except (sqlite3.Error, struct.error, ValueError, TypeError) as error:
                 raise CallusError(
                     f"is damaged: {error}", where=self._file, hint="delete it; it is made anew"
                 ) from error
-            if row is None:
-                raise KeyError(sha256)
-            description = _unpack(row[0])
             self._remember(sha256, description)
             return description
+
+    def save(self) -> None:
+        """Write what is not on disk yet."""
+        with self._lock:
+            self._save()
 
     def close(self) -> None:
         """Save, and let go of the file."""
         with self._lock:
             self._save()
-            self._database.close()
+            if self._database is not None:
+                self._database.close()
+
+    def _packed(self, sha256: str) -> bytes:
+        if sha256 in self._waiting:
+            return self._waiting[sha256]
+        row = None
+        if self._database is not None:
+            row = self._database.execute("SELECT packed FROM descriptions WHERE sha256 = ?", (sha256,)).fetchone()
+        if row is None:
+            raise KeyError(sha256)
+        packed: bytes = row[0]
+        return packed
 
     def _remember(self, sha256: str, description: Description) -> None:
         self._at_hand[sha256] = description
@@ -116,30 +132,27 @@ class Shelf:
             self._at_hand.popitem(last=False)
 
     def _save(self) -> None:
-        try:
-            self._database.commit()
-        except sqlite3.Error as error:
-            self._leave(error)
+        """Write in one short transaction: another audit may want to write to the same file."""
+        if self._database is not None and self._keeps and self._waiting:
+            try:
+                with self._database:
+                    self._database.executemany(_INSERT, self._waiting.items())
+                self._waiting.clear()
+            except sqlite3.Error as error:  # full, locked: what is there can still be read, what is new is kept here
+                self._stop_keeping(error)
         self._saved = time.monotonic()
 
-    def _insert(self, sha256: str, packed: bytes) -> None:
-        row = sha256, packed
-        try:
-            self._database.execute(_INSERT, row)
-        except sqlite3.Error as error:
-            self._leave(error)
-            self._database.execute(_INSERT, row)
-
-    def _leave(self, error: sqlite3.Error) -> None:
-        """Go on in memory, with what can still be read."""
-        self.remark = self.remark or f"{self._file}: descriptions are not kept for the next time: {error}"
-        memory = _open(":memory:")
-        memory.executemany(_INSERT, self._database.execute("SELECT sha256, packed FROM descriptions"))
-        self._database.close()
-        self._database = memory
+    def _stop_keeping(self, error: Exception) -> None:
+        self._keeps = False
+        self.remark = f"{self._file}: descriptions are not kept for the next time: {error}"
 
 
-def _open(name: str) -> sqlite3.Connection:
+def _open(name: str) -> tuple[sqlite3.Connection, set[str]]:
+    """Open the database, made where it is missing; give it and whose descriptions it holds.
+
+    Raises:
+        sqlite3.Error: it cannot be used.
+    """
     database = sqlite3.connect(name, check_same_thread=False, timeout=30)
     try:
         database.execute(f"PRAGMA page_size = {_PAGE:d}")
@@ -151,10 +164,11 @@ def _open(name: str) -> sqlite3.Connection:
             database.execute(f"PRAGMA user_version = {_VERSION:d}")
         database.execute("CREATE TABLE IF NOT EXISTS descriptions (sha256 TEXT PRIMARY KEY, packed BLOB NOT NULL)")
         database.commit()
+        known = {sha for (sha,) in database.execute("SELECT sha256 FROM descriptions")}
     except sqlite3.Error:
         database.close()
         raise
-    return database
+    return database, known
 
 
 def _pack(description: Description) -> bytes:
@@ -170,8 +184,15 @@ def _pack(description: Description) -> bytes:
 
 
 def _unpack(packed: bytes) -> Description:
+    """Give a description back.
+
+    Raises:
+        ValueError, struct.error, TypeError: this is none.
+    """
     height, width, rows, columns, places = _HEADER.unpack_from(packed)
     here = _HEADER.size
+    if (expected := here + rows * columns + places * (8 + LENGTH)) != len(packed):
+        raise ValueError(f"a description has {len(packed):,} bytes, expected {expected:,}")
     thumbnail = np.frombuffer(packed, np.uint8, rows * columns, here).reshape(rows, columns)
     here += rows * columns
     points = np.frombuffer(packed, "<f4", places * 2, here).reshape(places, 2)

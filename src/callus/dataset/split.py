@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from callus.dataset.clean import counted, label_conflicts
+from callus.dataset.groups import join_groups
 from callus.dataset.manifest import few, group_keys, usable
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, LABEL_NAMES, NOT_FRACTURED
@@ -111,12 +112,12 @@ def crossing_sentence(groups: int, files: int) -> str:
 
 
 def check_groups(frame: pd.DataFrame) -> None:
-    """Raise where a group crosses splits.
+    """Raise where a group crosses splits, joined as :func:`callus.dataset.groups.join_groups` does.
 
     Raises:
         DatasetError: it names how many groups and files, the first of them, and what to do.
     """
-    if len(crossing := crossing_groups(frame)):
+    if len(crossing := crossing_groups(join_groups(frame))):
         raise crossing_error(crossing)
 
 
@@ -146,7 +147,8 @@ def crossing_names(crossing: pd.DataFrame) -> str:
 
 
 def _assign(frame: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.DataFrame:
-    """Give a copy with ``split`` filled: parts named and sized by ``shares``."""
+    """Give a copy with ``split`` filled, parts named and sized by ``shares``; ``group`` is what was kept together."""
+    frame = join_groups(frame)
     rows = splittable(frame)
     if rows.empty:
         raise DatasetError(

@@ -72,19 +72,24 @@ class Look(NamedTuple):
         path: of the file.
         squared: squashed to a square, as copies often are.
         size: the radiograph's height and width.
+        sha256: of the bytes that were described; empty: any.
     """
 
     path: str
     squared: bool
     size: tuple[int, int]
+    sha256: str = ""
 
     def pixels(self) -> Pixels:
         """Read it.
 
         Raises:
-            RadiographError: it cannot be read.
+            RadiographError: it cannot be read, or is another file by now.
         """
-        pixels = radiograph.read(self.path).pixels
+        seen = radiograph.read(self.path)
+        if self.sha256 and seen.sha256 != self.sha256:
+            raise RadiographError("has changed since it was described", where=self.path)
+        pixels = seen.pixels
         return squared(pixels) if self.squared else pixels
 
 

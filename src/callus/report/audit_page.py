@@ -13,7 +13,7 @@ from callus.dataset.clean import counted
 from callus.errors import RadiographError
 from callus.labels import LABEL_NAMES
 from callus.radiograph import read
-from callus.report.pages import environment
+from callus.report.pages import environment, printable
 from callus.report.pictures import jpeg_uri
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def audit_page(result: Audit, name: str) -> str:
         for leak in result.leaks[:_MOST]
     ]
     conflicts = [_strip(result, by_path, f"radiograph {name}", paths) for name, paths in result.conflicts[:_MOST]]
-    return (
+    return printable(
         environment()
         .get_template("audit.html")
         .render(
@@ -112,6 +112,8 @@ def summary(numbers: dict[str, Any]) -> list[str]:
         told.append(f"{counted(len(numbers['label_conflicts']), 'radiograph')} with both labels.")
     if numbers["suspicious"]:
         told.append(f"{counted(len(numbers['suspicious']), 'suspicious file')}.")
+    if numbers["not_compared"]:
+        told.append(f"{counted(len(numbers['not_compared']), 'file')} with too little detail to be compared.")
     if numbers["unreadable"]:
         told.append(f"{counted(len(numbers['unreadable']), 'file')} that cannot be read.")
     return told

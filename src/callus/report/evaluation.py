@@ -16,7 +16,8 @@ import callus
 from callus.atomic import whole_file, whole_folder
 from callus.bundle.engine import AUTO
 from callus.dataset.clean import counted
-from callus.dataset.manifest import digest, group_keys
+from callus.dataset.groups import join_groups
+from callus.dataset.manifest import digest
 from callus.errors import CallusError, DatasetError
 from callus.identify import Identifier
 from callus.labels import LABEL_NAMES, RESEARCH_ONLY
@@ -26,7 +27,7 @@ from callus.report import robustness
 from callus.report.answers import Answers, answer, located, misplaced
 from callus.report.folders import check_ours
 from callus.report.leaks import Leaks, find_leaks
-from callus.report.measures import Measuring, counts, measure, measure_places, measure_subgroups, named_groups
+from callus.report.measures import Measuring, counts, measure, measure_places, measure_subgroups
 
 if TYPE_CHECKING:
     import os
@@ -117,8 +118,8 @@ def evaluate(
     _check_asked(out, external, prevalence)
     _check_rows(frame, external)
     digests = {"": digest(frame), **{name: digest(theirs) for name, theirs in external.items()}}
-    frame = _joined(frame)
-    external = {name: _joined(theirs) for name, theirs in external.items()}
+    frame = join_groups(frame)
+    external = {name: join_groups(theirs) for name, theirs in external.items()}
     rows = rows_of(frame, split)
     identifier = Identifier(model, engine=engine, threads=threads)
     asked = Measuring(identifier.info.operating_points, identifier.info.map_threshold, prevalence, how)
@@ -267,17 +268,6 @@ def _warnings(identifier: Identifier, answers: Answers) -> list[str]:
     if lost_places := misplaced(answers):
         told.append(f"boxes or polygons outside of their picture, or without an area, are left out: {lost_places:,}")
     return told
-
-
-def _joined(frame: pd.DataFrame) -> pd.DataFrame:
-    """The manifest with groups that also hold together equal files, radiographs, studies and patients of a source.
-
-    A manifest of one's own may have its groups wrong: the same bytes in two splits are a leak all the same.
-    """
-    keys = {name: frame[name].astype("str") for name in ("sha256", "radiograph")}
-    for name in ("study", "patient"):
-        keys[name] = frame[name].where(frame[name] == "", frame["source"] + "\x1d" + frame[name]).astype("str")
-    return frame.assign(group=named_groups({"group": group_keys(frame).astype("str"), **keys}))
 
 
 def _check_rows(frame: pd.DataFrame, external: Mapping[str, pd.DataFrame]) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from callus.bundle import PICTURE_DIGITS
 from callus.dataset.clean import counted
+from callus.dataset.groups import join_groups
 from callus.dataset.manifest import few, group_keys, read_manifest, usable
 from callus.dataset.split import ALLOW, ANEW, crossing_groups, crossing_names, crossing_sentence, leak_sentence
 from callus.errors import DatasetError
@@ -144,7 +145,7 @@ def _trained_on(frame: pd.DataFrame, rows: pd.DataFrame, model: Path) -> _Traine
     manifests have files in common: those of other data may call their patients alike.
     """
     try:
-        theirs = read_manifest(model / "manifest.parquet")
+        theirs = join_groups(read_manifest(model / "manifest.parquet"))
     except DatasetError:
         return None
     learnt = usable(theirs[theirs["split"] == TRAIN])

@@ -168,7 +168,7 @@ def _aggregated(rows: pd.DataFrame, unit: UnitLevel, asked: Measuring) -> dict[s
     if len(units.unit) == len(rows):
         return {"reason": f"every {unit} has one file: these are the figures by file"}
     # A study may stand in several groups of a manifest of one's own: they are one then.
-    joined = named_groups({"unit": names.astype("str"), "group": rows["group"].astype("str")})
+    joined = _named_groups({"unit": names.astype("str"), "group": rows["group"].astype("str")})
     drawn = Resampling(joined[units.first], units.label, asked.draws, asked.seed)
     return {
         "units": len(units.unit),
@@ -178,7 +178,7 @@ def _aggregated(rows: pd.DataFrame, unit: UnitLevel, asked: Measuring) -> dict[s
     }
 
 
-def named_groups(keys: Mapping[str, pd.Series[str]]) -> NDArray[np.object_]:
+def _named_groups(keys: Mapping[str, pd.Series[str]]) -> NDArray[np.object_]:
     """Join rows that share a key: (n,) the smallest "group" among the joined, whatever the rows' order."""
     joined = components({name: key.reset_index(drop=True) for name, key in keys.items()}, len(keys["group"]))
     smallest = keys["group"].reset_index(drop=True).groupby(joined).transform("min")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from callus import dataset
 from callus.dataset.clean import conflict_lines, label_conflicts
+from callus.dataset.groups import join_groups
 from callus.dataset.manifest import few
 from callus.dataset.split import (
     assign_fold,
@@ -19,7 +20,7 @@ from callus.dataset.split import (
     split,
     splittable,
 )
-from callus.errors import CallusError, TrainingError
+from callus.errors import CallusError, TrainingError, printable
 from callus.progress import track
 from callus.radiograph import read
 
@@ -37,7 +38,7 @@ class Intake:
     """A manifest that is ready to train on.
 
     Attributes:
-        frame: all rows; ``split`` is train, val, test, or empty for what was left out.
+        frame: all rows; ``split`` is train, val, test, or empty for what was left out; ``group`` is joined.
         leaks: the groups that cross the splits, as ``crossing_groups`` gives them; rows only where that is allowed.
         lines: what to tell the user, a line each.
     """
@@ -59,7 +60,8 @@ def take_in(
 
     Files of a radiograph with both labels are in no split. A split that the data bring is kept where every other usable
     file stands in train, val or test; any other is made anew, by group. Leaks are counted over the files that are used:
-    one that cannot be read, or has no label, lets nothing through.
+    one that cannot be read, or has no label, lets nothing through. Groups are joined by radiograph, study, patient and
+    equal bytes, whatever the manifest's column says.
 
     Args:
         data: a folder, a manifest's file, or a manifest.
@@ -72,12 +74,7 @@ def take_in(
         DatasetError: the data set is not what it has to be, or a group crosses its splits and that is not allowed.
         TrainingError: more than 5 % of the files cannot be used.
     """
-    if isinstance(data, Path):
-        frame = dataset.load(data)
-        if data.is_file():
-            frame = _check_files(frame, threads)
-    else:
-        frame = data.copy()
+    frame = join_groups(_read(data, threads) if isinstance(data, Path) else data)
     conflicts = label_conflicts(frame)
     lines = [*frame.attrs.get("remarks", []), *_left_out(frame)]
     lines += [f"left out: {line}" for line in conflict_lines(frame[conflicts & dataset.readable(frame)])]
@@ -113,7 +110,16 @@ def take_in(
         for name in ("train", "val", "test")
         if len(part := rows[rows["split"] == name])
     ]
-    return Intake(frame, leaks, lines)
+    return Intake(frame, leaks, [printable(line) for line in lines])
+
+
+def _read(data: Path, threads: int) -> pd.DataFrame:
+    """A manifest, its files checked; or a folder's, with the remark that nobody looked for copies in it."""
+    frame = dataset.load(data, workers=threads)
+    if data.is_file():
+        return _check_files(frame, threads)
+    frame.attrs["remarks"] = [*frame.attrs["remarks"], dataset.UNSEEN_COPIES]
+    return frame
 
 
 def _keep_split(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:

@@ -74,8 +74,8 @@ def test_coco_folders_count_where_nothing_is_drawn(draw: Draw, write: Write, tmp
     _, found = find(tmp_path)
     rows = {row.name: (row.label, row.notes[-1:] if row.label else []) for row in found.rows}
     assert rows == {
-        "normal/a.png": (1, ["the folder says not fractured but a fracture is drawn (taken)"]),
-        "fractured/b.png": (1, ["the folder says fractured (taken), but no fracture is drawn"]),
+        "normal/a.png": (1, ["labels disagree: the folder says not fractured but a fracture is drawn (taken)"]),
+        "fractured/b.png": (1, ["labels disagree: the folder says fractured (taken), but no fracture is drawn"]),
         "fractured/c.png": (1, []),
     }
 

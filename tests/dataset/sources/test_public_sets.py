@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from callus.dataset import build_manifest
+from callus.dataset.manifest import disagreeing
 from callus.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -66,8 +67,20 @@ def test_fracatlas_rows(small_fracatlas: Path) -> None:
     assert frame["boxes"].tolist() == [[[10.0, 10.0, 20.0, 10.0]], [], []]
     assert frame["polygons"].tolist() == [[[10.0, 10.0, 30.0, 10.0, 30.0, 20.0]], [], []]
     assert "scaled" in frame.loc[0, "note"]
-    assert frame.loc[1, "note"] == "the folder says fractured (taken), dataset.csv not fractured"
+    assert frame.loc[1, "note"] == "labels disagree: the folder says fractured (taken), dataset.csv not fractured"
     assert frame.attrs["remarks"] == ["1 pictures of dataset.csv are not here: this is a part of FracAtlas"]
+
+
+def test_a_fracture_drawn_on_what_fracatlas_calls_whole_is_a_disagreement(small_fracatlas: Path) -> None:
+    fractured = small_fracatlas / "FracAtlas" / "images" / "Fractured"
+    for picture in fractured.iterdir():
+        if picture.stem == "IMG0000025":
+            picture.rename(small_fracatlas / "FracAtlas" / "images" / "Non_fractured" / picture.name)
+    frame = build_manifest(small_fracatlas)
+    row = frame["path"].str.endswith("IMG0000025.jpg")
+    assert frame.loc[row, "label"].tolist() == [0]
+    assert "labels disagree: a fracture is drawn" in frame.loc[row, "note"].item()
+    assert disagreeing(frame)[row].all()
 
 
 def test_fracatlas_without_folders_takes_the_table(small_fracatlas: Path, find: Find) -> None:
@@ -116,6 +129,7 @@ def test_mura(draw: Callable[..., Path], write: Callable[[str, str], Path], tmp_
     assert frame["study"].nunique() == 3
     assert frame["group"].nunique() == 2
     assert "says not fractured (taken), the CSV of studies fractured" in frame.loc[0, "note"]
+    assert disagreeing(frame).tolist() == [True, False, False, False]
     assert "which need not be a fracture" in frame.loc[1, "note"]
     assert "abnormal, not fractured" in frame.attrs["remarks"][0]
 
@@ -164,5 +178,5 @@ def test_grazpedwri(draw: Callable[..., Path], write: Callable[[str, str], Path]
     assert set(frame["region"]) == {"wrist"}
     assert "diagnosis uncertain; cast" in frame.loc[1, "note"]
     assert "line 2 is not numbers" in frame.loc[1, "note"]
-    assert frame.loc[2, "note"] == "dataset.csv says not fractured but a fracture is drawn (taken)"
+    assert frame.loc[2, "note"] == "labels disagree: dataset.csv says not fractured but a fracture is drawn (taken)"
     assert frame.attrs["remarks"] == ["1 pictures of dataset.csv are not here: this is a part of GRAZPEDWRI-DX"]

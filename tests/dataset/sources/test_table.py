@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 
 from callus.dataset import build_manifest
+from callus.dataset.manifest import disagreeing
 from callus.errors import DatasetError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from callus.dataset.sources import Found
 
@@ -26,15 +28,55 @@ def test_all_columns(draw: Draw, write: Write, tmp_path: Path) -> None:
         "Image;Label;Patient ID;Study;Region;View;Split;Boxes;Remark\n"
         "a.png;fractured;p1;s1;XR_WRIST;lateral;training;[[1,2,3,4],[5,6,7,8]];x\n"
         "b;0;p1;s2;hand;frontal;test;;y\n"
-        "deep\\c.png;Not Fractured;p2;s3;mixed;;valid;[1, 2, 3, 4]\n",
+        "deep\\c.png;Fractured;p2;s3;mixed;;valid;[1, 2, 3, 4]\n",
     )
     frame = build_manifest(tmp_path, labels=table)
     assert set(frame["source"]) == {"table"}
-    assert frame["label"].tolist() == [1, 0, 0]
+    assert frame["label"].tolist() == [1, 0, 1]
+    assert (frame["note"] == "").all()
     assert frame["region"].tolist() == ["wrist", "hand", "mixed"]
     assert frame["split"].tolist() == ["train", "test", "val"]
     assert frame["boxes"].tolist() == [[[1, 2, 3, 4], [5, 6, 7, 8]], [], [[1, 2, 3, 4]]]
     assert frame["group"].tolist() == ["patient:p1", "patient:p1", "patient:p2"]
+
+
+def test_a_table_is_held_against_folders_and_boxes(draw: Draw, write: Write, tmp_path: Path) -> None:
+    """The table wins over a folder, a box over the table; what may mean something else contradicts nothing."""
+    rows = {
+        "fractured/a.png": ("0", ""),
+        "not fractured/b.png": ("1", ""),
+        "fractured/c.png": ("1", ""),
+        "1/d.png": ("0", ""),
+        "abnormal/e.png": ("0", ""),
+        "x/f.png": ("0", "[1, 2, 3, 4]"),
+        "normal/g.png": ("0", "[1, 2, 3, 4]"),
+        "x/h.png": ("", "[1, 2, 3, 4]"),
+        "fractured/i.png": ("", ""),
+    }
+    for name in rows:
+        draw(name)
+    lines = [f'{name},{label},"{boxes}"\n' for name, (label, boxes) in rows.items()]
+    frame = build_manifest(tmp_path, labels=write("labels.csv", "path,label,boxes\n" + "".join(lines)))
+    told = {
+        Path(path).relative_to(tmp_path).as_posix(): (None if pd.isna(label) else label, note)
+        for path, label, note in frame[["path", "label", "note"]].itertuples(index=False)
+    }
+    drawn = "labels disagree: labels.csv says not fractured but a fracture is drawn (taken)"
+    assert told == {
+        "fractured/a.png": (0, "labels disagree: the folder says fractured, labels.csv not fractured (taken)"),
+        "not fractured/b.png": (1, "labels disagree: the folder says not fractured, labels.csv fractured (taken)"),
+        "fractured/c.png": (1, ""),
+        "1/d.png": (0, ""),
+        "abnormal/e.png": (0, ""),
+        "x/f.png": (1, drawn),
+        "normal/g.png": (
+            1,
+            f"{drawn}; labels disagree: the folder says not fractured, its boxes fractured (taken)",
+        ),
+        "x/h.png": (1, ""),
+        "fractured/i.png": (None, ""),
+    }
+    assert disagreeing(frame).sum() == 4
 
 
 def test_a_table_at_the_top_is_recognised(draw: Draw, write: Write, tmp_path: Path, find: Find) -> None:
@@ -89,6 +131,13 @@ def test_paths_beside_the_table(draw: Draw, write: Write, tmp_path: Path, find: 
         draw(name)
     _, found = find(tmp_path, labels=write("y/labels.csv", f"path,label\nb.png,1\n{tmp_path}/x/b.png,0.0\n"))
     assert {row.name: row.label for row in found.rows} == {"y/b.png": 1, "x/b.png": 0}
+
+
+def test_names_that_differ_by_case_only(draw: Draw, write: Write, tmp_path: Path, find: Find) -> None:
+    for name in ("images/A.png", "images/a.png", "B.png"):
+        draw(name)
+    _, found = find(tmp_path, labels=write("labels.csv", "path,label\nA.png,1\na,0\nb.PNG,1\n"))
+    assert {row.name: row.label for row in found.rows} == {"images/A.png": 1, "images/a.png": 0, "B.png": 1}
 
 
 def test_a_missing_table_and_a_source_that_takes_none(draw: Draw, tmp_path: Path, find: Find) -> None:

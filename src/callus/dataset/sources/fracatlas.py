@@ -89,7 +89,7 @@ def _row(name: str, stem: str, line: dict[str, str] | None, folder: int | None) 
     if folder is None:
         row.label = listed
     elif listed is not None and listed != folder:
-        row.notes.append(f"the folder says {LABEL_NAMES[folder]} (taken), dataset.csv {LABEL_NAMES[listed]}")
+        row.disagree(f"the folder says {LABEL_NAMES[folder]} (taken), dataset.csv {LABEL_NAMES[listed]}")
     regions = [region for region in _REGIONS if line[region] == "1"]
     row.region = regions[0] if len(regions) == 1 and line["mixed"] != "1" else "mixed"
     row.view = "+".join(view for view in _VIEWS if line[view] == "1")
@@ -107,4 +107,4 @@ def _add_drawn(listing: Listing, found: Found) -> None:
                 continue
             row.boxes, row.polygons, row.drawn_on = drawn.boxes, drawn.polygons, drawn.drawn_on
             if row.label != FRACTURED:
-                row.notes.append("a fracture is drawn, but folder and dataset.csv say not fractured")
+                row.disagree("a fracture is drawn, but folder and dataset.csv say not fractured")

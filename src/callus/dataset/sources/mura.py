@@ -45,7 +45,7 @@ def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a sourc
         from_csv = listed.get("/".join(name.split("/")[-5:-1]))
         row.label = from_csv if from_folder is None else from_folder
         if None not in (from_folder, from_csv) and from_folder != from_csv:
-            row.notes.append(
+            row.disagree(
                 f"the folder says {LABEL_NAMES[int(from_folder or 0)]} (taken), the CSV of studies "
                 f"{LABEL_NAMES[int(from_csv or 0)]}"
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
+from callus.dataset.columns import DISAGREES
 from callus.dataset.files import parents
 from callus.dataset.sources.names import (
     ClassNames,
@@ -51,6 +52,10 @@ class Row:
     polygons: list[list[float]] = field(default_factory=list)
     drawn_on: tuple[float, float] | None = None
     notes: list[str] = field(default_factory=list)
+
+    def disagree(self, what: str) -> None:
+        """Note that folder, label file and drawing say different things, which the audit lists."""
+        self.notes.append(DISAGREES + what)
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,7 @@ def combine_labels(row: Row, said: int | None, drawn: int | None, *, said_by: st
         return
     row.label = FRACTURED
     taken = "but a fracture is drawn (taken)" if drawn == FRACTURED else "(taken), but no fracture is drawn"
-    row.notes.append(f"{said_by} says {LABEL_NAMES[int(said or 0)]} {taken}")
+    row.disagree(f"{said_by} says {LABEL_NAMES[int(said or 0)]} {taken}")
 
 
 def _without_split(path: PurePosixPath) -> str:

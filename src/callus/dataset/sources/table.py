@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from callus.dataset.files import parents
 from callus.dataset.sources.csv_table import read_csv
 from callus.dataset.sources.drawn import is_box
 from callus.dataset.sources.labelled import missing_pictures, missing_remark
 from callus.dataset.sources.names import UNDERSTOOD, key, region_name, split_name
-from callus.dataset.sources.rows import Found, join_copies, row_from_path
+from callus.dataset.sources.rows import Found, combine_labels, join_copies, row_from_path
 from callus.errors import DatasetError
-from callus.labels import REGIONS
+from callus.labels import FRACTURED, LABEL_NAMES, REGIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +65,7 @@ def rows(listing: Listing, options: Options) -> Found:
             continue
         by_name[name] = row_from_path(name)
         problems += [f"row {number}: {text}" for text in _fill(by_name[name], line, columns, options.names)]
+        _compare(by_name[name], options.names, path.name)
     if problems:
         more = f" and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
         raise DatasetError("; ".join(problems[:_MOST_PROBLEMS]) + more, where=path, hint="correct these rows")
@@ -141,6 +143,29 @@ def _fill(row: Row, line: dict[str, str], columns: dict[str, str], names: ClassN
             problems.append(f"the boxes {cells['boxes'][:40]!r} are not [[x, y, width, height], ...] in pixels")
         row.boxes = boxes or []
     return problems
+
+
+def _compare(row: Row, names: ClassNames, table: str) -> None:
+    """Hold the table's label against what it draws, which wins, and against the folder, over which the table wins."""
+    listed = row.label
+    if row.boxes:
+        combine_labels(row, listed, FRACTURED, said_by=table)
+    folder = _clear_label(row.name, names)
+    if folder is not None and row.label is not None and folder != row.label:
+        other = table if row.label == listed else "its boxes"
+        row.disagree(f"the folder says {LABEL_NAMES[folder]}, {other} {LABEL_NAMES[row.label]} (taken)")
+
+
+def _clear_label(name: str, names: ClassNames) -> int | None:
+    """Give the label of the deepest folder that surely names a class, None where there is none.
+
+    A folder "1" may be a patient's, and what is abnormal need not be a fracture.
+    """
+    for folder in parents(name):
+        label = names.label(folder)
+        if label is not None:
+            return None if label == FRACTURED and key(folder).startswith("abnormal") else label
+    return None
 
 
 def _boxes(cell: str) -> list[list[float]] | None:
