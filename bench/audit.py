@@ -3,14 +3,15 @@
 stress: copies of N radiographs of a folder, changed in every way and in chains of three; figures over pairs of files.
 names: a folder whose names tell the truth (the stem before "-rotated", within the class folder), such as BoneData.
 whole: the audit as the command does it, nothing kept from before: seconds, and peak memory of the largest process.
-growth: the same on simulated radiographs with copies, --files, then 2, 4 and 8 times as many; a plot in --out.
+growth: the same on simulated radiographs with copies, --files, then 2, 4 and 8 times as many (or as --times tells);
+    recall and precision over pairs, and how many different radiographs were joined; a plot in --out.
 search: 12,500 to 100,000 random descriptions' vectors, looked up, and how many of the nearest are found.
 shuffled: the shortcut probe with labels shuffled by group: how often 0.5 lies in its interval.
 
 python bench/audit.py stress --data ../shared/data/fracatlas/images --count 300 --seed 1
 python bench/audit.py names --data ../shared/data/bonedata/Data
 python bench/audit.py whole --data ../shared/data/bonedata
-python bench/audit.py growth --files 6500 --out runs/growth
+python bench/audit.py growth --files 6508 --out runs/growth
 python bench/audit.py search
 python bench/audit.py shuffled --data ../shared/data/fracatlas --count 50
 """
@@ -41,7 +42,7 @@ from callus.dataset.changes import CHANGES
 from callus.dataset.duplicates import Duplicates, find_duplicates
 from callus.dataset.files import list_files
 from callus.dataset.first_look import look_at_all
-from callus.dataset.manifest import group_keys, usable
+from callus.dataset.manifest import group_keys, read_manifest, usable
 from callus.dataset.neighbours import Neighbours
 from callus.dataset.shelf import Shelf
 from callus.dataset.shortcuts import probe
@@ -64,6 +65,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--files", type=int, default=6500)
+    parser.add_argument("--times", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
@@ -102,7 +104,8 @@ def stress(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             cv2.imwrite(str(file), picture, options)
             truth[str(file)] = f"{number}"
     found, seconds = search_all(list(truth), folder)
-    return [{"part": "stress", "seed": given.seed, **judged(list(truth.values()), found), "seconds": round(seconds, 1)}]
+    told = judged(list(truth.values()), found.component.tolist())
+    return [{"part": "stress", "seed": given.seed, **told, "seconds": round(seconds, 1)}]
 
 
 def known_twins() -> set[str]:
@@ -124,7 +127,7 @@ def names(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "part": "names",
-            **judged(truth, found),
+            **judged(truth, found.component.tolist()),
             "names": len(set(truth)),
             "radiographs": len(members),
             "under_several_names": several,
@@ -161,7 +164,8 @@ def audited(data: Path, folder: Path) -> dict[str, Any]:
 
 def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """The whole command on simulated radiographs in folders named by their label, each with three rotated copies."""
-    frame = simulate(folder / "simulated", -(-8 * given.files // 4), seed=given.seed, size=(256, 224), plain=True)
+    most = 8 * given.files  # whatever sizes are asked for, so that each is the same files again
+    frame = simulate(folder / "simulated", -(-most // 4), seed=given.seed, size=(256, 224), plain=True)
     generator = np.random.default_rng(given.seed)
     made: list[tuple[Path, str]] = []
     (folder / "all").mkdir()
@@ -173,20 +177,36 @@ def growth(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             made.append((file, "fractured" if label else "not fractured"))
     order = generator.permutation(len(made))
     lines = []
-    for times in (1, 2, 4, 8):
+    for times in given.times:
         count = times * given.files
         data = folder / f"{count}"
         for kind in ("fractured", "not fractured"):
             (data / kind).mkdir(parents=True)
         for file, kind in (made[i] for i in order[:count]):
             os.link(file, data / kind / file.name)
-        truth = len({made[i][0].stem.rsplit("-", 1)[0] for i in order[:count]})
-        told = audited(data, folder / f"{count} out")
-        lines.append({"part": "growth", **told, "true_radiographs": truth})
+        out = folder / f"{count} out"
+        lines.append({"part": "growth", **audited(data, out), **against_names(out / "audit" / "manifest.parquet")})
         print(json.dumps(lines[-1]), file=sys.stderr, flush=True)
         if given.out is not None:
             plot(lines, given.out)
     return lines
+
+
+def against_names(manifest: Path) -> dict[str, Any]:
+    """What an audit of ``growth``'s files told, against their names: the radiograph's, "-" and the copy's number."""
+    frame = read_manifest(manifest)
+    truth = [Path(path).stem.rsplit("-", 1)[0] for path in frame["path"]]
+    told = frame["radiograph"].tolist()
+    members: dict[str, set[str]] = {}
+    for radiograph_of, name in zip(told, truth, strict=True):
+        members.setdefault(radiograph_of, set()).add(name)
+    joined = sorted(sorted(group) for group in members.values() if len(group) > 1)
+    return {
+        **judged(truth, told),
+        "true_radiographs": len(set(truth)),
+        "different_radiographs_joined": sum(len(group) for group in joined),
+        "such_as": joined[:5],
+    }
 
 
 def plot(lines: list[dict[str, Any]], folder: Path) -> None:
@@ -267,9 +287,8 @@ def search_all(paths: list[str], folder: Path) -> tuple[Duplicates, float]:
     return found, time.perf_counter() - start
 
 
-def judged(truth: list[str], found: Duplicates) -> dict[str, Any]:
-    """Recall and precision over pairs of files."""
-    together = list(found.component)
+def judged(truth: list[str], together: list[Any]) -> dict[str, Any]:
+    """Recall and precision over pairs of files: those of one radiograph, and those that were told to be."""
 
     def pairs(keys: list[Any]) -> int:
         return sum(count * (count - 1) // 2 for count in Counter(keys).values())

@@ -222,6 +222,77 @@ def test_what_is_described_is_not_described_again(
     assert not described
 
 
+def beside(*pictures: np.ndarray) -> np.ndarray:
+    """Side by side, as one exported view shows two radiographs."""
+    height = min(len(one) for one in pictures)
+    return np.hstack([cv2.resize(one, (round(one.shape[1] * height / len(one)), height)) for one in pictures])
+
+
+def test_more_copies_than_are_looked_up_are_one(originals: list[np.ndarray], tmp_path: Path, shelf: Shelf) -> None:
+    """Each one's 24 nearest are all of its own 30."""
+    one = cv2.resize(originals[0], (150, 180), interpolation=cv2.INTER_AREA)
+    pictures = {f"other {i}.png": other for i, other in enumerate(originals[1:4])}
+    paths = write(tmp_path, pictures)
+    for name, picture in (("upright", one), ("turned", turned(one, 37))):
+        for quality in range(66, 96):
+            paths.append(tmp_path / f"{name} {quality}.jpg")
+            assert cv2.imwrite(str(paths[-1]), picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    found = search(paths, shelf)
+    assert len(set(found.component[3:])) == 1
+    assert len(set(found.component)) == 4
+
+
+def test_a_picture_of_two_radiographs_joins_nothing(originals: list[np.ndarray], tmp_path: Path, shelf: Shelf) -> None:
+    a, b = originals[0], originals[1]
+    pictures = {"a.png": a, "a turned.png": turned(a, 20), "b.png": b, "b turned.png": turned(b, 50)}
+    paths = write(tmp_path, pictures | {"both.png": beside(a, b)})
+    component = dict(zip([path.name for path in paths], search(paths, shelf).component, strict=True))
+    assert component["a.png"] == component["a turned.png"]
+    assert component["b.png"] == component["b turned.png"]
+    assert component["a.png"] != component["b.png"]
+
+
+def window(generator: np.random.Generator) -> np.ndarray:
+    """A viewer's window without its radiograph: panels, buttons, lines of text."""
+    drawn = np.full((600, 800), 45, np.uint8)
+    for x, y, width, height in generator.integers((0, 0, 40, 20), (700, 560, 300, 120), (14, 4)).tolist():
+        cv2.rectangle(drawn, (x, y), (x + width, y + height), int(generator.integers(20, 200)), -1)
+    letters = list("ABCDEFGHIKLMNOPRSTUVWabcdefghiklmn0123456789:/")
+    for x, y, length in generator.integers((0, 15, 4), (700, 600, 16), (70, 3)).tolist():
+        text, grey = "".join(generator.choice(letters, length)), int(generator.integers(120, 255))
+        cv2.putText(drawn, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.6, grey, 1, cv2.LINE_AA)
+    return drawn
+
+
+def inside(drawn: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """A quarter of the window shows the radiograph."""
+    shown = drawn.copy()
+    shown[150:450, 250:650] = 0
+    width = round(picture.shape[1] * 300 / len(picture))
+    shown[150:450, 450 - width // 2 :][:, :width] = cv2.resize(picture, (width, 300), interpolation=cv2.INTER_AREA)
+    return shown
+
+
+def under(mark: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """A watermark lies over the whole radiograph."""
+    return np.maximum(cv2.resize(picture, mark.shape[::-1], interpolation=cv2.INTER_AREA), mark)
+
+
+@pytest.mark.parametrize("overlaid", ["a window", "a watermark"])
+def test_what_is_drawn_about_or_over_radiographs_does_not_join_them(
+    originals: list[np.ndarray], tmp_path: Path, shelf: Shelf, overlaid: str
+) -> None:
+    drawn = window(np.random.default_rng(3))
+    mark = np.where(drawn > 210, drawn, 0)[:480, :480].astype(np.uint8)
+    pictures = {}
+    for i, one in enumerate(originals[:6]):
+        shown = inside(drawn, one) if overlaid == "a window" else under(mark, one)
+        pictures |= {f"{i}.png": shown, f"{i} coded.jpg": shown, f"{i} turned.png": turned(shown, 25)}
+    component = search(write(tmp_path, pictures), shelf).component
+    assert [len(set(component[i : i + 3])) for i in range(0, 18, 3)] == [1] * 6
+    assert len(set(component)) == 6
+
+
 def test_files_that_vanish_or_change_are_left_alone(originals: list[np.ndarray], tmp_path: Path, shelf: Shelf) -> None:
     paths = write(tmp_path, {f"{i}.png": one for i, one in enumerate(originals[:4])})
     sha = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]

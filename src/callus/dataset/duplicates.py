@@ -5,8 +5,9 @@ Re-encoded, resized, squashed, cropped a little, relit, inverted, mirrored, turn
 Two stages. Each file is described once (``keypoints``), and an index of the descriptions gives each its nearest
 (``neighbours``): no loop over all pairs. Then candidates are laid over each other (``registration``) and what is left
 over decides. A pair that the coarse look leaves open is read again and compared in finer detail. Verified pairs make
-components; where a pair would join what is already larger, weak evidence has to be confirmed by other pairs between the
-two, so that a chain of look-alikes does not grow.
+components (``components``). Where there are so many copies that each one's nearest are all of its own radiograph, a few
+of each component are looked up among those of the others. And no pair by itself joins what is larger than two files: a
+second pair between the two has to say the same, so that a chain of look-alikes does not grow.
 """
 
 from __future__ import annotations
@@ -18,13 +19,21 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import cv2
 import numpy as np
-from scipy.cluster.hierarchy import DisjointSet
 from threadpoolctl import threadpool_limits
 
 from callus import radiograph
+from callus.dataset.components import Components
 from callus.dataset.keypoints import COARSE, MIRRORED, describe
 from callus.dataset.neighbours import Neighbours, Vocabulary, learnt_from
-from callus.dataset.verdicts import Look, Verdict, is_oblong, judge_closely, judge_coarsely, squared
+from callus.dataset.verdicts import (
+    COARSE_LEAST,
+    Look,
+    Verdict,
+    is_oblong,
+    judge_closely,
+    judge_coarsely,
+    squared,
+)
 from callus.errors import RadiographError
 from callus.progress import progress
 from callus.workers import WORTH_PROCESSES, batched, spread_over_processes, spread_over_threads
@@ -34,6 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from callus.dataset.components import Pair
     from callus.dataset.keypoints import Description
     from callus.dataset.registration import Overlay
     from callus.dataset.shelf import Shelf
@@ -42,14 +52,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 Kind = Literal["byte_equal", "near", "rotated"]
-Pair = tuple[int, int]
 
 _NEAREST: Final = 24  # that are looked up
 _FIRST: Final = 8  # of them that are verified in the first round
 _LATER: Final = 4  # of those outside a picture's component, in later rounds
-_ROUNDS: Final = 3
+_ROUNDS: Final = 6  # at most; where nothing is left to be asked the last was before
+_STAND_IN: Final = 4  # places of each component, where components are looked up
 _BATCH: Final = 64  # pairs that are decided before their components are joined; a constant, whatever the cores
-_CONFIRM: Final = 3  # other pairs that are asked where evidence is weak
+_CONFIRM: Final = 3  # other pairs that are asked for a second opinion
 _ROTATED: Final = 3.0  # degrees from a quarter turn
 _SQUARED: Final = " squared"  # behind the SHA-256 of what is kept of a squashed picture
 
@@ -134,18 +144,18 @@ class _Search:
         self._shelf = shelf
         self._workers = workers
         self._in_processes = workers > 1 and len(paths) >= WORTH_PROCESSES
-        self._components = DisjointSet(range(len(paths)))
+        self._components = Components(len(paths))
         self._links: list[Link] = []
         self._looks: list[_Place] = []  # a file's of each content, and what it would be if it were squashed
-        self._places: dict[int, list[int]] = {}
-        self._vectors: NDArray[np.float32] = np.zeros((0, 0, 0), np.float32)
-        self._asked: set[Pair] = set()
-        self._odds: dict[Pair, float] = {}  # coarse, of the pairs that are looked at closely
-        self._weak: dict[Pair, Verdict] = {}  # that nothing has confirmed so far
+        self._told: dict[Pair, bool | None] = {}  # whether a pair is the same; None: open, it wants a closer look
+        self._odds: dict[Pair, float] = {}  # coarse, of the open pairs
+        self._alone: dict[Pair, Verdict] = {}  # what no second pair has confirmed so far
+        self._misled: set[int] = set()  # places that are much like others, and not the same
 
     def result(self) -> Duplicates:
-        component = np.array([self._components[number] for number in range(len(self._paths))], np.int64)
-        return Duplicates(component, tuple(self._links), sum(not look.squared for look in self._looks))
+        return Duplicates(
+            self._components.of_files(), tuple(self._links), sum(not look.squared for look in self._looks)
+        )
 
     def join_equal_bytes(self) -> None:
         """Files of equal bytes are one; only the first of them is looked at."""
@@ -154,7 +164,7 @@ class _Search:
             if not sha:
                 continue
             if sha in first:
-                self._components.merge(first[sha], number)
+                self._components.join(first[sha], number)
                 self._links.append(Link(first[sha], number, "byte_equal"))
             else:
                 first[sha] = number
@@ -179,24 +189,27 @@ class _Search:
         """Look neighbours up and verify them, in rounds, until nothing more is joined."""
         if len(self._looks) < 2:  # noqa: PLR2004
             return
-        for place, look in enumerate(self._looks):
-            self._places.setdefault(look.number, []).append(place)
         vocabulary = Vocabulary([self._description(place) for place in learnt_from(len(self._looks))])
         everything = range(len(self._looks))
         some = ([self._description(place) for place in places] for places in batched(everything, _BATCH))
         vectors = np.concatenate(list(spread_over_threads(vocabulary.vectors, some, self._workers)))
-        places, likeness = Neighbours(vectors, self._workers).nearest(_NEAREST)
-        self._vectors = vectors
+        self._components.place([look.number for look in self._looks], vectors)
+        nearest = Neighbours(vectors, self._workers).nearest(_NEAREST)
+        found = _likeliest(np.arange(len(vectors)), *nearest, _FIRST)
         for turn in range(_ROUNDS):
+            if not found:
+                break
             before = len(self._links)
-            pairs = self._candidates(places, likeness, turn)
+            pairs = sorted(found, key=lambda pair: (-found[pair], pair))
             open_pairs = self._judge(f"comparing, round {turn + 1}", pairs, judge_coarsely, self._coarsely)
             # What better evidence has joined meanwhile needs no closer look.
             self._judge(f"looking closely, round {turn + 1}", open_pairs, judge_closely, self._closely)
-            for pair, verdict in list(self._weak.items()):
+            alone, self._alone = self._alone, {}
+            for pair, verdict in alone.items():
                 self._take(pair, verdict)
-            if len(self._links) == before:
-                break
+            found = self._apart(*nearest)
+            if len(self._links) > before:
+                found |= self._among_components(nearest[0], vectors)
 
     def _judge(
         self, what: str, pairs: list[Pair], judge: Callable[[T], Verdict], material: Callable[[Pair], T]
@@ -208,8 +221,10 @@ class _Search:
             while done < len(pairs):
                 asked, passed = self._next_apart(pairs, done)
                 verdicts = self._spread(judge, [material(pair) for pair in asked])
-                for pair, verdict in zip(asked, verdicts, strict=True):
-                    self._odds[pair] = verdict.odds
+                judged = list(zip(asked, verdicts, strict=True))
+                for pair, verdict in judged:
+                    self._note(pair, verdict)
+                for pair, verdict in judged:
                     if verdict.same is None:
                         still_open.append(pair)
                     elif verdict.same:
@@ -228,65 +243,80 @@ class _Search:
                     return asked, place + 1 - start
         return asked, len(pairs) - start
 
-    def _candidates(self, places: NDArray[np.int64], likeness: NDArray[np.float32], turn: int) -> list[Pair]:
-        """Pairs of places, the likeliest first, each once."""
-        best: dict[Pair, float] = {}
-        for place, (others, values) in enumerate(zip(places.tolist(), likeness.tolist(), strict=True)):
-            found = [(other, value) for other, value in zip(others, values, strict=True) if other >= 0]
-            if turn:
-                found = [(other, value) for other, value in found if not self._joined(place, other)]
-            for other, value in found[: _LATER if turn else _FIRST]:
-                pair = (place, other) if place < other else (other, place)
-                best[pair] = max(value, best.get(pair, -2))
-        new = best.keys() - self._asked
-        self._asked |= new
-        return sorted(new, key=lambda pair: (-best[pair], pair))
+    def _apart(self, others: NDArray[np.int64], likeness: NDArray[np.float32]) -> dict[Pair, float]:
+        """The nearest that are of other components, as long as they were not asked: of each place the likeliest four.
+
+        For a place that was misled, in a viewer's window that others share for example, these are the next four.
+        """
+        component = self._components.of_places()
+        apart = np.where(component[others] != component[:, np.newaxis], others, -1)
+        for place in self._misled:
+            apart[place] = [-1 if _pair(place, other) in self._told else other for other in apart[place].tolist()]
+        found = _likeliest(np.arange(len(apart)), apart, likeness, _LATER)
+        return {pair: value for pair, value in found.items() if pair not in self._told}
+
+    def _among_components(self, others: NDArray[np.int64], vectors: NDArray[np.float32]) -> dict[Pair, float]:
+        """Where a place's nearest are of hardly any component but its own: who is alike among a few of each component.
+
+        Of each other component the likeliest place that was not asked before.
+        """
+        component = self._components.of_places()
+        theirs = np.where(others < 0, -1, component[others])
+        rows = np.sort(np.where(theirs == component[:, np.newaxis], -1, theirs), axis=1)
+        known = (np.diff(rows, axis=1, prepend=-1) > 0).sum(axis=1)  # other components among the nearest
+        crowded = np.unique(component[(known < _LATER) & (others[:, -1] >= 0)])
+        if not len(crowded):
+            return {}
+        standing = self._components.standing(_STAND_IN)
+        asked = standing[np.isin(component[standing], crowded)]
+        others, likeness = Neighbours(vectors, self._workers, standing).nearest(_NEAREST, asked)
+        for place, row in zip(asked.tolist(), others, strict=True):
+            seen = {int(component[place])}
+            for column, other in enumerate(row.tolist()):
+                if other < 0 or component[other] in seen or _pair(place, other) in self._told:
+                    row[column] = -1
+                else:
+                    seen.add(int(component[other]))
+        return _likeliest(asked, others, likeness, _LATER)
 
     def _joined(self, a: int, b: int) -> bool:
-        return bool(self._components.connected(self._looks[a].number, self._looks[b].number))
+        return self._components.joined(self._looks[a].number, self._looks[b].number)
 
     def _take(self, pair: Pair, verdict: Verdict) -> None:
         """Join a pair's components, where that holds."""
         if verdict.overlay is None or self._joined(*pair):
             return
-        if not verdict.sure and not self._confirmed(pair, alone=not verdict.weak):
-            if verdict.weak:
-                self._weak[pair] = verdict
+        others = self._components.between(pair)
+        if not (self._confirmed(others) if others else not verdict.weak):
+            self._alone[pair] = verdict
             return
         first, second = (self._looks[place].number for place in pair)
-        self._components.merge(first, second)
+        self._components.join(first, second)
         self._links.append(_link(first, second, verdict.overlay))
 
-    def _confirmed(self, pair: Pair, *, alone: bool) -> bool:
-        """Whether one in three of the likeliest other pairs between two components says the same.
+    def _confirmed(self, others: list[Pair]) -> bool:
+        """Whether one of a pair's others says the same: one that is known, or one of the likeliest three."""
+        if any(self._told.get(other) for other in others):
+            return True
+        asked = others[:_CONFIRM]
+        for other in asked:
+            if other not in self._told:
+                self._note(other, judge_coarsely(self._coarsely(other)))
+                if self._told[other]:
+                    return True
+        for other in asked:
+            if self._told[other] is None:
+                self._note(other, judge_closely(self._closely(other)))
+                if self._told[other]:
+                    return True
+        return False
 
-        Args:
-            pair: two places.
-            alone: the answer where there is no other pair.
-        """
-        sides = [
-            [
-                place
-                for number in sorted(self._components.subset(self._looks[one].number))
-                for place in self._places.get(number, [])
-            ]
-            for one in pair
-        ]
-        files = {self._looks[one].number for one in pair}
-        crossing = [
-            (a, b) for a in sides[0] for b in sides[1] if {self._looks[a].number, self._looks[b].number} != files
-        ]
-        if not crossing:
-            return alone
-        alike = [float((self._vectors[a] @ self._vectors[b, 0]).max()) for a, b in crossing]
-        asked = [crossing[i] for i in np.argsort(-np.array(alike), kind="stable")[:_CONFIRM]]
-        yes = sum(bool(self._verdict(other).same) for other in asked)
-        return _CONFIRM * yes >= len(asked)
-
-    def _verdict(self, pair: Pair) -> Verdict:
-        verdict = judge_coarsely(self._coarsely(pair))
-        self._odds[pair] = verdict.odds
-        return judge_closely(self._closely(pair)) if verdict.same is None else verdict
+    def _note(self, pair: Pair, verdict: Verdict) -> None:
+        self._told[pair] = verdict.same
+        if verdict.same is None:
+            self._odds[pair] = verdict.odds
+        elif not verdict.same and verdict.odds > COARSE_LEAST:
+            self._misled.update(pair)
 
     def _coarsely(self, pair: Pair) -> tuple[Description, Description]:
         """What a coarse verdict is made of."""
@@ -325,6 +355,23 @@ def _describe_file(file: tuple[str, str]) -> dict[str, Description]:
     except RadiographError:
         return {}
     return describe_all_ways(seen) if seen.sha256 == sha256 else {}
+
+
+def _pair(a: int, b: int) -> Pair:
+    return (a, b) if a < b else (b, a)
+
+
+def _likeliest(
+    places: NDArray[np.int64], others: NDArray[np.int64], likeness: NDArray[np.float32], most: int
+) -> dict[Pair, float]:
+    """Pairs of places and the likeliest of their others (n, nearest; -1: none), each pair once, with the likeness."""
+    best: dict[Pair, float] = {}
+    for place, row, values in zip(places.tolist(), others.tolist(), likeness.tolist(), strict=True):
+        found = [(other, value) for other, value in zip(row, values, strict=True) if other >= 0]
+        for other, value in found[:most]:
+            pair = _pair(place, other)
+            best[pair] = max(value, best.get(pair, -2.0))
+    return best
 
 
 def _link(first: int, second: int, overlay: Overlay) -> Link:

@@ -113,51 +113,55 @@ class Neighbours:
     Args:
         vectors: float32 (n, 4, dimensions), of length 1: the variants of n pictures.
         workers: threads to use; the answer is the same whatever their number.
+        among: int64, the pictures that can be found, rising; None: all.
     """
 
-    def __init__(self, vectors: NDArray[np.float32], workers: int = 1) -> None:
+    def __init__(self, vectors: NDArray[np.float32], workers: int = 1, among: NDArray[np.int64] | None = None) -> None:
         self._vectors = vectors
         self._workers = workers
-        own = np.ascontiguousarray(vectors[:, 0])
+        self._among = np.arange(len(vectors)) if among is None else among
+        own = np.ascontiguousarray(vectors[self._among, 0])
         with _threads(1):  # cells and codes are learnt in the same order of sums everywhere
             self._index = _index(len(own), own.shape[1])
             self._index.train(own)
         with _threads(workers):
             self._index.add(own)
 
-    def nearest(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Each picture's nearest others, in whichever variant they are most alike.
+    def nearest(self, count: int, of: NDArray[np.int64] | None = None) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Pictures' nearest others, in whichever variant they are most alike.
 
         Args:
             count: how many of each.
+            of: int64 (n,), the pictures that are asked about; None: all.
 
         Returns:
             int64 (n, count) their numbers, -1 where there are no more; float32 (n, count) the likeness, from -1 to 1,
             falling; -2 where there are no more.
         """
-        total = len(self._vectors)
+        of = np.arange(len(self._vectors)) if of is None else of
+        total = len(of)
         numbers = np.full((total, count), -1, np.int64)
         values = np.full((total, count), -2, np.float32)
         with progress("looking neighbours up", total) as advance, _threads(self._workers):
             for start in range(0, total, _AT_ONCE):
                 rows = slice(start, min(start + _AT_ONCE, total))
-                found, alike = self._nearest(rows, count)
+                found, alike = self._nearest(of[rows], count)
                 numbers[rows, : found.shape[1]], values[rows, : found.shape[1]] = found, alike
                 advance(rows.stop - rows.start)
         return numbers, values
 
-    def _nearest(self, rows: slice, count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def _nearest(self, of: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The variants' neighbours merged, each other picture once; at most ``count`` columns."""
-        here = rows.stop - rows.start
-        asked = min(count + 1, len(self._vectors))
-        asked_for = np.ascontiguousarray(self._vectors[rows]).reshape(here * VARIANTS, -1)
-        likeness, keys = self._index.search(asked_for, asked)
+        here = len(of)
+        asked = min(count + 1, len(self._among))
+        likeness, keys = self._index.search(self._vectors[of].reshape(here * VARIANTS, -1), asked)
+        keys = np.where(keys < 0, -1, self._among[keys])
         likeness, keys = likeness.reshape(here, -1), keys.reshape(here, -1)  # a picture's variants side by side
         order = np.argsort(-likeness, axis=1, kind="stable")
         keys, likeness = np.take_along_axis(keys, order, axis=1), np.take_along_axis(likeness, order, axis=1)
         by_key = np.argsort(keys, axis=1, kind="stable")
         sorted_keys = np.take_along_axis(keys, by_key, axis=1)
-        left_out = (keys == np.arange(rows.start, rows.stop)[:, np.newaxis]) | (keys < 0)
+        left_out = (keys == of[:, np.newaxis]) | (keys < 0)
         again = np.zeros_like(left_out)
         np.put_along_axis(again, by_key[:, 1:], sorted_keys[:, 1:] == sorted_keys[:, :-1], axis=1)
         left_out |= again

@@ -4,7 +4,8 @@ Two hands look alike, two exposures of one hand more so, and two pictures from o
 copy differs from all of these in that one affine map brings *every* place onto its counterpart, with errors that are
 noise; where a limb moved between two exposures the errors are a smooth field. So beside the number of places that fall
 together, the decision weighs how small the errors are, how alike neighbouring errors are, and how well the fine detail
-and the coarse grey values of the overlaid pictures agree.
+and the coarse grey values of the overlaid pictures agree. All of that can come from what was drawn about or over two
+radiographs, a viewer's window or a watermark: so no part may show one thing here and another there.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ _REACH: Final = 4.0  # matches up to here tell about a field of errors
 _NEIGHBOURS: Final = 5
 _STRETCH: Final = (0.2, 5.0, 2.5)  # of the map: least, most, and most between its directions
 _BLOCK: Final = 12  # thumbnail pixels
+_SHAPES: Final = (1.5, 8.0)  # thumbnail pixels: standard deviations of the two blurs whose difference shows shapes
+_WINDOW: Final = 21  # thumbnail pixels, in which shapes are compared
+_SHAPED: Final = 8.0  # grey values: their spread where there is a shape
+_ALIKE: Final = 0.5  # correlation; a copy's are near 1, whatever was done to its grey values
+_EDGE: Final = 12  # thumbnail pixels from the overlay's edge, where turning and turning back leaves streaks
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,25 @@ def lay_over(a: Description, b: Description) -> Overlay | None:
     )
 
 
+def contradicted(a: Description, b: Description, overlay: Overlay) -> float:
+    """The share of an overlay's inner part where both pictures show something, and not the same: from 0 to 1.
+
+    What only one of them shows does not count: a copy may be clipped, cut off or have black corners.
+    """
+    first, covered = _laid(a.thumbnail, b.thumbnail, overlay.matrix, inverted=bool(overlay.variant & INVERTED))
+    edge = np.ones((2 * _EDGE + 1, 2 * _EDGE + 1), np.uint8)
+    inner = cv2.erode(covered, edge, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
+    if not inner.any():
+        return 0.0
+    second = b.thumbnail.astype(np.float32)
+    x, y = _shapes(np.where(covered > 0, first, second)), _shapes(second)
+    mean_x, mean_y = _windowed(x), _windowed(y)
+    spread_x, spread_y = _windowed(x * x) - mean_x * mean_x, _windowed(y * y) - mean_y * mean_y
+    shown = np.minimum(spread_x, spread_y) > _SHAPED * _SHAPED
+    unlike = _windowed(x * y) - mean_x * mean_y < _ALIKE * np.sqrt(np.maximum(spread_x * spread_y, 0))
+    return float((shown & unlike)[inner].mean())
+
+
 def _matches(a: NDArray[np.float32], b: NDArray[np.float32]) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """For each variant, the places of ``a`` and ``b`` that are each other's nearest, clearly nearer than the second."""
     every = a @ b.T[_VARIED].reshape(LENGTH, -1)
@@ -171,9 +196,7 @@ def _agreement(
     a: NDArray[np.uint8], b: NDArray[np.uint8], matrix: NDArray[np.float64], *, inverted: bool
 ) -> tuple[float, float, float, float, float]:
     """The overlay's ``detail``, ``agreeing``, ``block``, ``tone`` and ``share``."""
-    height, width = b.shape
-    first = cv2.warpAffine(255 - a if inverted else a, matrix, (width, height)).astype(np.float32)
-    covered = cv2.warpAffine(np.full(a.shape, 255, np.uint8), matrix, (width, height), flags=cv2.INTER_NEAREST)
+    first, covered = _laid(a, b, matrix, inverted=inverted)
     inside = cv2.erode(covered, np.ones((5, 5), np.uint8), borderValue=255) > 0
     share = inside.sum() / max(1.0, min(a.size * abs(np.linalg.det(matrix[:, :2])), b.size))
     if inside.sum() < _BLOCK * _BLOCK:
@@ -191,6 +214,25 @@ def _agreement(
     every = inside[::2, ::2]  # of what is blurred, every second pixel tells all
     coarse_a, coarse_b = _blurred(first, 2.0)[::2, ::2][every], _blurred(second, 2.0)[::2, ::2][every]
     return detail, agreeing, block, min(_told(coarse_a, coarse_b), _told(coarse_b, coarse_a)), float(share)
+
+
+def _laid(
+    a: NDArray[np.uint8], b: NDArray[np.uint8], matrix: NDArray[np.float64], *, inverted: bool
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """``a`` as it lies over ``b``, and 255 where it does."""
+    size = b.shape[1], b.shape[0]
+    laid = cv2.warpAffine(255 - a if inverted else a, matrix, size).astype(np.float32)
+    return laid, cv2.warpAffine(np.full(a.shape, 255, np.uint8), matrix, size, flags=cv2.INTER_NEAREST)  # type: ignore[return-value]
+
+
+def _shapes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What is coarser than noise and finer than a limb's shade."""
+    return _blurred(picture, _SHAPES[0]) - _blurred(picture, _SHAPES[1])
+
+
+def _windowed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the window about each pixel."""
+    return cv2.boxFilter(values, -1, (_WINDOW, _WINDOW))  # type: ignore[return-value]
 
 
 def _fine(picture: NDArray[np.float32]) -> NDArray[np.float32]:
