@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--float32", action="store_true", help="make no int8, which takes minutes for a deep trunk")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="callus-bench-") as scratch:
-        where = chosen.model or made(Path(scratch), chosen)
+        where = chosen.model or made(Path(scratch), chosen.trunk, chosen.side, chosen.weights, int8=not chosen.float32)
         time_engines(Bundle.load(where), chosen.threads)
 
 
@@ -122,8 +122,16 @@ def operations(bundle: Bundle) -> float:
     return total
 
 
-def made(folder: Path, chosen: argparse.Namespace) -> Path:
-    """A bundle of a network that has learnt nothing, calibrated on simulated radiographs."""
+def made(folder: Path, trunk: str, side: int, weights: str, *, int8: bool = True) -> Path:
+    """A bundle of a network that has learnt nothing, calibrated on simulated radiographs. Other benches take it too.
+
+    Args:
+        folder: where it is made, as ``bundle/``.
+        trunk: its name.
+        side: of the network's input, pixels.
+        weights: "none", or a file in Keras' layout.
+        int8: make that engine as well.
+    """
     import torch  # noqa: PLC0415 - a bundle that is given is timed without it
 
     from callus.dataset import usable  # noqa: PLC0415
@@ -135,7 +143,6 @@ def made(folder: Path, chosen: argparse.Namespace) -> Path:
     from callus.training.run import initial_network  # noqa: PLC0415
     from callus.training.weights import settle  # noqa: PLC0415
 
-    trunk, side, weights = chosen.trunk, chosen.side, chosen.weights
     changes = {"trunk.name": trunk, "trunk.weights": weights, "input.height": side, "input.width": side}
     recipe = recipes.override(recipes.load("callus"), changes)
     torch.set_flush_denormal(True)
@@ -148,7 +155,7 @@ def made(folder: Path, chosen: argparse.Namespace) -> Path:
     export.MOST_LOST = quantise.MOST_LOST = 1.0  # chance cannot be lost
     name = f"{trunk} {side}"
     bundle = export.export_bundle(
-        network, Pictures(examples, 8, 2), recipe, training, folder / "bundle", name, int8=not chosen.float32
+        network, Pictures(examples, 8, 2), recipe, training, folder / "bundle", name, int8=int8
     )
     for engine, reason in bundle.info.get("engines_left_out", {}).items():
         print(json.dumps({"bench": "engines", "model": name, "left_out": engine, "reason": reason}), flush=True)

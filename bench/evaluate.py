@@ -44,7 +44,7 @@ def main() -> None:
     part.add_argument("--files", type=int, default=10_000)
     part.add_argument("--groups", type=int, default=3_000)
     part.add_argument("--draws", type=int, default=2_000)
-    parts.add_parser("claim", help="75 % on 600 copies of 13 radiographs")
+    parts.add_parser("claim", help="75 %% on 600 copies of 13 radiographs")
     part = parts.add_parser("report", help="the page of a large test")
     part.add_argument("--model", type=Path, required=True)
     part.add_argument("--files", type=int, default=3_000)

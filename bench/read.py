@@ -9,10 +9,10 @@ turn. Then a 2,304 x 2,880 grey JPEG made here: smooth structure with noise, 2 M
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -45,9 +45,11 @@ class Times:
 
 def main() -> None:
     """Measure each file of the folder given, then the JPEG."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, default=DICOM_FOLDER, help="of DICOM files")
+    folder = parser.parse_args().folder
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DICOM_FOLDER
     for path in sorted(folder.glob("*.dcm")):
         measure_dicom(path)
     measure_jpeg()

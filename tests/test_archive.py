@@ -151,6 +151,35 @@ def test_a_file_that_is_no_part_of_ours(identifier: Identifier, archive: Path, t
         answer(identifier, [], tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        (
+            "part-00000 (copy).parquet",
+            "is not named as a part is, part-00000.parquet: it may be a copy of one; move it",
+        ),
+        ("part-\u0660.parquet", "is not named as a part is"),
+        ("part-7.parquet", "is not named as a part is"),
+        ("part-00007.parquet", "answers only files that parts before it answer too: it looks like a copy of one; move"),
+    ],
+)
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_copy_of_a_part_is_told_and_nothing_is_changed(
+    identifier: Identifier, archive: Path, tmp_path: Path, name: str, told: str, retry_failed: bool
+) -> None:
+    files = [str(archive / "000.png"), str(archive / "text0.png")]
+    answer(identifier, files, tmp_path)
+    one = tmp_path / "part-00000.parquet"
+    (tmp_path / name).write_bytes(one.read_bytes())
+    with pytest.raises(ArchiveError) as caught:
+        answer(identifier, files, tmp_path, resume=True, retry_failed=retry_failed)
+    assert f"{tmp_path / name}: {told}" in str(caught.value)
+    assert len(rows(tmp_path)) == 4
+    (tmp_path / name).unlink()
+    answer(identifier, files, tmp_path, resume=True, retry_failed=retry_failed)
+    assert sorted(str(row["path"]) for row in rows(tmp_path)) == files
+
+
 def test_two_runs_do_not_write_to_one_folder(identifier: Identifier, archive: Path, tmp_path: Path) -> None:
     with (
         open_parts(tmp_path, identifier.bundle, resume=True),

@@ -331,6 +331,34 @@ def test_what_a_node_must_be_able_to_do(archive: Path, bundle: Path) -> None:
     assert "openvino-int8" in str(problem(Model(str(bundle), digest, "openvino-int8", ()), []))
 
 
+def test_a_node_gets_a_shipped_model_by_its_name_and_others_by_their_path(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callus.archive.cluster import Model, problem
+    from callus.bundle import DEFAULT_MODEL, Bundle
+
+    shipped = Model.of(Bundle.load(DEFAULT_MODEL), Path(DEFAULT_MODEL), "auto", None)
+    assert shipped.path == DEFAULT_MODEL  # no path: another node may have callus elsewhere
+    monkeypatch.chdir(bundle.parent)
+    near = Model.of(Bundle.load(bundle.name), Path(bundle.name), "auto", ())
+    assert near.path == str(bundle)
+    monkeypatch.chdir("/")  # where a node's processes start is not where the command was given
+    assert problem(shipped, []) is None
+    assert problem(near, []) is None
+
+
+@pytest.mark.slow
+def test_the_default_model_on_ray(archive: Path, tmp_path: Path) -> None:
+    words = ["identify", str(archive / "000.png"), "--parquet", str(tmp_path / "out"), "--on", "ray"]
+    line = [sys.executable, "-m", "callus", *words]
+    done = subprocess.run(
+        line, check=False, capture_output=True, text=True, timeout=LONGEST, env=environment(token=False)
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = rows(tmp_path / "out")
+    assert (row["error"], row["model"]) == (None, "radiograph")
+
+
 def test_a_node_is_not_believed_that_a_file_is_missing(archive: Path) -> None:
     from callus.archive.on_ray import _check
 

@@ -46,6 +46,14 @@ def test_what_is_unlike_is_told_with_its_distance(identifier: Identifier, mean: 
     )
 
 
+def test_it_comes_before_other_cautions(identifier: Identifier) -> None:
+    small = Radiograph(np.ascontiguousarray(ramp(0.1).pixels[::3, ::3]), None, "PNG", "")
+    assert [caution.partition(":")[0] for caution in identifier.identify(small).cautions] == [
+        "unlike the training data",
+        "too small",
+    ]
+
+
 def test_each_of_many_gets_its_own(identifier: Identifier) -> None:
     means = [-0.5, 0.1, -0.4, -0.2]
     found = [answer for _, _, answer in identifier.identify_many([ramp(mean) for mean in means], batch=3)]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import gdcm
@@ -250,3 +254,65 @@ def test_rle_bombs(make_coded: Any, as_bytes: Any, picture: np.ndarray) -> None:
     for body, message in ((b"\x81\0" * 500_000, "far too long"), (b"\x81\0", "decoder refuses.*RLE")):
         with pytest.raises(RadiographError, match=message):
             read(as_bytes(make_coded(picture, f"{PREFIX}.5", [header + body])))
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "kind"),
+    [
+        ("gdcm", "python-gdcm", "dicom JPEG lossless 70"),
+        ("jpeg_ls", "pyjpegls", "dicom JPEG-LS"),
+        ("openjpeg.utils", "pylibjpeg-openjpeg", "dicom JPEG 2000"),
+        ("rle.utils", "pylibjpeg-rle", "dicom RLE"),
+    ],
+)
+def test_a_decoder_that_is_missing_is_named_and_the_file_is_not_blamed(
+    module: str, package: str, kind: str, every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)  # Python's way to say: cannot be imported
+    with pytest.raises(RadiographError) as caught:
+        read(every_format[kind])
+    told = str(caught.value)
+    assert f"needs a decoder that cannot be imported here: import of {module} halted" in told
+    assert f"({PREFIX}." in told
+    assert told.endswith(f"]; pip install {package}")
+
+
+READ_BOTH_WAYS = """
+import sys
+from callus import read
+from callus.errors import RadiographError
+for isolated in (False, True):
+    try:
+        read(sys.argv[1], isolated=isolated)
+    except RadiographError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "told"),
+    [
+        (
+            "gdcm",
+            r"wrist.dcm: needs a decoder that cannot be imported here: no libgdcm.so \[JPEG.*pip install python-",
+        ),
+        ("rle", r"wrist.dcm: needs a library that cannot be imported here: no librle.so; install callus again"),
+    ],
+)
+def test_a_decoder_that_lacks_a_library(module: str, told: str, every_format: dict[str, bytes], tmp_path: Path) -> None:
+    """The process that decodes apart says the same. pydicom takes all of pylibjpeg's decoders or fails itself."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / f"{module}.py").write_text(f"raise ImportError('no lib{module}.so')")
+    (tmp_path / "wrist.dcm").write_bytes(every_format["dicom JPEG lossless 70"])
+    paths = [str(tmp_path / "here"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-c", READ_BOTH_WAYS, str(tmp_path / "wrist.dcm")],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+    one, other = done.stdout.splitlines()
+    assert one == other
+    assert re.search(told, one)

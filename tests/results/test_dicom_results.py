@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.uid import JPEGLSLossless
 from simulated_dicom import KINDS, as_bytes, made_finding, simulated, stored_values
 
 import callus
 from callus.errors import CallusError
 from callus.identify import Finding
-from callus.radiograph import Radiograph
+from callus.radiograph import Radiograph, apart
 from callus.results.dicom_results import Algorithm, Exam, ResultError, dicom_results, encoded
 from callus.results.hospital import write_hospital_files
 from callus.results.overlay import overlay
@@ -284,6 +285,24 @@ def test_the_presentation_state_shows_the_grey_that_was_judged(name: str) -> Non
     if "padding" in name:
         part, judged = part[40:], judged[40:]
     assert np.abs(part - judged).max() < 3e-4
+
+
+def test_a_coded_file_is_decoded_where_a_crash_costs_only_its_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that names no view is decoded once more, for the range of its values: never in this process."""
+    plain, source = made(simulated("CR"))[2]["pr"], simulated("CR")
+    source.compress(JPEGLSLossless, generate_instance_uid=False)
+    content = as_bytes(source)
+    radiograph = callus.read(content)
+    exam = Exam.of(radiograph, content)
+    finding = made_finding(radiograph)
+    crash = "import os; from callus.radiograph import apart, codecs; codecs.coded = lambda *_: os.abort()"
+    with monkeypatch.context() as context:
+        apart._end_idle()
+        context.setattr(apart, "_SERVE", f"{crash}; apart.serve()")
+        with pytest.raises(CallusError, match=r"make the process of its decoder fail \(signal 6\) \[JPEG-LS"):
+            dicom_results(exam, finding, ALGORITHM, presentation=True)
+    state = dicom_results(exam, finding, ALGORITHM, presentation=True)["pr"]
+    assert state.SoftcopyVOILUTSequence[0] == plain.SoftcopyVOILUTSequence[0]
 
 
 def test_pixels_that_are_no_squares_keep_their_shape() -> None:

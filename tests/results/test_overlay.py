@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
 import callus
 from callus.identify import Finding
@@ -148,9 +149,48 @@ def test_the_level_has_its_colour(level: str) -> None:
 def test_cautions_make_the_footer_longer_and_are_bounded() -> None:
     radiograph = made()
     heights = [
-        overlay(radiograph, finding(radiograph, cautions=("x: " + "y" * 500,) * count)).height for count in (0, 1, 3, 9)
+        overlay(radiograph, finding(radiograph, cautions=("x: " + "y" * 500,) * count)).height
+        for count in (0, 1, 3, 4, 9)
     ]
-    assert heights[0] < heights[1] < heights[2] == heights[3]
+    assert heights[0] < heights[1] < heights[2] < heights[3] == heights[4]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, []),
+        (3, ["caution: 0", "caution: 1", "caution: 2"]),
+        (4, ["caution: 0", "caution: 1", "caution: 2", "and 1 more caution"]),
+        (6, ["caution: 0", "caution: 1", "caution: 2", "and 3 more cautions"]),
+    ],
+)
+def test_the_first_cautions_are_told_and_the_rest_is_counted(
+    count: int, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+
+    def noted(self: Any, place: Any, text: str, *args: Any, **named: Any) -> None:
+        written.append(text)
+        draw(self, place, text, *args, **named)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+    radiograph = made()
+    overlay(radiograph, finding(radiograph, cautions=tuple(map(str, range(count)))))
+    assert [text for text in written if "caution" in text] == told
+
+
+def test_a_bright_marker_is_read_under_the_greatest_heat() -> None:
+    """A laterality marker: white letters on black, in the picture itself, where the map is all hot."""
+    letters = Image.new("L", (1100, 1200))
+    ImageDraw.Draw(letters).text((80, 80), "L", 255, ImageFont.load_default(size=200))
+    marker = np.asarray(letters)
+    radiograph = Radiograph(marker, None, "PNG", "")
+    page = np.asarray(overlay(radiograph, finding(radiograph, map=np.ones((8, 8), np.float32)), full=True), np.float64)
+    header = page.shape[0] - 1200 - round(5.2 * 22)
+    light = page[header : header + 1200, :1100] @ [0.2126, 0.7152, 0.0722]
+    assert MOST_OPAQUE <= 0.55
+    assert light[marker == 255].min() - light[marker == 0].max() >= 0.44 * 255
 
 
 def test_twelve_bits_in_sixteen_are_not_black() -> None:

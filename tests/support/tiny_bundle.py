@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from callus.bundle.likeness import Likeness
 
 SIDE, STRIDE = 64, 8
+IR_FILES = {"file": "model-int8/model.xml", "weights": "model-int8/model.bin"}
+IR_POINTS = {"high_sensitivity": 0.1, "high_specificity": 0.2}
 
 
 def tiny_graph(side: int = SIDE, stride: int = STRIDE, gain: float = 20.0) -> onnx.ModelProto:
@@ -94,6 +96,26 @@ def write_tiny_bundle(folder: Path, **changes: Any) -> Path:
         "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
     }
     return write_bundle(folder, tiny_info(**changes), files)
+
+
+def ir_bundle(folder: Path, *, spoil: bytes | None = None) -> Path:
+    """The tiny network in ONNX, and once more in OpenVINO's format, where an int8 network stands."""
+    from callus.bundle import openvino_engine, write_bundle
+
+    openvino = openvino_engine.import_openvino()
+    graph = tiny_graph().SerializeToString()
+    path = folder / "made" / "model.xml"
+    path.parent.mkdir(parents=True)
+    openvino.save_model(openvino.Core().read_model(model=graph), path, compress_to_fp16=False)
+    files = {
+        "model.onnx": graph,
+        "MODEL_CARD.md": b"# x\n",
+        IR_FILES["file"]: path.read_bytes() if spoil is None else spoil,
+        IR_FILES["weights"]: path.with_suffix(".bin").read_bytes(),
+    }
+    float32 = tiny_info()["engines"]["onnx-float32"]
+    engines = {"onnx-float32": float32, "openvino-int8": {**float32, **IR_FILES, "operating_points": IR_POINTS}}
+    return write_bundle(folder / "bundle", tiny_info(engines=engines), files)
 
 
 def tiny_likeness(channels: int = 3, components: int = 1, mean: float = -0.7, spread: float = 0.1) -> Likeness:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import callus
+from callus.bundle import shipped_models
 from callus.bundle.engine import usable_cores
 from callus.errors import CallusError
 from callus.identify import Identifier
@@ -25,6 +26,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from callus.bundle import Bundle
 
 _ANSWER_S: Final = 10.0
 """How long an address may take to say that something like Ray is there; Ray itself would try for minutes."""
@@ -52,7 +55,8 @@ class Model:
     """How every node gets the same identifier.
 
     Attributes:
-        path: of the bundle, absolute, the same on each node.
+        path: of the bundle, absolute, the same on each node; or the name of a model that comes with callus, which each
+            node has where its callus is.
         digest: the bundle's.
         engine: as :class:`callus.identify.Identifier` takes it.
         views: likewise.
@@ -64,6 +68,20 @@ class Model:
     engine: str
     views: tuple[str, ...] | None
     version: str = callus.__version__
+
+    @classmethod
+    def of(cls, bundle: Bundle, model: Path, engine: str, views: tuple[str, ...] | None) -> Model:
+        """Tell nodes of a bundle that was loaded here.
+
+        Args:
+            bundle: that was loaded.
+            model: what it was loaded from: a path, or the name of a model that comes with callus.
+            engine: as :class:`callus.identify.Identifier` takes it.
+            views: likewise.
+        """
+        named = str(model) in shipped_models()
+        path = str(model) if named else os.path.abspath(model)  # noqa: PTH100 - a link stays one
+        return cls(path, bundle.digest, engine, views)
 
     def load(self, threads: int) -> Identifier:
         """Load it on a node, made for throughput.

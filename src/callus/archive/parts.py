@@ -130,9 +130,12 @@ class Parts:
             retry_failed: take the rows of files that failed out of their parts, so that these are answered again.
 
         Raises:
-            ArchiveError: a part cannot be read, is none of ours, or comes from another model.
+            ArchiveError: a part cannot be read, is none of ours, is a copy of another, or comes from another model.
         """
-        for file in sorted(self._folder.glob(_PARTS)):
+        files = sorted(self._folder.glob(_PARTS))
+        numbers = [_number(file) for file in files]
+        spoilt: list[Path] = []
+        for file in files:
             table, about = _opened(file)
             if about["bundle"] != self._every["bundle"]:
                 raise ArchiveError(
@@ -141,16 +144,23 @@ class Parts:
                     where=file,
                     hint="give that model, or another folder",
                 )
-            if retry_failed and table["error"].null_count < len(table):
-                table = table.filter(pc.is_null(table["error"]))
-                _write(table, file)
-            for path, level, error in zip(
-                *(table[name].to_pylist() for name in ("path", "level", "error")), strict=True
-            ):
-                self.answered.add(file_key(path, about["folder"]))
+            kept = _without_failed(table) if retry_failed else table
+            keys = {file_key(path, about["folder"]) for path in kept["path"].to_pylist()}
+            if keys and keys <= self.answered:
+                raise ArchiveError(
+                    "answers only files that parts before it answer too: it looks like a copy of one",
+                    where=file,
+                    hint="move it away; who reads the folder would count its rows twice",
+                )
+            if len(kept) < len(table):
+                spoilt.append(file)
+            for level, error in zip(*(kept[name].to_pylist() for name in ("level", "error")), strict=True):
                 self._count(level, error)
-            self.before += len(table)
-            self._next = max(self._next, int(file.stem.rpartition("-")[2]) + 1)
+            self.answered |= keys
+            self.before += len(kept)
+        self._next = max(numbers, default=-1) + 1
+        for file in spoilt:  # now that all of them are known to be right
+            _write(_without_failed(_opened(file)[0]), file)
 
     def _count(self, level: str | None, error: str | None) -> None:
         if error is None:
@@ -198,6 +208,22 @@ def file_key(path: str, folder: str | None = None) -> str:
         folder: where a relative path starts; None for the working folder.
     """
     return path_text(os.path.normpath(os.path.join(folder or os.getcwd(), path)))  # noqa: PTH109, PTH118 - on 100,000 files
+
+
+def _number(file: Path) -> int:
+    """A part's number, by its name."""
+    number = file.stem.partition("-")[2]
+    if not number.isascii() or not number.isdecimal() or file.name != _NAME.format(int(number)):
+        raise ArchiveError(
+            f"is not named as a part is, {_NAME.format(0)}: it may be a copy of one",
+            where=file,
+            hint="move it away; who reads the folder would count its rows too",
+        )
+    return int(number)
+
+
+def _without_failed(table: pa.Table) -> pa.Table:
+    return table.filter(pc.is_null(table["error"]))
 
 
 def _write(table: pa.Table, file: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from callus.bundle.contents import PICTURES
 from callus.bundle.engine import Engine, Outputs
-from callus.bundle.format import PICTURE_DIGITS, PICTURES, Bundle, EngineInfo, pack, write_bundle
+from callus.bundle.format import PICTURE_DIGITS, Bundle, EngineInfo, pack, write_bundle
 from callus.bundle.shipped import DEFAULT_MODEL, shipped_models
 
 __all__ = [

@@ -7,6 +7,7 @@ import stat
 import zipfile
 import zlib
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -23,6 +24,10 @@ MOST_RATIO = 200
 """Weights hardly shrink and text shrinks tenfold; a bomb is made of ratios of a thousand."""
 RATIO_FROM = 1 << 20
 """Below one MiB a ratio harms nobody."""
+LARGEST_DIRECTORY = 1 << 20
+"""Bytes of a zip's directory, 4 KiB a file. Python makes objects of all of it before they can be counted."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How entries may be packed. Other decoders raise errors of their own; LZMA's takes as much memory as an entry asks."""
 
 
 class Container(Protocol):
@@ -95,12 +100,31 @@ class Folder:
             yield file
 
 
+class _Source(FileIO):
+    """A zip's bytes; while ``most`` is set, no more are given at once.
+
+    ``zipfile`` reads the directory in one go, however long its end says that it is.
+    """
+
+    most: int | None = LARGEST_DIRECTORY
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read up to so many bytes; all that are left where none or a negative number is given."""
+        if self.most is not None:
+            left = os.fstat(self.fileno()).st_size - self.tell()
+            if (left if size is None or size < 0 else min(size, left)) > self.most:
+                raise zipfile.BadZipFile(f"its directory has more than {self.most:,} bytes")
+        return super().read(size)
+
+
 class Archive:
     """Files in a zip, bounded by what its directory declares (the reader stops there and checks the CRC)."""
 
     def __init__(self, where: Path) -> None:
         self.where = where
         self.sizes: dict[str, int] = {}
+        if not stat.S_ISREG(where.stat().st_mode):  # to open a pipe would wait for whoever writes to it
+            raise BundleError("is neither a file nor a folder", where=where, hint="expected a bundle")
         with self._zip() as archive:
             entries = archive.infolist()
         if len(entries) > MOST_FILES:
@@ -133,7 +157,16 @@ class Archive:
     @contextmanager
     def _zip(self) -> Iterator[zipfile.ZipFile]:
         try:
-            with zipfile.ZipFile(self.where) as archive:
+            with _Source(self.where) as file, zipfile.ZipFile(file) as archive:
+                file.most = None
+                for entry in archive.infolist():
+                    if entry.compress_type not in _METHODS:
+                        raise BundleError(
+                            f"{entry.filename[:100]!r} is packed by method {entry.compress_type}; expected stored or"
+                            " deflated",
+                            where=self.where,
+                            hint="callus packs no such bundle; do not trust it",
+                        )
                 yield archive
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, zlib.error) as error:
             raise BundleError(

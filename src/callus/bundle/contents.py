@@ -1,4 +1,4 @@
-"""What a bundle's files may be: no pickle, and nothing else that runs code when it is read."""
+"""What a bundle's files may be: no pickle, nothing else that runs code when it is read, and nothing endless."""
 
 from __future__ import annotations
 
@@ -8,6 +8,32 @@ from callus.errors import BundleError
 
 ENDINGS: Final = (".onnx", ".xml", ".bin", ".json", ".md", ".txt", ".csv", ".toml", ".png", ".svg")
 """All that may stand in a bundle. Formats that run code when they are read (.pkl, .pt, .h5, .npy…) are not here."""
+
+INFO: Final = "bundle.json"
+CARD: Final = "MODEL_CARD.md"
+PICTURES: Final = "pictures.csv"
+LARGEST_FILE: Final = 384 << 20
+"""Bytes of any file. ResNet152V2's graph has 230 MB; a runtime takes up to five times as much memory."""
+LARGEST_TEXT: Final = 8 << 20
+LARGEST_PICTURES: Final = 32 << 20
+"""Room for 1.4 million pictures of 23 bytes; as Python's own objects they take twelve times as much."""
+_LARGEST: Final = {INFO: LARGEST_TEXT, CARD: LARGEST_TEXT, PICTURES: LARGEST_PICTURES}
+
+
+def check_length(name: str, size: int, where: object) -> None:
+    """Refuse a file that is longer than any of its kind, before it is read.
+
+    Args:
+        name: the file's name in the bundle.
+        size: bytes.
+        where: the bundle, for the error.
+
+    Raises:
+        BundleError: it is longer.
+    """
+    most = _LARGEST.get(name, LARGEST_FILE)
+    if size > most:
+        raise BundleError(f"{name} is longer than {most:,} bytes", where=where, hint="this is no ordinary bundle")
 
 
 def check_contents(name: str, first: bytes, last: bytes, where: object) -> None:

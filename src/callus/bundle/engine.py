@@ -127,7 +127,7 @@ class Engine:
             check_layers(graph, weights, self._where)
         try:
             if runtime == "ONNX Runtime":
-                return onnx_engine.OnnxGraph(graph, self.threads)
+                return onnx_engine.OnnxGraph(graph, self.threads, hint)
             return openvino_engine.OpenVINOGraph(graph, weights, self.threads, hint)
         except Exception as error:
             version = onnx_engine.version() if runtime == "ONNX Runtime" else openvino_engine.version()
@@ -169,11 +169,13 @@ def chosen(engines: Container[str], *, openvino: bool, gpu: bool) -> str:
     Args:
         engines: what the bundle holds.
         openvino: whether OpenVINO can be imported.
-        gpu: whether the installed ONNX Runtime has a GPU provider.
+        gpu: whether the installed ONNX Runtime has a GPU that works.
     """
+    if gpu and ONNX_FLOAT32 in engines:
+        return ONNX_FLOAT32
     if openvino and OPENVINO_INT8 in engines:
         return OPENVINO_INT8
-    if openvino and OPENVINO_FLOAT32 in engines and not gpu:
+    if openvino and OPENVINO_FLOAT32 in engines:
         return OPENVINO_FLOAT32
     return ONNX_FLOAT32
 
@@ -184,9 +186,7 @@ def usable_cores() -> int:
 
 
 def _auto(bundle: Bundle) -> str:
-    openvino = openvino_engine.available()
-    settled = openvino and OPENVINO_INT8 in bundle.engines  # then ONNX Runtime need not be imported to be asked
-    return chosen(bundle.engines, openvino=openvino, gpu=not settled and bool(onnx_engine.gpu_providers()))
+    return chosen(bundle.engines, openvino=openvino_engine.available(), gpu=bool(onnx_engine.gpu_providers()))
 
 
 def _mismatch(value: Value, wanted: tuple[int | None, ...]) -> list[str]:

@@ -8,13 +8,14 @@ import shutil
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import callus
 from callus.atomic import whole_file, whole_folder
 from callus.bundle.container import Container, container, not_a_name, unsafe
-from callus.bundle.contents import check_contents
+from callus.bundle.contents import CARD, INFO, PICTURES, check_contents, check_length
 from callus.bundle.likeness import Likeness, check_size
 from callus.bundle.onnx_check import check_onnx
 from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info
@@ -29,16 +30,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
 
-INFO: Final = "bundle.json"
-CARD: Final = "MODEL_CARD.md"
-PICTURES: Final = "pictures.csv"
 PICTURE_DIGITS: Final = 16
 """Hexadecimal digits of a picture's SHA-256 that the bundle keeps: enough to know one by among billions."""
 ENDING: Final = ".callus"
-LARGEST_INFO: Final = 8 << 20
-LARGEST_CARD: Final = 8 << 20
-LARGEST_GRAPH: Final = 384 << 20
-"""ResNet152V2 has 230 MB; a runtime takes up to five times as much memory."""
 _CHUNK: Final = 1 << 20
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
 """One date for all, so that the same bundle packs to the same bytes."""
@@ -99,16 +93,16 @@ class Bundle:
         files = container(where)
         if INFO not in files.sizes:
             raise BundleError(f"holds no {INFO}", where=where, hint="expected a bundle or a run folder")
+        for name, size in files.sizes.items():
+            check_length(name, size, where)
         try:
-            info = _parse(_read(files, INFO, LARGEST_INFO), where)
+            info = _parse(_read(files, INFO), where)
             check_info(info, where)
             _check_names(info["files"], files)
-            if files.sizes[CARD] > LARGEST_CARD:
-                raise BundleError(f"{CARD} is longer than {LARGEST_CARD:,} bytes", where=where)
             for name, digest in info["files"].items():
                 _verify(files, name, digest)
             for name in _onnx(info):
-                check_onnx(_read(files, name, LARGEST_GRAPH), InputSpec.from_dict(info["input"]), where / name)
+                check_onnx(_read(files, name), InputSpec.from_dict(info["input"]), where / name)
         except OSError as error:
             raise BundleError(f"cannot be read: {error.strerror or error}", where=where) from error
         bundle = cls(where, info, files)
@@ -164,9 +158,14 @@ class Bundle:
         """
         if PICTURES not in self.info["files"]:
             return None
-        lines = self.read(PICTURES).decode("ascii", errors="replace").splitlines()[1:]
-        parts = (line.split(",") for line in lines)
-        return {part[0]: part[1] for part in parts if len(part) == 2 and len(part[0]) == PICTURE_DIGITS}  # noqa: PLR2004
+        pictures = {}
+        lines = BytesIO(self.read(PICTURES))
+        next(lines, b"")  # the columns' names
+        for line in lines:  # one at a time: a hostile file is lines and commas through and through
+            digits, comma, part = line.rstrip(b"\r\n").partition(b",")
+            if comma and len(digits) == PICTURE_DIGITS and b"," not in part:
+                pictures[digits.decode("ascii", "replace")] = part.decode("ascii", "replace")
+        return pictures
 
     @property
     def card(self) -> str:
@@ -213,7 +212,7 @@ class Bundle:
         if name not in self.info["files"]:
             raise BundleError(f"holds no {name}", where=self.where)
         try:
-            data = _read(self._files, name, self._files.sizes[name])
+            data = _read(self._files, name)
         except OSError as error:
             raise BundleError(f"{name} cannot be read: {error.strerror or error}", where=self.where) from error
         _compare(hashlib.sha256(data).hexdigest(), self.info["files"][name], name, self.where)
@@ -364,7 +363,9 @@ def _compare(actual: str, expected: str, name: str, where: Path) -> None:
         )
 
 
-def _read(files: Container, name: str, most: int) -> bytes:
+def _read(files: Container, name: str) -> bytes:
+    """All of a file, and no more than it was said to have: it may have grown since."""
+    most = files.sizes[name]
     with files.open(name) as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -386,6 +387,8 @@ def _put(folder: Path, name: str, content: Path | bytes, where: Path) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         first = file.read(8)
-        file.seek(max(0, target.stat().st_size - 1))
+        size = target.stat().st_size
+        check_length(name, size, where)
+        file.seek(max(0, size - 1))
         check_contents(name, first, file.read(1), where)
     return digest

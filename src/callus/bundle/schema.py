@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +36,8 @@ TRAINING_KEYS: Final = (
 )
 """What the bundle tells of its training; a value is null where it is not known."""
 LARGEST_INPUT: Final = 8192
+LARGEST_MAP: Final = 1 << 18
+"""Cells: an input of 4096 by 4096 at stride 8. Boxes and pictures are made of every one of them."""
 LONGEST_PROBLEMS: Final = 1000
 """Letters of what is wrong that are told: a hostile bundle has a megabyte of it."""
 LARGEST_NUMBER: Final = 1e308
@@ -161,7 +164,16 @@ class _Problems:
             return
         if heat.get("kind") not in MAP_KINDS:
             self._expected("outputs.map.kind", heat.get("kind", _MISSING), " or ".join(MAP_KINDS))
-        self._whole(heat, "stride", "outputs.map.stride", 1, 1024)
+        if self._whole(heat, "stride", "outputs.map.stride", 1, 1024):
+            self._map_size(heat["stride"])
+
+    def _map_size(self, stride: int) -> None:
+        sides = self._info.get("input")
+        sides = [sides.get(name) for name in ("height", "width")] if isinstance(sides, dict) else []
+        if all(type(side) is int for side in sides):  # what else it may be is told there
+            cells = math.prod(math.ceil(side / stride) for side in sides)
+            if cells > LARGEST_MAP:
+                self._list.append(f"the map has {cells:,} cells, at most {LARGEST_MAP:,} are read")
 
     def _views(self) -> None:
         views = self._info.get("views", [])  # missing in bundles of before they could have some
@@ -182,7 +194,7 @@ class _Problems:
             name = f"engines[{engine[:40]!r}]"
             values = self._object(self._info["engines"], engine, name)
             if values is not None:
-                self._engine(values, name)
+                self._engine(engine, values, name)
 
     def _left_out(self) -> None:
         if "engines_left_out" not in self._info:  # as in bundles of before int8
@@ -218,12 +230,17 @@ class _Problems:
         for engine in engines if thresholds is not None and isinstance(engines, dict) else ():
             self._number(thresholds or {}, engine, f"likeness.thresholds[{engine[:40]!r}]", SMALLEST, LARGEST_NUMBER)
 
-    def _engine(self, values: Mapping[str, Any], name: str) -> None:
+    def _engine(self, engine: str, values: Mapping[str, Any], name: str) -> None:
         self._text(values, "file", f"{name}.file")
         files = self._info.get("files")
         if isinstance(values.get("file"), str) and isinstance(files, dict) and values["file"] not in files:
             self._expected(f"{name}.file", values["file"], "one of files")
-        if "weights" in values or str(values.get("file")).endswith(".xml"):
+        layered = str(values.get("file")).endswith(".xml")
+        if "weights" in values and not layered:  # else nobody would look at the graph before a runtime does
+            self._expected(f"{name}.weights", values["weights"], "none but with a .xml: an ONNX graph holds its own")
+        elif layered:
+            if engine == ONNX_FLOAT32:
+                self._expected(f"{name}.file", values["file"], "an ONNX graph")
             self._text(values, "weights", f"{name}.weights")
             if isinstance(values.get("weights"), str) and isinstance(files, dict) and values["weights"] not in files:
                 self._expected(f"{name}.weights", values["weights"], "one of files")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from contextlib import contextmanager
@@ -122,7 +121,7 @@ def _on_ray(model: Path, files: list[str], how: Streaming) -> Iterator[tuple[Bun
             raise
         raise ArchiveError("--on ray needs Ray, which is not installed", hint="pip install 'callus[ray]'") from error
     bundle = Bundle.load(model)
-    same = Model(os.path.abspath(model), bundle.digest, how.engine, how.views)  # noqa: PTH100 - a link stays one
+    same = Model.of(bundle, model, how.engine, how.views)
 
     def answer(parts: Parts) -> str:
         again = answer_on_ray(same, files, parts, threads=how.threads, workers=how.workers, strict=how.strict)

@@ -234,7 +234,7 @@ class Identifier:
             boxes=() if none else boxes_from_map(heat, to_original, self.info.map_threshold, prepared.shape),
             map=heat,
             map_to_original=to_original,
-            cautions=(*prepared.cautions, *unlike(distance)),
+            cautions=(*unlike(distance), *prepared.cautions),  # the gravest first: some places show only a few
             model=self.bundle.name,
             engine=self.engine.ran,
             logit=logit,

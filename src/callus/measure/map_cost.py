@@ -7,6 +7,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from callus.bundle.onnx_engine import open_session
 from callus.bundle.openvino_engine import core
 from callus.bundle.runtime import INPUT
 from callus.bundle.schema import ONNX_FLOAT32
@@ -33,7 +34,8 @@ def map_share(bundle: Bundle, engine: str, threads: int, batch: NDArray[np.float
 
     Returns:
         In [0, 1]. With OpenVINO: the time of the layers that the logit does not need, of all layers' time. With
-        ONNX Runtime, which does not tell which those are: the time with all outputs less that with the logit alone.
+        ONNX Runtime, which does not tell which those are: the time with all outputs less that with the logit alone,
+        on the device that the engine itself runs on.
     """
     if engine == ONNX_FLOAT32:
         return _by_difference(bundle.read(bundle.engine_info(engine).file), threads, batch, runs)
@@ -81,11 +83,8 @@ def needed_layers(executed: Any) -> set[str]:
 
 
 def _by_difference(graph: bytes, threads: int, batch: NDArray[np.float32], runs: int) -> float:
-    onnxruntime = importlib.import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    path = onnxruntime.RunOptions()
+    session = open_session(graph, threads)
+    path = importlib.import_module("onnxruntime").RunOptions()
     path.only_execute_path_to_fetches = True
     times: dict[tuple[str, ...] | None, list[float]] = {None: [], (LOGIT,): []}
     for run in range(_WARM + runs):

@@ -25,6 +25,10 @@ joins two fractures that lie side by side. Chosen on a validation split (docs/de
 """
 _NEIGHBOURS = 8
 """Cells that touch at a corner belong together."""
+_FILL = cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY
+"""By the difference from the first cell, and only marked."""
+_NEW, _OLD = 2, 3
+"""Marks of cells that are being filled, and that were; OpenCV marks the frame about them with 1."""
 
 
 @dataclass(frozen=True)
@@ -99,25 +103,40 @@ def boxes_from_map(
 def _hills(
     heat: NDArray[np.float32], threshold: float, shoulder: float
 ) -> list[tuple[float, tuple[int, int, int, int]]]:
-    """Each hill's top, and its first column and row, columns and rows, in cells."""
+    """Each hill's top, and its first column and row, columns and rows, in cells.
+
+    Higher tops come first, and no cell is filled twice, so that time grows with the map's cells whatever they hold.
+    Where a fill comes upon cells of one before, a higher top is a part of what lies together here: what was filled
+    before lies at or above its own, higher level, so that this fill would have gone on through all of it.
+    """
     # A top is a cell, or some of one value that touch, with no higher one about it.
-    tops = (heat == cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= threshold) & (heat > 0)
-    _, labels, _, _ = cv2.connectedComponentsWithStats(tops.astype(np.uint8), connectivity=_NEIGHBOURS)
+    tops = (heat == cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= np.float32(threshold)) & (heat > 0)
+    rows, columns = np.nonzero(tops)
+    if not len(rows):
+        return []
+    # OpenCV fills by differences, which round; those of places in the order of values do not.
+    warm = heat >= max(np.float32(shoulder) * heat[tops].min(), np.float32(threshold))
+    values, places = np.unique(heat[warm], return_inverse=True)
+    ranks = np.full(heat.shape, -1, np.float32)
+    ranks[warm] = places
+    levels = np.maximum(np.float32(shoulder) * values, np.float32(threshold))
+    lowest = np.searchsorted(values, levels).tolist()  # the first place at or above the level of a top at each
+    marks = np.zeros((heat.shape[0] + 2, heat.shape[1] + 2), np.uint8)  # OpenCV wants a cell more on each side
     found = []
-    for row, column in zip(*(axis.tolist() for axis in np.nonzero(tops)), strict=True):
-        if not labels[row, column]:
-            continue  # a cell of a top that was looked at
-        labels[labels == labels[row, column]] = 0
-        top = heat[row, column]
-        warm = (heat >= max(np.float32(shoulder) * top, threshold)).astype(np.uint8)
-        cv2.floodFill(warm, None, (column, row), 2, flags=_NEIGHBOURS)
-        hill = warm == 2  # noqa: PLR2004 - what was filled
-        if heat[hill].max() > top:
+    for index in np.argsort(-heat[rows, columns], kind="stable").tolist():
+        row, column = int(rows[index]), int(columns[index])
+        if marks[row + 1, column + 1]:
             continue
-        labels[hill] = 0  # of two equal tops on one hill the first stands for both
-        rows, columns = np.flatnonzero(hill.any(axis=1)), np.flatnonzero(hill.any(axis=0))
-        extent = int(columns[0]), int(rows[0]), int(columns[-1] - columns[0]) + 1, int(rows[-1] - rows[0]) + 1
-        found.append((float(top), extent))
+        rank = int(ranks[row, column])
+        _, _, _, rect = cv2.floodFill(
+            ranks, marks, (column, row), 0, rank - lowest[rank], len(values), _NEIGHBOURS | _FILL | _NEW << 8
+        )
+        left, upper, width, height = rect
+        about = marks[upper : upper + height + 2, left : left + width + 2]
+        new = (about == _NEW).astype(np.uint8)
+        if not (cv2.dilate(new, np.ones((3, 3), np.uint8)).astype(bool) & (about == _OLD)).any():
+            found.append((float(heat[row, column]), (left, upper, width, height)))
+        about[new.astype(bool)] = _OLD
     return found
 
 

@@ -7,6 +7,7 @@ is less particular. The stream says what it is: its size and process are read be
 
 from __future__ import annotations
 
+import importlib
 import struct
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -30,6 +31,13 @@ _JPEG: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 
 READ: Final = NATIVE | _JPEG | {RLE}
 J2K_START: Final = jpeg2000.START
 _RLE_HEAD: Final = 64
+_PACKAGES: Final = {
+    "rle.utils": "pylibjpeg-rle",
+    "jpeg_ls": "pyjpegls",
+    "gdcm": "python-gdcm",
+    "openjpeg.utils": "pylibjpeg-openjpeg",
+}
+"""Decoders, by module, as pip calls them. All come with callus; a system may still lack a library that one needs."""
 _JP2_START: Final = b"\0\0\0\x0cjP  "
 
 
@@ -122,7 +130,8 @@ def coded(data: bytes, layout: Layout, syntax: str) -> Frame:
         syntax: the transfer syntax; "" where unknown.
 
     Raises:
-        RadiographError: an unknown syntax, another size than stated, or a decoder that fails; it names the syntax.
+        RadiographError: an unknown syntax, another size than stated, a decoder that is not installed, or one that
+            fails; it names the syntax.
     """
     name = syntax_name(syntax)
     if syntax not in READ:
@@ -151,10 +160,24 @@ def start_of_frame(fragment: memoryview) -> bool:
     return bytes(fragment[:4]) == J2K_START or bytes(fragment[:3]) == b"\xff\xd8\xff"
 
 
+def _decoder(module: str) -> Any:
+    """A decoder's module, loaded when it is first needed.
+
+    Raises:
+        RadiographError: it cannot be imported; the file is not to blame.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise RadiographError(
+            f"needs a decoder that cannot be imported here: {limits.one_line(error)}",
+            hint=f"pip install {_PACKAGES[module]}",
+        ) from error
+
+
 def _rle(data: bytes, layout: Layout) -> Frame:
     """One byte plane at a time: given several, the decoder's own check lets a hostile one end the process's thread."""
-    from rle.utils import decode_pixel_data  # noqa: PLC0415 - a decoder is loaded when it is first needed
-
+    decode_pixel_data = _decoder("rle.utils").decode_pixel_data
     width, pixels = layout.allocated // 8, layout.rows * layout.columns
     (count,) = struct.unpack_from("<I", data)
     offsets = (*struct.unpack_from("<15I", data, 4)[:count], len(data))
@@ -201,19 +224,15 @@ def _jpeg(data: bytes, layout: Layout) -> Frame:
 
 
 def _jpeg_ls(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
-    import jpeg_ls  # noqa: PLC0415
-
     if not parsed.complete:
         raise RadiographError("is truncated: its JPEG-LS stream has no end", hint="copy the file again")
-    raw, info = jpeg_ls.decode_pixel_data(data)
+    raw, info = _decoder("jpeg_ls").decode_pixel_data(data)
     layout = _bits(replace(layout, planar=info["interleave_mode"] == 0), parsed.precision)
     return Frame(_shape(np.frombuffer(raw, _container(parsed.precision)), layout), layout)
 
 
 def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     """12 bit and lossless JPEG: GDCM carries a libjpeg for each precision."""
-    import gdcm  # noqa: PLC0415
-
     lossless = parsed.process == jpeg.LOSSLESS and 2 <= parsed.precision <= 16  # noqa: PLR2004 - JPEG's own bounds
     extended = parsed.process in (jpeg.EXTENDED, jpeg.PROGRESSIVE) and parsed.precision == 12  # noqa: PLR2004
     if not lossless and not extended:
@@ -221,6 +240,7 @@ def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
             f"is coded by JPEG process {parsed.process - 0xC0} with {parsed.precision} bits, which is not read",
             hint="export it uncompressed",
         )
+    gdcm = _decoder("gdcm")
     types = gdcm.TransferSyntax
     syntax = types.JPEGLosslessProcess14 if parsed.process == jpeg.LOSSLESS else types.JPEGExtendedProcess2_4
     fragment = gdcm.Fragment()
@@ -253,11 +273,9 @@ def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
 
 
 def _jpeg2000(data: bytes, layout: Layout) -> Frame:
-    from openjpeg.utils import decode_pixel_data  # noqa: PLC0415
-
     parsed = jpeg2000.parse(data)
     _same_size(parsed.width, parsed.height, parsed.components, layout)
-    raw = decode_pixel_data(data, version=2)
+    raw = _decoder("openjpeg.utils").decode_pixel_data(data, version=2)
     changed = "RGB" if layout.photometric in ("YBR_RCT", "YBR_ICT") else layout.photometric
     layout = _bits(replace(layout, planar=False, photometric=changed), parsed.precision)
     values = np.frombuffer(raw, _container(parsed.precision))

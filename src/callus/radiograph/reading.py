@@ -49,6 +49,12 @@ def read(
         raise RadiographError(limits.one_line(error.what, 400), where=where, hint=error.hint) from error.__cause__
     except MemoryError as error:
         raise RadiographError("does not fit into memory", where=where, hint="reduce it") from error
+    except ImportError as error:
+        raise RadiographError(
+            f"needs a library that cannot be imported here: {limits.one_line(error)}",
+            where=where,
+            hint="install callus again with all that it needs; the file is not to blame",
+        ) from error
     except Exception as error:  # hostile bytes can make a decoder raise anything at all
         raise RadiographError(
             f"cannot be read: {limits.one_line(error) or type(error).__name__}",

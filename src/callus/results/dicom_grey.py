@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from callus.radiograph import codecs
+from callus.radiograph import apart, codecs
 from callus.radiograph.dicom import coded_frame
 from callus.radiograph.elements import BIG_ENDIAN, PIXEL_DATA
 
@@ -137,7 +137,8 @@ def _stored(tags: Elements, layout: codecs.Layout) -> NDArray[np.int64]:
     element = tags.by_tag[PIXEL_DATA]
     if element.encapsulated:
         syntax = "" if tags.syntax == BIG_ENDIAN or tags.syntax in codecs.NATIVE else tags.syntax
-        frame = codecs.coded(coded_frame(tags, 1, 0), layout, syntax)
+        # A decoder that the file makes crash must not take the results of other files with it.
+        frame = apart.coded(coded_frame(tags, 1, 0), layout, syntax)
     else:
         frame = codecs.native(element.value, layout, 0, little=tags.little)
     shift = max(0, frame.layout.high + 1 - frame.layout.stored)

@@ -45,6 +45,7 @@ CLEAR_BELOW: Final = 0.15
 MOST_OPAQUE: Final = 0.55
 """At the map's 1; nearly half of the bone's contrast stays even there."""
 _MOST_CAUTIONS: Final = 3
+"""That are told, from the first; a last line counts the rest."""
 
 
 def overlay(radiograph: Radiograph, finding: Finding, *, full: bool = False) -> Image.Image:
@@ -195,7 +196,10 @@ class _Page:
         self._width = max(picture.width, round(NARROWEST * longer))
         self._fonts = _Fonts(max(12, round(min(longer / 54, self._width / 36))))
         self._unit = self._fonts.size
-        self._cautions = finding.cautions[:_MOST_CAUTIONS]
+        self._cautions = [f"caution: {caution}" for caution in finding.cautions[:_MOST_CAUTIONS]]
+        more = len(finding.cautions) - _MOST_CAUTIONS
+        if more > 0:
+            self._cautions.append(f"and {more} more caution{'s' if more > 1 else ''}")
 
     def image(self) -> Image.Image:
         header = round(4.6 * self._unit)
@@ -241,7 +245,7 @@ class _Page:
         for caution in self._cautions:
             draw.text(
                 (unit, y),
-                _shortened(draw, f"caution: {caution}", small, self._width - 2 * unit),
+                _shortened(draw, caution, small, self._width - 2 * unit),
                 CAUTION,
                 small,
                 anchor="lm",
