@@ -10,8 +10,8 @@ import pytest
 from clinic import ROLES, Browser, Clinic, opened
 from fastapi.routing import APIRoute
 
-from callus.service.access import Rule
 from callus.service.api import ROUTERS
+from callus.service.description import rules_of as rules
 from callus.service.roles import SCOPES
 
 ROUTES: list[APIRoute] = [route for router in ROUTERS for route in router.routes]  # type: ignore[misc]
@@ -79,16 +79,6 @@ LEAST = {
 def name(route: APIRoute) -> str:
     (method,) = route.methods
     return f"{method} {route.path}"
-
-
-def rules(route: APIRoute) -> list[Rule]:
-    found, waiting = [], list(route.dependant.dependencies)
-    while waiting:
-        one = waiting.pop()
-        waiting += one.dependencies
-        if isinstance(one.call, Rule):
-            found.append(one.call)
-    return found
 
 
 @pytest.fixture(scope="module")

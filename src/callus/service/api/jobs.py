@@ -10,10 +10,12 @@ from sqlalchemy.orm import Session
 from callus.results.uids import is_uid
 from callus.service import audit, jobs, stuck
 from callus.service.access import Who
-from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Service, Shown
+from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Service
 from callus.service.intake import IDENTIFY
 from callus.service.parts import Parts
 from callus.service.refusals import ClashError, MissingError, UnfitError
+from callus.service.responses import refused
+from callus.service.schemas.running import Counted, Jobs, Nothing, Pulled
 from callus.service.shown import job_whole
 from callus.service.tables import Job
 
@@ -25,15 +27,15 @@ class Wanted(BaseModel):
     """A study of another archive."""
 
     model_config = ConfigDict(extra="forbid")
-    study_uid: Annotated[str, Field(min_length=1, max_length=64)]
-    source: Annotated[str, Field(min_length=1, max_length=200)]
+    study_uid: Annotated[str, Field(min_length=1, max_length=64, description="Study Instance UID")]
+    source: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
 
 
 class Those(BaseModel):
     """The deliveries to a destination that are stuck."""
 
     model_config = ConfigDict(extra="forbid")
-    destination: Annotated[str, Field(min_length=1, max_length=200)]
+    destination: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
 
 
 @router.get("/jobs")
@@ -43,7 +45,7 @@ def listed(
     state: Literal["waiting", "taken", "done", "stuck", "dropped"] = "stuck",
     after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> Shown:
+) -> Jobs:
     """Jobs of a state, and how many there are of each."""
     with parts.database.reading() as session:
         counts = session.execute(
@@ -58,8 +60,8 @@ def listed(
         }
 
 
-@router.post("/jobs/{number}/retry")
-def retry(number: Number, parts: Service, who: Administrator) -> Shown:
+@router.post("/jobs/{number}/retry", responses=refused(404, 409))
+def retry(number: Number, parts: Service, who: Administrator) -> Nothing:
     """Have a job that was given up tried again."""
     with parts.database.writing() as session:
         _check_done_by_somebody(_stuck(session, number), parts)
@@ -69,8 +71,8 @@ def retry(number: Number, parts: Service, who: Administrator) -> Shown:
     return {}
 
 
-@router.post("/jobs/{number}/drop")
-def drop(number: Number, parts: Service, who: Administrator) -> Shown:
+@router.post("/jobs/{number}/drop", responses=refused(404, 409))
+def drop(number: Number, parts: Service, who: Administrator) -> Nothing:
     """Have a job that was given up never tried again. A radiograph's answer is not dropped; its study is deleted."""
     with parts.database.writing() as session:
         if _stuck(session, number).kind == IDENTIFY:
@@ -80,8 +82,8 @@ def drop(number: Number, parts: Service, who: Administrator) -> Shown:
     return {}
 
 
-@router.post("/jobs/retry")
-def retry_those(given: Those, parts: Service, who: Administrator) -> Shown:
+@router.post("/jobs/retry", responses=refused(404, 409))
+def retry_those(given: Those, parts: Service, who: Administrator) -> Counted:
     """Have all deliveries to a destination that are stuck tried again; how many there were."""
     if parts.settings.destination(given.destination) is None:
         raise ClashError("this destination is not in the settings", hint=_BACK)
@@ -92,8 +94,8 @@ def retry_those(given: Those, parts: Service, who: Administrator) -> Shown:
     return {"count": count}
 
 
-@router.post("/jobs/drop")
-def drop_those(given: Those, parts: Service, who: Administrator) -> Shown:
+@router.post("/jobs/drop", responses=refused(404))
+def drop_those(given: Those, parts: Service, who: Administrator) -> Counted:
     """Have all deliveries to a destination that are stuck never tried again; how many there were."""
     with parts.database.writing() as session:
         count = jobs.drop(session, stuck.stuck_for(given.destination))
@@ -101,8 +103,8 @@ def drop_those(given: Those, parts: Service, who: Administrator) -> Shown:
     return {"count": count}
 
 
-@router.post("/pull", status_code=202)
-def pull(given: Wanted, parts: Service, who: Puller) -> Shown:
+@router.post("/pull", status_code=202, responses=refused(404))
+def pull(given: Wanted, parts: Service, who: Puller) -> Pulled:
     """Pull a study from an archive that the service was told of: its radiographs come as if they had been sent."""
     from callus.service.pull import ask  # noqa: PLC0415 - not needed for a start
 
