@@ -10,8 +10,8 @@ import pytest
 from clinic import ROLES, Browser, Clinic, opened
 from fastapi.routing import APIRoute
 
-from callus.service.access import Rule
 from callus.service.api import ROUTERS
+from callus.service.description import rules_of as rules
 from callus.service.roles import SCOPES
 
 ROUTES: list[APIRoute] = [route for router in ROUTERS for route in router.routes]  # type: ignore[misc]
@@ -65,6 +65,9 @@ LEAST = {
     "GET /api/v1/events": ("reader", "read"),
     "GET /api/v1/jobs": ("administrator", "administer"),
     "POST /api/v1/jobs/{number}/retry": ("administrator", "administer"),
+    "POST /api/v1/jobs/{number}/drop": ("administrator", "administer"),
+    "POST /api/v1/jobs/retry": ("administrator", "administer"),
+    "POST /api/v1/jobs/drop": ("administrator", "administer"),
     "GET /api/v1/models": ("reader", "read"),
     "POST /api/v1/models": ("administrator", "administer"),
     "POST /api/v1/models/{number}/trial": ("administrator", "administer"),
@@ -76,16 +79,6 @@ LEAST = {
 def name(route: APIRoute) -> str:
     (method,) = route.methods
     return f"{method} {route.path}"
-
-
-def rules(route: APIRoute) -> list[Rule]:
-    found, waiting = [], list(route.dependant.dependencies)
-    while waiting:
-        one = waiting.pop()
-        waiting += one.dependencies
-        if isinstance(one.call, Rule):
-            found.append(one.call)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,10 @@ from PIL import Image as Picture
 
 from callus.errors import RadiographError
 from callus.service import jobs
-from callus.service.answering import DELIVER, Answering
+from callus.service.answering import Answering
 from callus.service.database import Database, DatabaseError
 from callus.service.intake import IDENTIFY, BusyError, ConflictError, Intake
+from callus.service.jobs import DELIVER
 from callus.service.models import Models
 from callus.service.objects import FullError, ObjectStore
 from callus.service.settings import Destination

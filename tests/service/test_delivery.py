@@ -32,12 +32,13 @@ from pynetdicom.sop_class import (
 
 from callus.service import delivery, dicom_transport, dicomweb, jobs
 from callus.service import worker as worker_module
-from callus.service.answering import DELIVER, Answering
+from callus.service.answering import Answering
 from callus.service.database import Database
 from callus.service.delivery import Delivering, check_c_store
 from callus.service.dicom_node import Node
 from callus.service.dicomweb import Session, apart, joined
 from callus.service.intake import Intake
+from callus.service.jobs import DELIVER
 from callus.service.models import Models
 from callus.service.objects import ObjectStore
 from callus.service.settings import (
@@ -297,7 +298,7 @@ def test_what_an_archive_answers_decides_what_comes_next(
 @ON_SQLITE
 def test_what_is_refused_for_good_is_stuck_at_once(answered: Answered, peers: Callable[..., Peer]) -> None:
     peer = peers()
-    for number, name in enumerate(("title", "kind", "damaged", "gone")):
+    for number, name in enumerate(("title", "kind", "damaged")):
         answered.add(name, sc=result(number), sr=result(99, SOPClassUID=ComprehensiveSRStorage))
     routes = [
         peer.destination("title", ae_title="ANOTHER"),
@@ -314,7 +315,6 @@ def test_what_is_refused_for_good_is_stuck_at_once(answered: Answered, peers: Ca
         "title": "has another AE title",
         "kind": "does not take this kind of object",
         "damaged": "is damaged on the disk",
-        "gone": "there is no such destination any more",
     }
     with answered.database.writing() as session:  # once somebody has seen to it
         assert jobs.retry(session, [all_jobs(answered.database)[0].id]) == 1

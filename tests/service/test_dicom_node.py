@@ -400,6 +400,57 @@ def test_by_tls_a_certificate_is_asked_for_and_dcmtk_has_one(
     assert len(service.images()) == 1
 
 
+@pytest.mark.parametrize("by", ["name", "sha256"])
+def test_a_certificate_belongs_to_its_caller_and_stands_in_the_audit_log(
+    listening: Callable[..., Service], authority: Authority, by: str
+) -> None:
+    room1, room2, both = authority.give("room1"), authority.give("room2"), authority.give("room1", "room2")
+    as_openssl_writes = ":".join(room1.sha256[at : at + 2] for at in range(0, 64, 2)).upper()
+    wanted = {"certificate_name": "room1"} if by == "name" else {"certificate_sha256": as_openssl_writes}
+    service = listening(**tls(authority), callers=(Caller("ROOM1", **wanted),))
+
+    for theirs in (room2, both):  # of the same authority, under the title of another
+        with association(service, [(CLASSES[0],)], tls=(client(authority, theirs), "localhost")) as opened:
+            assert opened.is_rejected
+    given = client(authority, room1), "localhost"
+    assert send(service, simulated_dicom.simulated(), tls=given).Status == 0x0000
+
+    (image,) = service.images()
+    with service.database.reading() as session:
+        log = [(entry.who, entry.did, entry.address, entry.what) for entry in session.scalars(sa.select(Entry))]
+    assert log == [
+        ("ROOM1", "refused", "127.0.0.1", f"an association, certificate SHA-256 {room2.sha256} (room2)"),
+        ("ROOM1", "refused", "127.0.0.1", f"an association, certificate SHA-256 {both.sha256} ()"),
+        ("ROOM1", "sent", "127.0.0.1", f"image {image.id}, certificate SHA-256 {room1.sha256} (room1)"),
+    ]
+
+
+def test_a_caller_with_a_certificate_needs_its_title_and_address_too(
+    listening: Callable[..., Service], authority: Authority
+) -> None:
+    theirs = authority.give("room1")
+    given = client(authority, theirs), "localhost"
+    for caller in (
+        Caller("ROOM2", certificate_sha256=theirs.sha256),
+        Caller("ROOM1", "10.1.0.0/16", certificate_name="room1"),
+        Caller("ROOM1", "127.0.0.1", certificate_name="room1", certificate_sha256="0" * 64),
+    ):
+        with association(listening(**tls(authority), callers=(caller,)), [(CLASSES[0],)], tls=given) as opened:
+            assert opened.is_rejected
+    assert not Caller(certificate_name="room1").admits("ROOM1", "127.0.0.1", None)
+
+
+def test_a_caller_that_cannot_be_looked_at_may_not_send(
+    listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(address: str) -> str:
+        raise ValueError(address)
+
+    service = listening()
+    monkeypatch.setattr(dicom_node, "plain_address", broken)
+    assert refusal(service) == (1, 1, 3)
+
+
 def test_nobody_waits_for_a_peer_that_does_not_shake_hands(
     listening: Callable[..., Service], authority: Authority
 ) -> None:

@@ -22,7 +22,7 @@ from programs import missing
 
 from callus.labels import RESEARCH_ONLY
 from callus.results.overlay import MOST_OPAQUE, colours, opacity
-from callus.service import pages
+from callus.service import jobs, pages, stuck
 from callus.service.accounts import first_key
 from callus.service.app import create_app, served
 from callus.service.serving import build
@@ -352,6 +352,31 @@ def test_from_the_first_start_to_a_verdict(service: SimpleNamespace, width: int)
         visit.page.get_by_role("button", name="Log in").click()
         visit.page.get_by_role("heading", name="Worklist").wait_for()
         visit.fine()
+
+
+@pytest.mark.slow
+def test_what_is_stuck_is_tried_again_or_dropped(service: SimpleNamespace) -> None:
+    with service.parts.database.writing() as session:
+        for number, name in enumerate(("cloud", "cloud", "cloud", "pacs")):
+            jobs.add(session, jobs.DELIVER, f"{number} {name}", about={"answer": number, "destination": name})
+    stuck.give_up_gone(service.parts.database, service.parts.settings)  # which name neither
+    with visiting(service.address, PHONE) as visit:
+        begin(visit, service.secret)
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        visit.page.goto(f"{service.address}administration")
+        card = visit.page.locator("section", has=visit.page.get_by_role("heading", name="What is stuck"))
+        card.get_by_text("destination pacs is no longer in the settings").wait_for()
+        checked(visit)
+        first = card.get_by_role("row", name="to cloud").first
+        first.get_by_role("button", name="Drop").click()
+        card.locator("tbody tr").nth(3).wait_for(state="detached")
+        card.get_by_role("button", name="Drop all to cloud").click()
+        card.locator("tbody tr", has_text="to cloud").first.wait_for(state="detached")
+        assert card.locator("tbody tr").count() == 1
+        visit.fine()
+        card.get_by_role("button", name="Try again: all to pacs").click()
+        card.get_by_role("alert").wait_for()
+        assert "put it back into the settings" in card.get_by_role("alert").inner_text()
 
 
 @pytest.mark.slow

@@ -26,8 +26,9 @@ from callus.errors import CallusError
 from callus.service.database import Database
 from callus.service.dicomweb import joined
 from callus.service.intake import Intake
+from callus.service.jobs import PULL
 from callus.service.objects import ObjectStore
-from callus.service.pull import PULL, Pulling, ask
+from callus.service.pull import Pulling, ask
 from callus.service.settings import Source
 from callus.service.tables import Entry, Image, Job, Model, now
 
@@ -163,7 +164,7 @@ def test_a_source_that_is_named_no_more_is_stuck(database: Database, intake: Int
     wanted(database, source="old")
     with pulling(database, intake, "https://pacs.example/"):
         assert until(lambda: job(database).state == "stuck")
-    assert job(database).error == "there is no such source any more"
+    assert job(database).error == "source old is no longer in the settings"
 
 
 def test_only_a_uid_is_asked_for(database: Database) -> None:

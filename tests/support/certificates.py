@@ -20,6 +20,11 @@ class Pair:
     certificate: Path
     key: Path
 
+    @property
+    def sha256(self) -> str:
+        """The certificate's fingerprint."""
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).fingerprint(hashes.SHA256()).hex()
+
 
 class Authority:
     """An authority; its own certificate is in ``file``."""
@@ -32,11 +37,12 @@ class Authority:
         certificate = self._signed(self._name, self._key, is_authority=True)
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def give(self, name: str) -> Pair:
-        """A certificate for a name, good at the loopback address."""
+    def give(self, name: str, *more: str) -> Pair:
+        """A certificate for a name, or for several at once, good at the loopback address."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._signed(_named(name), key, is_authority=False)
-        pair = Pair(self._folder / f"{name}.crt", self._folder / f"{name}.key")
+        certificate = self._signed(_named(name, *more), key, is_authority=False)
+        stem = "-".join((name, *more))
+        pair = Pair(self._folder / f"{stem}.crt", self._folder / f"{stem}.key")
         pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         pair.key.write_bytes(
             key.private_bytes(
@@ -66,5 +72,5 @@ class Authority:
         )
 
 
-def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+def _named(*names: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names])

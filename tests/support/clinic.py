@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import simulated_dicom
 import sqlalchemy as sa
+from described import described
 from PIL import Image as Picture
 
 from callus.service.access import COOKIE
@@ -69,7 +70,10 @@ class Loop:
 
 
 class Browser:
-    """Asks the service, with a cookie, a token or nothing; changing requests bring the login's CSRF token."""
+    """Asks the service, with a cookie, a token or nothing; changing requests bring the login's CSRF token.
+
+    Every answer is held against the API's description.
+    """
 
     def __init__(self, clinic: Clinic, *, cookie: str = "", csrf: str = "", token: str = "") -> None:
         self.csrf = csrf
@@ -91,6 +95,7 @@ class Browser:
         if not given.pop("whole", path.startswith("/dicom-web")):
             path = API + path
         response: httpx.Response = self._clinic.loop.run(self._client.request(method, path, headers=headers, **given))
+        described(self._clinic.app).check(response)
         return response
 
     def get(self, path: str, **given: Any) -> httpx.Response:
@@ -169,7 +174,7 @@ class Clinic:
         taken: list[dict[str, Any]] = response.json()["taken"]
         return taken
 
-    def until(self, true: Callable[[], Any], seconds: float = 30) -> None:
+    def until(self, true: Callable[[], Any], seconds: float = 120) -> None:
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, "it does not happen"

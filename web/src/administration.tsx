@@ -26,6 +26,7 @@ interface Token {
 
 const ROLES: Role[] = ["reader", "radiologist", "administrator"];
 const SCOPES = ["read", "send", "verdict", "administer"];
+const NEVER_AGAIN = "It is never tried again.";
 
 /** A list of the service's, and doing something that changes it; what fails is told. */
 export function useList<T>(path: string, name: string): { rows: T[]; failed: string; act: (does: () => Promise<unknown>) => void } {
@@ -232,6 +233,14 @@ function Tokens() {
 
 function Stuck() {
   const { rows, failed, act } = useList<Job>("/jobs?state=stuck", "jobs");
+  const retry = (job: Job) => act(() => send("POST", `/jobs/${job.id}/retry`));
+  const retryAll = (destination: string) => act(() => send("POST", "/jobs/retry", { destination }));
+  const drop = (job: Job) => {
+    if (confirm(`Drop job ${job.id}? ${NEVER_AGAIN}`)) act(() => send("POST", `/jobs/${job.id}/drop`));
+  };
+  const dropAll = (destination: string) => {
+    if (confirm(`Drop all that is stuck on its way to ${destination}? ${NEVER_AGAIN}`)) act(() => send("POST", "/jobs/drop", { destination }));
+  };
   return (
     <section class="card" aria-labelledby="stuck-title">
       <h2 id="stuck-title">What is stuck</h2>
@@ -245,7 +254,7 @@ function Stuck() {
                 <th scope="col">Why</th>
                 <th scope="col">Since</th>
                 <th scope="col">
-                  <span class="spoken">Try again</span>
+                  <span class="spoken">Try again or drop</span>
                 </th>
               </tr>
             </thead>
@@ -262,13 +271,14 @@ function Stuck() {
                     <Moment at={job.made} />
                   </td>
                   <td>
-                    <button
-                      type="button"
-                      aria-label={`try job ${job.id} again`}
-                      onClick={() => act(() => send("POST", `/jobs/${job.id}/retry`))}
-                    >
+                    <button type="button" aria-label={`Try again: job ${job.id}`} onClick={() => retry(job)}>
                       Try again
-                    </button>
+                    </button>{" "}
+                    {job.kind !== "identify" && (
+                      <button type="button" aria-label={`Drop job ${job.id}`} onClick={() => drop(job)}>
+                        Drop
+                      </button>
+                    )}
                   </td>
                 </tr>
               ))}
@@ -276,6 +286,17 @@ function Stuck() {
           </table>
         </div>
       )}
+      {[...new Set(rows.flatMap((job) => job.destination ?? []))].map((destination) => (
+        <p class="row" key={destination}>
+          All to {destination}:
+          <button type="button" aria-label={`Try again: all to ${destination}`} onClick={() => retryAll(destination)}>
+            Try again
+          </button>
+          <button type="button" aria-label={`Drop all to ${destination}`} onClick={() => dropAll(destination)}>
+            Drop
+          </button>
+        </p>
+      ))}
       <Failed what={failed} />
     </section>
   );

@@ -1,4 +1,4 @@
-/** What the service's API gives (src/callus/service/shown.py). */
+/** What the service's API gives (src/callus/service/schemas/). */
 
 export type Level = "fracture" | "doubt" | "unanswered" | "none" | "waiting";
 export type Role = "reader" | "radiologist" | "administrator";

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 COOKIE: Final = "callus_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Rule:
         """
         parts: Parts = request.app.state.parts
         if self.role is None:
-            if request.method not in _SAFE:
+            if request.method not in SAFE:
                 check_same_page(request)
             return None
         if self.on_loopback and not parts.settings.behind_proxy and is_loopback(address_of(request)):
@@ -129,7 +130,7 @@ def find_who(request: Request, parts: Parts) -> Who:
     if opened is None:
         raise UnknownCallerError("nobody is logged in", hint="log in, or send a token")
     login, user = opened
-    if request.method not in _SAFE:
+    if request.method not in SAFE:
         check_same_page(request)
         given = request.headers.get(CSRF_HEADER, "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), login.csrf.encode()):

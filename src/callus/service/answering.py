@@ -23,6 +23,7 @@ from callus.radiograph.limits import one_line
 from callus.service import jobs, making
 from callus.service.deletion import forget
 from callus.service.intake import IDENTIFY
+from callus.service.jobs import DELIVER
 from callus.service.shown import current_answers
 from callus.service.tables import RANK, UNANSWERED, Answer, Image, Job, Model, Study, now
 from callus.service.worker import ended
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from callus.service.objects import ObjectStore
     from callus.service.settings import Destination
 
-DELIVER: Final = "deliver"
 TRY: Final = "try"
 """Answers of a model that is being tried: when nothing else waits, and nobody is told."""
 _ATTEMPTS: Final = 5

@@ -16,6 +16,7 @@ import callus
 from callus.errors import CallusError
 from callus.labels import RESEARCH_ONLY
 from callus.service.api import ROUTERS
+from callus.service.description import complete
 from callus.service.edge import BehindProxy, Bounds, Headers
 from callus.service.metrics import Counting
 from callus.service.responses import refusal
@@ -29,13 +30,23 @@ LARGE: Final = frozenset({"/api/v1/radiographs", "/dicom-web/studies", "/api/v1/
 log = logging.getLogger(__name__)
 
 
+class _Application(FastAPI):
+    """FastAPI's, whose description tells all refusals."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description; made once."""
+        if not self.openapi_schema:
+            complete(super().openapi(), self.routes)
+        return super().openapi()
+
+
 def create_app(parts: Parts) -> FastAPI:
     """The application, without its middleware: a test can walk its routes.
 
     Args:
         parts: what it answers with; whoever made them starts and stops them.
     """
-    app = FastAPI(
+    app = _Application(
         title="callus",
         version=callus.__version__,
         description=f"Fractures in radiographs: {RESEARCH_ONLY}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from callus.service.database import Database
+    from callus.service.schemas.people import Line
 
 _FIELDS: Final = ("id", "at", "who", "address", "did", "what")
 _AT_ONCE: Final = 1000
@@ -36,7 +37,7 @@ def note(session: Session, *, who: str, did: str, what: str = "", address: str =
     session.add(Entry(who=one_line(who, 100), did=did, what=one_line(what, 200), address=address[:64]))
 
 
-def lines(database: Database, after: int = 0, most: int | None = None) -> Iterator[dict[str, Any]]:
+def lines(database: Database, after: int = 0, most: int | None = None) -> Iterator[Line]:
     """The log's lines, the oldest first, read a thousand at a time.
 
     Args:
@@ -64,7 +65,7 @@ def lines(database: Database, after: int = 0, most: int | None = None) -> Iterat
         left = None if left is None else left - len(entries)
 
 
-def as_json(found: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+def as_json(found: Iterator[Line]) -> Iterator[bytes]:
     """Lines as the text of a JSON object, piece by piece."""
     separator = b'{"entries": ['
     for line in found:
@@ -73,12 +74,13 @@ def as_json(found: Iterator[dict[str, Any]]) -> Iterator[bytes]:
     yield b"]}" if separator == b",\n" else b'{"entries": []}'
 
 
-def as_csv(found: Iterator[dict[str, Any]]) -> Iterator[bytes]:
+def as_csv(found: Iterator[Line]) -> Iterator[bytes]:
     """Lines as CSV, piece by piece."""
     yield (",".join(_FIELDS) + "\n").encode()
     for line in found:
+        cells: dict[str, object] = {**line}
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerow([inert(line[name]) for name in _FIELDS])
+        csv.writer(buffer, lineterminator="\n").writerow([inert(cells[name]) for name in _FIELDS])
         yield buffer.getvalue().encode()
 
 

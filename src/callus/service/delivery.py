@@ -13,13 +13,12 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-import sqlalchemy as sa
 from pydicom.errors import InvalidDicomError
 
 from callus.errors import CallusError
 from callus.service import audit
-from callus.service.answering import DELIVER
 from callus.service.dicomweb import CONNECT_SECONDS, Session, check_status, joined
+from callus.service.jobs import DELIVER
 from callus.service.tables import Answer, Job
 from callus.service.worker import PeerError, StuckError, Worker
 
@@ -58,18 +57,10 @@ class Delivering:
             destinations: where they go.
             node: what the service is called and which certificate it has, where it is asked for one.
         """
-        self._database = database
         self._routes = [Route(database, objects, one, node) for one in destinations]
 
     def start(self) -> None:
         """Begin to send."""
-        with self._database.writing() as session:
-            known = [route.destination.name for route in self._routes]
-            session.execute(
-                sa.update(Job)
-                .where(Job.kind == DELIVER, Job.state != "done", Job.about["destination"].as_string().not_in(known))
-                .values(state="stuck", lease=None, error="there is no such destination any more")
-            )
         for route in self._routes:
             route.start()
 

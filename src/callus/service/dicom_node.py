@@ -21,7 +21,7 @@ from callus.errors import CallusError, RadiographError
 from callus.radiograph.dicom import stated_identity
 from callus.radiograph.elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, parse
 from callus.radiograph.limits import one_line
-from callus.service.dicom_transport import LONGEST_PDU, Arriving, BoundedServer, Room, hang_up
+from callus.service.dicom_transport import LONGEST_PDU, Arriving, BoundedServer, BoundedSocket, Room, hang_up
 from callus.service.intake import BusyError, ConflictError
 from callus.service.objects import FullError
 from callus.service.worker import ended
@@ -29,8 +29,10 @@ from callus.service.worker import ended
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pynetdicom.association import Association
     from pynetdicom.presentation import PresentationContext
 
+    from callus.service.certificates import Certificate
     from callus.service.intake import Intake
     from callus.service.settings import DicomNode
 
@@ -172,13 +174,26 @@ class Node:
     def _admit(self, event: evt.Event) -> None:
         """Send away who may not send (PS3.8 Table 9-21: permanent, by the service's user, title not recognized)."""
         association = event.assoc
-        asked: Any = association.requestor.primitive
-        title = str(asked.calling_ae_title).strip()
-        address = plain_address(association.requestor.address)
-        if not any(caller.admits(title, address) for caller in self._settings.callers):
-            log.warning("refused a DICOM association of %s at %s", one_line(title, 16), address)
+        try:
+            refused = self._refused(association)
+        except Exception as error:  # noqa: BLE001 - what is raised here pynetdicom writes down, and goes on to accept
+            log.error("a DICOM association cannot be looked at: %s", type(error).__name__)  # noqa: TRY400
+            refused = True
+        if refused:
             association.acse.send_reject(1, 1, 3)
             association.kill()
+
+    def _refused(self, association: Association) -> bool:
+        """Whether an association is of none of the callers; who showed a certificate all the same is written down."""
+        asked: Any = association.requestor.primitive
+        title = str(asked.calling_ae_title).strip()
+        address, certificate = plain_address(association.requestor.address), certificate_of(association)
+        if any(caller.admits(title, address, certificate) for caller in self._settings.callers):
+            return False
+        log.warning("refused a DICOM association of %s at %s", one_line(title, 16), address)
+        if certificate is not None:
+            self._intake.note_refused(title, address, str(certificate))
+        return True
 
     def _store(self, event: evt.Event) -> Dataset:
         """Answer C-STORE."""
@@ -218,12 +233,25 @@ class Node:
         if (stated.sop_class_uid, stated.sop_instance_uid) != announced:
             raise RadiographError("its SOP class or instance is not the one that was announced")
         peer = event.assoc.requestor
-        self._intake.take(data, source="dicom", sender=peer.ae_title.strip(), address=plain_address(peer.address))
+        certificate = certificate_of(event.assoc)
+        self._intake.take(
+            data,
+            source="dicom",
+            sender=peer.ae_title.strip(),
+            address=plain_address(peer.address),
+            proof=str(certificate or ""),
+        )
 
 
 def contexts() -> list[PresentationContext]:
     """What a caller may propose."""
     return [build_context(Verification), *(build_context(uid, list(SYNTAXES)) for uid in CLASSES)]
+
+
+def certificate_of(association: Association) -> Certificate | None:
+    """The certificate that an association's caller has shown; None where it was asked for none."""
+    connection = association.dul.socket
+    return connection.certificate if isinstance(connection, BoundedSocket) else None
 
 
 def plain_address(address: str) -> str:

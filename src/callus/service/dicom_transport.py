@@ -27,6 +27,8 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from callus.service.certificates import shown_by
+
 if TYPE_CHECKING:
     from pynetdicom.pdu_primitives import P_DATA
     from pynetdicom.presentation import PresentationContext
@@ -183,11 +185,16 @@ class Client(ApplicationEntity):
 
 
 class BoundedSocket(ClosingSocket):
-    """A peer's connection: what has arrived is taken at once, and a data unit has a length and a time."""
+    """A peer's connection: what has arrived is taken at once, and a data unit has a length and a time.
+
+    Attributes:
+        certificate: that the peer has shown; None for none.
+    """
 
     def __init__(self, assoc: Association, client_socket: socket.socket) -> None:
         """Wrap an accepted socket."""
         super().__init__(assoc, client_socket=client_socket)
+        self.certificate = shown_by(client_socket)
         self._held = bytearray()
 
     @property

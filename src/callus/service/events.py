@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from callus.service.database import Database
+    from callus.service.schemas.studies import Finding
 
 LISTENERS: Final = 200
 """At once; each holds a connection."""
@@ -43,7 +44,7 @@ class Events:
         self._lock = threading.Lock()
         self._closed = False
 
-    def tell(self, number: int) -> dict[str, Any] | None:
+    def tell(self, number: int) -> Finding | None:
         """Tell all listeners of an answer.
 
         Returns:
@@ -113,10 +114,10 @@ class Events:
         with self._database.reading() as session:
             return session.scalar(sa.select(sa.func.max(Answer.id))) or 0
 
-    def _since(self, after: int) -> list[dict[str, Any]]:
+    def _since(self, after: int) -> list[Finding]:
         return self._load(Answer.id > after)
 
-    def _load(self, which: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
+    def _load(self, which: sa.ColumnElement[bool]) -> list[Finding]:
         """Answers of models that are or were active, as they are told; the oldest first."""
         with self._database.reading() as session:
             found = session.execute(
@@ -135,10 +136,10 @@ class _Listener:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[Finding | None] = asyncio.Queue(_QUEUE)
         self.behind = False
 
-    def give(self, finding: dict[str, Any]) -> None:
+    def give(self, finding: Finding) -> None:
         with suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._put, finding)
 
@@ -146,7 +147,7 @@ class _Listener:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._put, None)
 
-    def _put(self, finding: dict[str, Any] | None) -> None:
+    def _put(self, finding: Finding | None) -> None:
         try:
             self._queue.put_nowait(finding)
         except asyncio.QueueFull:
@@ -155,14 +156,14 @@ class _Listener:
                 self._queue.get_nowait()
             self._queue.put_nowait(None)
 
-    async def next(self, longest: float) -> dict[str, Any] | None:
+    async def next(self, longest: float) -> Finding | None:
         try:
             return await asyncio.wait_for(self._queue.get(), longest)
         except TimeoutError:
             return None
 
 
-def as_finding(answer: Answer, image: Image) -> dict[str, Any]:
+def as_finding(answer: Answer, image: Image) -> Finding:
     """An answer as programs are told it; nothing in it names a patient."""
     return {
         "id": answer.id,
@@ -182,5 +183,5 @@ def as_finding(answer: Answer, image: Image) -> dict[str, Any]:
     }
 
 
-def _as_event(finding: dict[str, Any]) -> bytes:
+def _as_event(finding: Finding) -> bytes:
     return f"id: {finding['id']}\nevent: finding\ndata: {json.dumps(finding)}\n\n".encode()

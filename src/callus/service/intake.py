@@ -80,7 +80,15 @@ class Intake:
                 raise BusyError("too many radiographs wait for an answer", hint="send it again later")
 
     def take(
-        self, data: bytes, *, source: str, sender: str, name: str = "", address: str = "", study_uid: str = ""
+        self,
+        data: bytes,
+        *,
+        source: str,
+        sender: str,
+        name: str = "",
+        address: str = "",
+        study_uid: str = "",
+        proof: str = "",
     ) -> Taken:
         """Keep a radiograph and have it answered.
 
@@ -93,6 +101,8 @@ class Intake:
             name: the file's name, where it has one.
             address: the sender's.
             study_uid: the study that a picture belongs to; "" for one of its own. A DICOM object says itself.
+            proof: what the sender has shown of who it is, for the audit log; "" where the account or the address is
+                all there is.
 
         Raises:
             RadiographError: it is no radiograph.
@@ -134,10 +144,22 @@ class Intake:
             session.flush()
             for model_id in session.scalars(sa.select(Model.id).where(Model.state == "active")):
                 jobs.add(session, IDENTIFY, f"{image.id} {model_id}", image_id=image.id, about={"model": model_id})
-            audit.note(session, who=sender, address=address, did="sent", what=f"image {image.id}")
+            what = f"image {image.id}, {proof}" if proof else f"image {image.id}"
+            audit.note(session, who=sender, address=address, did="sent", what=what)
             session.flush()
             self._objects.keep(sha256, data)
             return Taken(image.id, study.id, uid, is_new=True)
+
+    def note_refused(self, sender: str, address: str, proof: str) -> None:
+        """Write down that somebody was sent away who showed something, such as a certificate, that is good elsewhere.
+
+        Args:
+            sender: the AE title that it claims.
+            address: where it came from.
+            proof: what it showed.
+        """
+        with self._database.writing() as session:
+            audit.note(session, who=sender, address=address, did="refused", what=f"an association, {proof}")
 
     def _is_same(self, sha256: str, data: bytes) -> bool:
         """Whether a file that is kept holds the same data set; its file meta information is each sender's own."""

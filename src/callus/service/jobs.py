@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
     from callus.service.database import Database
 
+    Numbers = Sequence[int] | sa.Select[Any]
+
+DELIVER: Final = "deliver"
+PULL: Final = "pull"
+ENDED: Final = ("done", "dropped")
+"""States that jobs do not leave by themselves."""
 LEASE: Final = timedelta(seconds=60)
 _FIRST_WAIT: Final = 5.0  # seconds before a failed job is tried again; twice as many each time
 _LONGEST_WAIT: Final = 3600.0
@@ -135,10 +141,18 @@ def fail(session: Session, job: Job, holder: str, reason: object, *, most: int) 
     return stuck
 
 
-def retry(session: Session, numbers: Sequence[int]) -> int:
+def retry(session: Session, numbers: Numbers) -> int:
     """Have jobs that were given up tried again; the number of those that were."""
     done: Any = session.execute(
         sa.update(Job).where(Job.id.in_(numbers), Job.state == "stuck").values(state="waiting", attempts=0, due=now())
+    )
+    return int(done.rowcount)
+
+
+def drop(session: Session, numbers: Numbers) -> int:
+    """Have jobs that were given up never tried again; the number of those that were. They say why they were stuck."""
+    done: Any = session.execute(
+        sa.update(Job).where(Job.id.in_(numbers), Job.state == "stuck").values(state="dropped", finished=now())
     )
     return int(done.rowcount)
 

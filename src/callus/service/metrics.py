@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from callus.service.jobs import ENDED
 from callus.service.tables import Job
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ class Metrics:
         """All of it, in Prometheus' text format."""
         with self._database.reading() as session:
             counts = session.execute(
-                sa.select(Job.kind, Job.state, sa.func.count()).where(Job.state != "done").group_by(Job.kind, Job.state)
+                sa.select(Job.kind, Job.state, sa.func.count())
+                .where(Job.state.not_in(ENDED))
+                .group_by(Job.kind, Job.state)
             ).all()
         self._jobs.clear()
         for kind in ("identify", "deliver"):

@@ -15,6 +15,7 @@ from callus.service import audit, jobs
 from callus.service.dicom_node import CLASSES
 from callus.service.dicomweb import Session, apart, check_status
 from callus.service.intake import BusyError, ConflictError, look
+from callus.service.jobs import ENDED, PULL
 from callus.service.objects import FullError
 from callus.service.tables import Image, Job, now
 from callus.service.worker import PeerError, Worker
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from callus.service.intake import Intake
     from callus.service.settings import Source
 
-PULL: Final = "pull"
 _PAGE: Final = 200
 _MOST: Final = 5000  # instances of a study that are looked at
 _WRAPPING: Final = 1 << 16  # bytes of a message around one object
@@ -64,7 +64,7 @@ def ask(session: Transaction, source: str, study_uid: str, who: str) -> bool:
         return True
     done: Any = session.execute(
         sa.update(Job)
-        .where(Job.kind == PULL, Job.key == key, Job.state.in_(("done", "stuck")))
+        .where(Job.kind == PULL, Job.key == key, Job.state.in_((*ENDED, "stuck")))
         .values(state="waiting", attempts=0, due=now(), about=about, finished=None, error="")
     )
     return bool(done.rowcount)
@@ -117,7 +117,7 @@ class Pulling(Worker):
         """
         source = self._sources.get(job.about["source"])
         if source is None:
-            raise PeerError("there is no such source any more", is_final=True)
+            raise PeerError(f"source {job.about['source']} is no longer in the settings", is_final=True)
         study, counts = job.about["study"], Counter(taken=0, known=0, other=0, refused=0)
         with Session(
             source.url,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from callus.atomic import make_folder
 from callus.errors import CallusError
-from callus.service import jobs
+from callus.service import jobs, stuck
 from callus.service.answering import Answering
 from callus.service.database import Database
 from callus.service.deletion import Keeping
@@ -55,6 +55,7 @@ def build(settings: Settings, *, threads: int | None = None) -> Parts:
 def _build(settings: Settings, threads: int | None, lock: int) -> Parts:
     database = Database(settings.database_url)
     jobs.take_up(database, most=_BEGUN)
+    stuck.give_up_gone(database, settings)
     objects = ObjectStore(settings.data / "objects", settings.keep_free)
     models = Models(database, settings.data / "models", threads)
     models.identifier(models.begin_with(settings.model))

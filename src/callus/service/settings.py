@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from urllib.parse import urlsplit
 
 from callus.errors import CallusError
+from callus.service.certificates import plain_sha256
+
+if TYPE_CHECKING:
+    from callus.service.certificates import Certificate
 
 MEGABYTE: Final = 1 << 20
 ResultKind = Literal["sr", "sc", "pr"]
 """Structured report, secondary capture, presentation state."""
 RESULT_KINDS: Final[tuple[ResultKind, ...]] = get_args(ResultKind)
 _AE_LONGEST: Final = 16
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class SettingsError(CallusError):
@@ -28,18 +34,36 @@ class Caller:
     """A DICOM node that may send.
 
     An AE title proves nothing: anybody can claim it. So a caller is its title *and* its address, or its certificate.
+    A certificate proves only that an authority gave it: whose it has to be, its name or its hash says.
 
     Attributes:
         ae_title: what it calls itself; "" for any.
         address: its IP address or network ("10.1.0.0/16"); "" for any, which only a certificate allows.
+        certificate_name: the common name that its certificate's subject has; "" for any.
+        certificate_sha256: the SHA-256 of its certificate (DER), 64 hexadecimal digits, with or without colons; ""
+            for any.
     """
 
     ae_title: str = ""
     address: str = ""
+    certificate_name: str = ""
+    certificate_sha256: str = ""
 
-    def admits(self, ae_title: str, address: str) -> bool:
-        """Whether this is the caller of an association."""
+    def admits(self, ae_title: str, address: str, certificate: Certificate | None = None) -> bool:
+        """Whether this is the caller of an association.
+
+        Args:
+            ae_title: that it calls itself by.
+            address: its IP address.
+            certificate: that it has shown; None for none.
+        """
         if self.ae_title and self.ae_title != ae_title:
+            return False
+        if self.certificate_name and (certificate is None or certificate.name != self.certificate_name):
+            return False
+        if self.certificate_sha256 and (
+            certificate is None or certificate.sha256 != plain_sha256(self.certificate_sha256)
+        ):
             return False
         return not self.address or ipaddress.ip_address(address) in ipaddress.ip_network(self.address, strict=False)
 
@@ -280,19 +304,47 @@ def _check_node(node: DicomNode) -> None:
     _check_title(node.ae_title, "dicom.ae_title")
     if bool(node.certificate) != bool(node.key):
         raise SettingsError("dicom.certificate needs dicom.key")
+    if node.client_authorities and not node.certificate:
+        raise SettingsError(
+            "dicom.client_authorities asks callers for certificates, which only TLS carries",
+            hint="give dicom.certificate and dicom.key",
+        )
     for caller in node.callers:
-        if caller.ae_title:
-            _check_title(caller.ae_title, "dicom.callers.ae_title")
-        if caller.address:
-            try:
-                ipaddress.ip_network(caller.address, strict=False)
-            except ValueError as error:
-                raise SettingsError(f"dicom.callers.address is {caller.address!r}; expected an IP address") from error
-        elif not node.client_authorities:
-            raise SettingsError(
-                "a DICOM caller without an address could be anybody: an AE title proves nothing",
-                hint="give its address, or client_authorities to ask for certificates",
-            )
+        _check_caller(caller, asked=bool(node.client_authorities))
+
+
+def _check_caller(caller: Caller, *, asked: bool) -> None:
+    """Refuse a caller that could be anybody, or nobody.
+
+    Args:
+        caller: it.
+        asked: whether callers are asked for certificates.
+
+    Raises:
+        SettingsError: with the reason and what to do.
+    """
+    if caller.ae_title:
+        _check_title(caller.ae_title, "dicom.callers.ae_title")
+    if caller.address:
+        try:
+            ipaddress.ip_network(caller.address, strict=False)
+        except ValueError as error:
+            raise SettingsError(f"dicom.callers.address is {caller.address!r}; expected an IP address") from error
+    elif not asked:
+        raise SettingsError(
+            "a DICOM caller without an address could be anybody: an AE title proves nothing",
+            hint="give its address, or client_authorities to ask for certificates",
+        )
+    if (caller.certificate_name or caller.certificate_sha256) and not asked:
+        raise SettingsError(
+            "a DICOM caller's certificate is named, and none is asked for: it could never send",
+            hint="give dicom.client_authorities",
+        )
+    if caller.certificate_sha256 and not _SHA256.fullmatch(plain_sha256(caller.certificate_sha256)):
+        raise SettingsError(
+            f"dicom.callers.certificate_sha256 is {caller.certificate_sha256!r}; expected 64 hexadecimal digits",
+            hint="openssl x509 -in FILE -noout -fingerprint -sha256 tells them",
+        )
 
 
 def _check_destination(one: Destination) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -14,6 +14,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from callus.service.schemas.people import TokenWhole, UserWhole
+    from callus.service.schemas.studies import (
+        AnsweredBox,
+        AnswerWhole,
+        BoxInMillimetres,
+        ImageLine,
+        ImageWhole,
+        JobWhole,
+        StudyLine,
+        VerdictWhole,
+    )
     from callus.service.tables import Job, Study, Token, User, Verdict
 
 RANKS: Final = {**RANK, "unanswered": UNANSWERED, "waiting": WAITING}
@@ -26,7 +37,7 @@ def moment(value: datetime) -> str:
     return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def box_in_millimetres(box: dict[str, float], spacing: Sequence[float]) -> dict[str, float]:
+def box_in_millimetres(box: AnsweredBox, spacing: Sequence[float]) -> BoxInMillimetres:
     """A box from the picture's upper left corner, in millimetres of the detector or as calibrated.
 
     Args:
@@ -43,14 +54,14 @@ def box_in_millimetres(box: dict[str, float], spacing: Sequence[float]) -> dict[
     }
 
 
-def study_line(study: Study, *, patient: bool) -> dict[str, Any]:
+def study_line(study: Study, *, patient: bool) -> StudyLine:
     """A study in the worklist.
 
     Args:
         study: it.
         patient: whether whose it is may be shown.
     """
-    line: dict[str, Any] = {
+    line: StudyLine = {
         "id": study.id,
         "level": _NAMES[study.rank],
         "probability": study.probability,
@@ -72,14 +83,18 @@ def study_line(study: Study, *, patient: bool) -> dict[str, Any]:
     return line
 
 
-def image_line(image: Image) -> dict[str, Any]:
+def image_line(image: Image) -> ImageLine:
     """What an image shows."""
     return {"id": image.id, "body_part": image.body_part, "side": image.side, "view": image.view}
 
 
-def image_whole(image: Image, *, patient: bool) -> dict[str, Any]:
+def image_whole(image: Image, *, patient: bool) -> ImageWhole:
     """An image, without its answer. A file's name and a UID may tell whose it is."""
-    shown = image_line(image) | {
+    shown: ImageWhole = {
+        "id": image.id,
+        "body_part": image.body_part,
+        "side": image.side,
+        "view": image.view,
         "modality": image.modality,
         "source": image.source,
         "height": image.height,
@@ -89,11 +104,11 @@ def image_whole(image: Image, *, patient: bool) -> dict[str, Any]:
         "received": moment(image.received),
     }
     if patient:
-        shown |= {"uid": image.uid, "name": image.name, "sender": image.sender}
+        shown["uid"], shown["name"], shown["sender"] = image.uid, image.name, image.sender
     return shown
 
 
-def answer_whole(answer: Answer, model: Model) -> dict[str, Any]:
+def answer_whole(answer: Answer, model: Model) -> AnswerWhole:
     """An answer."""
     return {
         "id": answer.id,
@@ -109,7 +124,7 @@ def answer_whole(answer: Answer, model: Model) -> dict[str, Any]:
     }
 
 
-def verdict_whole(verdict: Verdict, name: str) -> dict[str, Any]:
+def verdict_whole(verdict: Verdict, name: str) -> VerdictWhole:
     """A reader's verdict."""
     return {
         "id": verdict.id,
@@ -123,7 +138,7 @@ def verdict_whole(verdict: Verdict, name: str) -> dict[str, Any]:
     }
 
 
-def job_whole(job: Job) -> dict[str, Any]:
+def job_whole(job: Job) -> JobWhole:
     """A job, for people who look after it."""
     return {
         "id": job.id,
@@ -138,7 +153,7 @@ def job_whole(job: Job) -> dict[str, Any]:
     }
 
 
-def user_whole(user: User) -> dict[str, Any]:
+def user_whole(user: User) -> UserWhole:
     """An account."""
     return {
         "id": user.id,
@@ -150,7 +165,7 @@ def user_whole(user: User) -> dict[str, Any]:
     }
 
 
-def token_whole(token: Token, name: str) -> dict[str, Any]:
+def token_whole(token: Token, name: str) -> TokenWhole:
     """A token, without its secret."""
     return {
         "id": token.id,

@@ -204,7 +204,8 @@ class Job(Table):
         key: what it is about; with ``kind`` it is unique, so the same work is never there twice.
         image_id: the image, where there is one.
         about: more, by kind.
-        state: "waiting", "taken", "done" or "stuck" (given up; somebody has to look).
+        state: "waiting", "taken", "done", "stuck" (given up; somebody has to look) or "dropped" (somebody has looked,
+            and it is not to be done).
         attempts: how often it was taken.
         due: not to be taken before.
         lease: while taken, until when; afterwards it is free again.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from callus.service.database import Database
     from callus.service.models import Models
+    from callus.service.schemas.running import Changed, ModelWhole, Tried
 
 MOST: Final = 10_000
 """Radiographs that a model is tried on at once."""
@@ -27,7 +28,7 @@ _SHOWN: Final = 1000
 _AT_ONCE: Final = 200
 
 
-def all_models(session: Session) -> list[dict[str, Any]]:
+def all_models(session: Session) -> list[ModelWhole]:
     """The models, as they are shown."""
     counts = dict(session.execute(sa.select(Answer.model_id, sa.func.count()).group_by(Answer.model_id)).all())
     return [
@@ -78,23 +79,19 @@ def begin_trial(database: Database, number: int, last: int, *, who: str, address
         return len(images)
 
 
-def trial(session: Session, number: int) -> dict[str, Any]:
+def trial(session: Session, number: int) -> Tried:
     """What a model changes: how many levels from what to what, and of which images.
 
     Args:
         session: any.
         number: the model's.
 
-    Returns:
-        ``waiting`` and ``failed`` (images), ``answered``, ``changed``, ``levels`` (``{"none": {"doubt": 3, …}, …}``,
-        from the answer that counts to the tried one's) and ``changes``, the largest differences of probability first.
-
     Raises:
         MissingError: there is no such model.
     """
     _model(session, number)
     levels: Counter[tuple[str, str]] = Counter()
-    changes: list[dict[str, Any]] = []
+    changes: list[Changed] = []
     answered = 0
     for some in _pages(session, number):
         before = current_answers(session, [answer.image_id for answer, _ in some])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from callus.labels import RESEARCH_ONLY
 from callus.service.refusals import UnfitError
 from callus.service.shown import RANKS, image_line, study_line
 from callus.service.tables import Image, Moment, Number, Study
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from datetime import date
 
     from sqlalchemy.orm import Session
+
+    from callus.service.schemas.studies import ImageLine, StudyListed, Worklist
 
 MOST: Final = 200
 """Studies on one page."""
@@ -46,16 +49,13 @@ class Wanted:
     limit: int = 50
 
 
-def worklist(session: Session, wanted: Wanted, *, patient: bool) -> dict[str, Any]:
+def worklist(session: Session, wanted: Wanted, *, patient: bool) -> Worklist:
     """A page of the worklist.
 
     Args:
         session: any.
         wanted: which studies.
         patient: whether patients may be shown; where not, their names cannot be searched either.
-
-    Returns:
-        ``{"studies": [...], "next": cursor or None}``.
 
     Raises:
         UnfitError: the cursor is none.
@@ -76,13 +76,12 @@ def worklist(session: Session, wanted: Wanted, *, patient: bool) -> dict[str, An
     ids = session.scalars(query.limit(wanted.limit + 1)).all()
     studies = session.scalars(sa.select(Study).where(Study.id.in_(ids)).order_by(*order)).all()
     shown = studies[: wanted.limit]
-    images: dict[int, list[dict[str, Any]]] = {study.id: [] for study in shown}
+    images: dict[int, list[ImageLine]] = {study.id: [] for study in shown}
     for image in session.scalars(sa.select(Image).where(Image.study_id.in_(list(images))).order_by(Image.id)):
         images[image.study_id].append(image_line(image))
-    return {
-        "studies": [study_line(study, patient=patient) | {"images": images[study.id]} for study in shown],
-        "next": _cursor(shown[-1]) if len(studies) > wanted.limit else None,
-    }
+    lines: list[StudyListed] = [{**study_line(study, patient=patient), "images": images[study.id]} for study in shown]
+    next_page = _cursor(shown[-1]) if len(studies) > wanted.limit else None
+    return {"studies": lines, "next": next_page, "notice": RESEARCH_ONLY}
 
 
 def _holds(word: str, *, patient: bool) -> sa.ColumnElement[bool]:

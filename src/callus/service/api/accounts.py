@@ -1,7 +1,7 @@
 """Accounts and invitations, and the audit log."""
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query, Response
@@ -10,39 +10,44 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from callus.service import audit
 from callus.service.accounts import change_user, invite
-from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Service, Shown
+from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Service
+from callus.service.responses import refused
 from callus.service.roles import Role
+from callus.service.schemas.people import AuditLog, Invited, Users, UserWhole
 from callus.service.shown import user_whole
 from callus.service.tables import User
 
 router = APIRouter(prefix=API, tags=["accounts"])
+_LOG: dict[int | str, dict[str, Any]] = {
+    200: {"model": AuditLog, "description": "the lines", "content": {"text/csv": {"schema": {"type": "string"}}}}
+}
 
 
 class Invitation(BaseModel):
     """An account that somebody is to make."""
 
     model_config = ConfigDict(extra="forbid")
-    role: Role
-    days: Annotated[int, Field(ge=1, le=30)] = 7
+    role: Annotated[Role, Field(description="what the account may do")]
+    days: Annotated[int, Field(ge=1, le=30, description="days for which the invitation works")] = 7
 
 
 class Change(BaseModel):
     """What is to be another way."""
 
     model_config = ConfigDict(extra="forbid")
-    role: Role | None = None
-    disabled: bool | None = None
+    role: Annotated[Role | None, Field(description="what it may do from now on; null leaves it")] = None
+    disabled: Annotated[bool | None, Field(description="whether nobody can log in to it; null leaves it")] = None
 
 
 @router.get("/users")
-def users(parts: Service, _who: Administrator) -> Shown:
+def users(parts: Service, _who: Administrator) -> Users:
     """All accounts."""
     with parts.database.reading() as session:
         return {"users": [user_whole(user) for user in session.scalars(sa.select(User).order_by(User.name))]}
 
 
 @router.post("/invitations", status_code=201)
-def invitation(given: Invitation, parts: Service, who: Administrator) -> Shown:
+def invitation(given: Invitation, parts: Service, who: Administrator) -> Invited:
     """Invite somebody: a secret by which one account can be made. The page's link is ``/#accept=SECRET``."""
     with parts.database.writing() as session:
         secret = invite(session, given.role, timedelta(days=given.days))
@@ -50,8 +55,8 @@ def invitation(given: Invitation, parts: Service, who: Administrator) -> Shown:
     return {"secret": secret, "link": f"/#accept={secret}", "days": given.days}
 
 
-@router.patch("/users/{number}")
-def change(number: Number, given: Change, parts: Service, who: Administrator) -> Shown:
+@router.patch("/users/{number}", responses=refused(404))
+def change(number: Number, given: Change, parts: Service, who: Administrator) -> UserWhole:
     """Change an account's role, or disable it; its logins and tokens then work no more."""
     with parts.database.writing() as session:
         user = change_user(session, number, role=given.role, disabled=given.disabled)
@@ -60,7 +65,7 @@ def change(number: Number, given: Change, parts: Service, who: Administrator) ->
         return user_whole(user)
 
 
-@router.get("/audit", response_class=StreamingResponse)
+@router.get("/audit", response_class=StreamingResponse, responses=_LOG)
 def log(
     parts: Service,
     _who: Administrator,

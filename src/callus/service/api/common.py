@@ -1,6 +1,6 @@
 """What the routes share: their parts, their rules' results, numbers in paths."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Path, Request
 
@@ -35,6 +35,3 @@ Administrator = Annotated[Who, allow("administrator", "administer")]
 """Whoever runs the service."""
 Person = Annotated[Who, allow("reader", None)]
 """Whoever is logged in; no program with a token."""
-
-Shown = dict[str, Any]
-"""A JSON object."""

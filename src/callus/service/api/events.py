@@ -1,7 +1,7 @@
 """Findings as they come, as server-sent events."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
@@ -10,14 +10,32 @@ from callus.errors import CallusError
 from callus.service.access import find_who
 from callus.service.api.common import API, LARGEST_NUMBER, Reader, Service
 from callus.service.refusals import UnfitError
+from callus.service.responses import reference, refused
+from callus.service.schemas.studies import Finding
 
 router = APIRouter(prefix=API, tags=["events"])
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "type": "string",
+                    "description": "the data of each event named finding, its id is the finding's",
+                    "contentMediaType": "application/json",
+                    "contentSchema": reference(Finding),
+                }
+            }
+        },
+        "description": "events named finding",
+    },
+    **refused(429),
+}
 
 
 @router.get(
     "/events",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "events named finding"}},
+    responses=_EVENTS,
 )
 async def events(
     request: Request,

@@ -11,6 +11,7 @@ from callus.service.api.common import API, Number, Radiologist, Reader, Service
 from callus.service.parts import Parts
 from callus.service.pictures import as_png, windowed
 from callus.service.refusals import MissingError
+from callus.service.responses import refused
 from callus.service.shown import current_answers
 from callus.service.tables import Answer, Image, Model
 
@@ -18,13 +19,37 @@ router = APIRouter(prefix=API, tags=["images"])
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}}, "description": "the picture"},
     304: {"description": "as before"},
+    **refused(404, 429),
 }
 _BIN: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "the pixels"},
     304: {"description": "as before"},
+    **refused(404, 429),
 }
-_DICOM: dict[int | str, dict[str, Any]] = {200: {"content": {"application/dicom": {}}, "description": "the object"}}
-_FHIR: dict[int | str, dict[str, Any]] = {200: {"content": {"application/fhir+json": {}}, "description": "the bundle"}}
+_DICOM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/dicom": {}}, "description": "the object"},
+    **refused(404),
+}
+_ORIGINAL: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/dicom": {}, "application/octet-stream": {}}, "description": "the file"},
+    **refused(404),
+}
+_FHIR: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            "application/fhir+json": {
+                "schema": {
+                    "type": "object",
+                    "description": "a Bundle of FHIR R4B, which holds the DiagnosticReport",
+                    "properties": {"resourceType": {"const": "Bundle", "description": "what this is"}},
+                    "required": ["resourceType"],
+                }
+            }
+        },
+        "description": "the bundle",
+    },
+    **refused(404),
+}
 Grey = Annotated[float | None, Query(ge=-65536, le=131072, allow_inf_nan=False)]
 
 
@@ -97,7 +122,7 @@ def fhir(number: Number, parts: Service, who: Radiologist) -> Response:
     return _file(parts, number, who, "fhir")
 
 
-@router.get("/images/{number}/original", response_class=Response, responses=_BIN)
+@router.get("/images/{number}/original", response_class=Response, responses=_ORIGINAL)
 def original(number: Number, parts: Service, who: Radiologist) -> Response:
     """The file as it came."""
     image = _image(parts, number, who)

@@ -1,37 +1,51 @@
-"""What is stuck, and trying it again; studies that are pulled from another archive."""
+"""What is stuck, and trying it again or dropping it; studies that are pulled from another archive."""
 
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from callus.results.uids import is_uid
-from callus.service import audit, jobs
-from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Service, Shown
-from callus.service.refusals import MissingError, UnfitError
+from callus.service import audit, jobs, stuck
+from callus.service.access import Who
+from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Service
+from callus.service.intake import IDENTIFY
+from callus.service.parts import Parts
+from callus.service.refusals import ClashError, MissingError, UnfitError
+from callus.service.responses import refused
+from callus.service.schemas.running import Counted, Jobs, Nothing, Pulled
 from callus.service.shown import job_whole
 from callus.service.tables import Job
 
 router = APIRouter(prefix=API, tags=["jobs"])
+_BACK = "put it back into the settings and start the service anew; or drop what was meant for it"
 
 
 class Wanted(BaseModel):
     """A study of another archive."""
 
     model_config = ConfigDict(extra="forbid")
-    study_uid: Annotated[str, Field(min_length=1, max_length=64)]
-    source: Annotated[str, Field(min_length=1, max_length=200)]
+    study_uid: Annotated[str, Field(min_length=1, max_length=64, description="Study Instance UID")]
+    source: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
+
+
+class Those(BaseModel):
+    """The deliveries to a destination that are stuck."""
+
+    model_config = ConfigDict(extra="forbid")
+    destination: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
 
 
 @router.get("/jobs")
-def stuck(
+def listed(
     parts: Service,
     _who: Administrator,
-    state: Literal["waiting", "taken", "done", "stuck"] = "stuck",
+    state: Literal["waiting", "taken", "done", "stuck", "dropped"] = "stuck",
     after: Annotated[int, Query(ge=0, le=LARGEST_NUMBER)] = 0,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-) -> Shown:
+) -> Jobs:
     """Jobs of a state, and how many there are of each."""
     with parts.database.reading() as session:
         counts = session.execute(
@@ -46,19 +60,51 @@ def stuck(
         }
 
 
-@router.post("/jobs/{number}/retry")
-def retry(number: Number, parts: Service, who: Administrator) -> Shown:
+@router.post("/jobs/{number}/retry", responses=refused(404, 409))
+def retry(number: Number, parts: Service, who: Administrator) -> Nothing:
     """Have a job that was given up tried again."""
     with parts.database.writing() as session:
-        if not jobs.retry(session, [number]):
-            raise MissingError("there is no such job that is stuck")
+        _check_done_by_somebody(_stuck(session, number), parts)
+        jobs.retry(session, [number])
         audit.note(session, who=who.name, did="retried", what=f"job {number}", address=who.address)
     parts.wake()
     return {}
 
 
-@router.post("/pull", status_code=202)
-def pull(given: Wanted, parts: Service, who: Puller) -> Shown:
+@router.post("/jobs/{number}/drop", responses=refused(404, 409))
+def drop(number: Number, parts: Service, who: Administrator) -> Nothing:
+    """Have a job that was given up never tried again. A radiograph's answer is not dropped; its study is deleted."""
+    with parts.database.writing() as session:
+        if _stuck(session, number).kind == IDENTIFY:
+            raise ClashError("a radiograph is to be answered", hint="have it tried again, or delete its study")
+        jobs.drop(session, [number])
+        audit.note(session, who=who.name, did="dropped", what=f"job {number}", address=who.address)
+    return {}
+
+
+@router.post("/jobs/retry", responses=refused(404, 409))
+def retry_those(given: Those, parts: Service, who: Administrator) -> Counted:
+    """Have all deliveries to a destination that are stuck tried again; how many there were."""
+    if parts.settings.destination(given.destination) is None:
+        raise ClashError("this destination is not in the settings", hint=_BACK)
+    with parts.database.writing() as session:
+        count = jobs.retry(session, stuck.stuck_for(given.destination))
+        _note_those(session, who, "retried", count, given.destination)
+    parts.wake()
+    return {"count": count}
+
+
+@router.post("/jobs/drop", responses=refused(404))
+def drop_those(given: Those, parts: Service, who: Administrator) -> Counted:
+    """Have all deliveries to a destination that are stuck never tried again; how many there were."""
+    with parts.database.writing() as session:
+        count = jobs.drop(session, stuck.stuck_for(given.destination))
+        _note_those(session, who, "dropped", count, given.destination)
+    return {"count": count}
+
+
+@router.post("/pull", status_code=202, responses=refused(404))
+def pull(given: Wanted, parts: Service, who: Puller) -> Pulled:
     """Pull a study from an archive that the service was told of: its radiographs come as if they had been sent."""
     from callus.service.pull import ask  # noqa: PLC0415 - not needed for a start
 
@@ -71,3 +117,21 @@ def pull(given: Wanted, parts: Service, who: Puller) -> Shown:
         audit.note(session, who=who.name, did="asked", what=f"a study of {given.source}", address=who.address)
     parts.wake()
     return {"new": new}
+
+
+def _stuck(session: Session, number: int) -> Job:
+    job = session.get(Job, number, with_for_update=True)
+    if job is None or job.state != "stuck":
+        raise MissingError("there is no such job that is stuck")
+    return job
+
+
+def _check_done_by_somebody(job: Job, parts: Parts) -> None:
+    if why := stuck.why_gone(job, parts.settings):
+        raise ClashError(why, hint=_BACK)
+
+
+def _note_those(session: Session, who: Who, did: str, count: int, destination: str) -> None:
+    if not count:
+        raise MissingError("nothing is stuck on its way to such a destination")
+    audit.note(session, who=who.name, did=did, what=f"{count} deliveries to {destination}", address=who.address)

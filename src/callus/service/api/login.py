@@ -1,6 +1,6 @@
 """Logging in and out; the first account; invitations that are accepted."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -10,15 +10,18 @@ from callus.labels import RESEARCH_ONLY
 from callus.service import audit, openid
 from callus.service.access import COOKIE, address_of, open_to_all
 from callus.service.accounts import accept, change_password, check_password
-from callus.service.api.common import API, Person, Reader, Service, Shown
+from callus.service.api.common import API, Person, Reader, Service
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
+from callus.service.responses import refused
+from callus.service.schemas.people import LoggedIn, Me
+from callus.service.schemas.running import Nothing
 from callus.service.sessions import LASTS, close_session, open_session
 from callus.service.tables import User
 
 router = APIRouter(prefix=API, tags=["login"])
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-Secret = Annotated[str, Field(max_length=1024)]
+Name = Annotated[str, Field(min_length=1, max_length=64, description="the account's name")]
+Password = Annotated[str, Field(max_length=1024, description="the account's password")]
 
 
 class Credentials(BaseModel):
@@ -26,45 +29,45 @@ class Credentials(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Name
-    password: Secret
+    password: Password
 
 
 class Joining(Credentials):
     """A name and a password for the account that a link makes."""
 
-    secret: Secret
+    secret: Annotated[str, Field(max_length=1024, description="of the link")]
 
 
 class NewPassword(BaseModel):
     """A password for another one."""
 
     model_config = ConfigDict(extra="forbid")
-    old: Secret
-    new: Secret
+    old: Annotated[str, Field(max_length=1024, description="the password until now")]
+    new: Annotated[str, Field(max_length=1024, description="the password from now on")]
 
 
-@router.post("/login", dependencies=[open_to_all()])
-def login(given: Credentials, request: Request, response: Response, parts: Service) -> Shown:
+@router.post("/login", dependencies=[open_to_all()], responses=refused(401, 429))
+def login(given: Credentials, request: Request, response: Response, parts: Service) -> LoggedIn:
     """Log in: sets the cookie, and gives the token that changing requests have to bring."""
     address = address_of(request)
     user = check_password(parts.database, parts.throttle, given.name, given.password, address)
     return _logged_in(parts, user, request, response)
 
 
-@router.post("/first", dependencies=[open_to_all()])
-def first(given: Joining, request: Request, response: Response, parts: Service) -> Shown:
+@router.post("/first", dependencies=[open_to_all()], responses=refused(409, 429))
+def first(given: Joining, request: Request, response: Response, parts: Service) -> LoggedIn:
     """Make the administrator, by the link that the first start prints."""
     return _join(given, request, response, parts, first=True)
 
 
-@router.post("/accept", dependencies=[open_to_all()])
-def accepted(given: Joining, request: Request, response: Response, parts: Service) -> Shown:
+@router.post("/accept", dependencies=[open_to_all()], responses=refused(409, 429))
+def accepted(given: Joining, request: Request, response: Response, parts: Service) -> LoggedIn:
     """Make an account, by an invitation."""
     return _join(given, request, response, parts, first=False)
 
 
 @router.post("/logout")
-def logout(response: Response, parts: Service, who: Person) -> Shown:
+def logout(response: Response, parts: Service, who: Person) -> Nothing:
     """Log out; the browser is to forget what it was shown."""
     with parts.database.writing() as session:
         close_session(session, who.login_id or 0)
@@ -75,19 +78,25 @@ def logout(response: Response, parts: Service, who: Person) -> Shown:
 
 
 @router.get("/me")
-def me(who: Reader) -> Shown:
+def me(who: Reader) -> Me:
     """Who is logged in."""
     return {"name": who.name, "role": who.user.role, "csrf": who.csrf, "notice": RESEARCH_ONLY}
 
 
-@router.post("/me/password")
-def password(given: NewPassword, parts: Service, who: Person) -> Shown:
+@router.post("/me/password", responses=refused(429))
+def password(given: NewPassword, parts: Service, who: Person) -> Nothing:
     """Give one's own account another password; its other logins end."""
     change_password(parts.database, parts.throttle, who.user, who.login_id, given.old, given.new, who.address)
     return {}
 
 
-@router.get("/login/openid", dependencies=[open_to_all()], response_class=RedirectResponse, status_code=302)
+@router.get(
+    "/login/openid",
+    dependencies=[open_to_all()],
+    response_class=RedirectResponse,
+    status_code=302,
+    responses=refused(404, 503),
+)
 def begin_openid(request: Request, parts: Service) -> RedirectResponse:
     """Go to the identity provider."""
     provider = _provider(parts)
@@ -106,7 +115,13 @@ def begin_openid(request: Request, parts: Service) -> RedirectResponse:
     return response
 
 
-@router.get("/login/openid/return", dependencies=[open_to_all()], response_class=RedirectResponse, status_code=302)
+@router.get(
+    "/login/openid/return",
+    dependencies=[open_to_all()],
+    response_class=RedirectResponse,
+    status_code=302,
+    responses=refused(401, 403, 404, 409, 503),
+)
 def end_openid(request: Request, parts: Service) -> RedirectResponse:
     """Come back from the identity provider."""
     provider = _provider(parts)
@@ -124,14 +139,14 @@ def _provider(parts: Parts) -> openid.OpenId:
     return parts.openid
 
 
-def _join(given: Joining, request: Request, response: Response, parts: Parts, *, first: bool) -> dict[str, Any]:
+def _join(given: Joining, request: Request, response: Response, parts: Parts, *, first: bool) -> LoggedIn:
     address = address_of(request)
     parts.throttle.check("", address)
     user = accept(parts.database, given.secret, given.name, given.password, first=first, address=address)
     return _logged_in(parts, user, request, response)
 
 
-def _logged_in(parts: Parts, user: User, request: Request, response: Response) -> dict[str, Any]:
+def _logged_in(parts: Parts, user: User, request: Request, response: Response) -> LoggedIn:
     with parts.database.writing() as session:
         key, csrf = open_session(session, user)
         audit.note(session, who=user.name, did="logged in", address=address_of(request))

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from callus.errors import CallusError
 from callus.service import audit, trials
-from callus.service.api.common import API, Administrator, Number, Reader, Service, Shown
+from callus.service.api.common import API, Administrator, Number, Reader, Service
 from callus.service.parts import Parts
 from callus.service.refusals import TooLargeError, UnfitError
+from callus.service.responses import refused
+from callus.service.schemas.running import ModelAdded, Models, Nothing, TrialBegun, Tried
 from callus.service.uploads import Part, boundary_of, parts_of
 
 router = APIRouter(prefix=API, tags=["models"])
@@ -36,18 +38,18 @@ class Trial(BaseModel):
     """On how much a model is to be tried."""
 
     model_config = ConfigDict(extra="forbid")
-    last: Annotated[int, Field(ge=1, le=trials.MOST)]
+    last: Annotated[int, Field(ge=1, le=trials.MOST, description="radiographs, those that came last")]
 
 
 @router.get("/models")
-def models(parts: Service, _who: Reader) -> Shown:
+def models(parts: Service, _who: Reader) -> Models:
     """The models, and which of them answers."""
     with parts.database.reading() as session:
         return {"models": trials.all_models(session)}
 
 
-@router.post("/models", status_code=201, openapi_extra=_BODY)
-async def add(request: Request, parts: Service, who: Administrator) -> Shown:
+@router.post("/models", status_code=201, openapi_extra=_BODY, responses=refused(415, 429))
+async def add(request: Request, parts: Service, who: Administrator) -> ModelAdded:
     """Put a model in beside the others: a ``.callus`` file. It answers nothing until it is tried or switched to."""
     with parts.room.request():
         async for part in parts_of(request, boundary_of(request, "multipart/form-data"), parts.room):
@@ -62,23 +64,23 @@ async def add(request: Request, parts: Service, who: Administrator) -> Shown:
     raise UnfitError("no file came", hint="send a .callus file as the form's field file")
 
 
-@router.post("/models/{number}/trial", status_code=202)
-def begin(number: Number, given: Trial, parts: Service, who: Administrator) -> Shown:
+@router.post("/models/{number}/trial", status_code=202, responses=refused(404, 409))
+def begin(number: Number, given: Trial, parts: Service, who: Administrator) -> TrialBegun:
     """Have a model answer the last radiographs beside the answers that they have."""
     count = trials.begin_trial(parts.database, number, given.last, who=who.name, address=who.address)
     parts.wake()
     return {"waiting": count}
 
 
-@router.get("/models/{number}/trial")
-def trial(number: Number, parts: Service, _who: Administrator) -> Shown:
+@router.get("/models/{number}/trial", responses=refused(404))
+def trial(number: Number, parts: Service, _who: Administrator) -> Tried:
     """How many levels a model would change, from what to what, and of which images."""
     with parts.database.reading() as session:
         return trials.trial(session, number)
 
 
-@router.post("/models/{number}/switch")
-def switch(number: Number, parts: Service, who: Administrator) -> Shown:
+@router.post("/models/{number}/switch", responses=refused(404))
+def switch(number: Number, parts: Service, who: Administrator) -> Nothing:
     """Have a model answer from now on; the one before stays, to switch back to."""
     trials.switch(parts.database, parts.models, number, who=who.name, address=who.address)
     return {}

@@ -15,7 +15,8 @@ from callus.service.intake import BusyError, Taken
 from callus.service.objects import FullError
 from callus.service.parts import Parts
 from callus.service.refusals import TooLargeError, TooManyError, UnfitError
-from callus.service.responses import as_json, refusal, status_of
+from callus.service.responses import as_json, refusal, refused, status_of
+from callus.service.schemas.sending import FileRefused, FilesRefused, FilesTaken, FileTaken
 from callus.service.uploads import Part, boundary_of, parts_of
 
 router = APIRouter(prefix=API, tags=["radiographs"])
@@ -32,7 +33,11 @@ _BODY: dict[str, Any] = {
                             "type": "string",
                             "description": "the study that pictures belong to; before them",
                         },
-                        "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "DICOM, PNG, JPEG or TIFF",
+                        },
                     },
                     "required": ["files"],
                 }
@@ -40,23 +45,21 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    413: {"description": "too much at once"},
-    415: {"description": "no form"},
-    422: {"description": "none of the files is a radiograph"},
-    429: {"description": "too many wait; come again"},
-    507: {"description": "the disk is full"},
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"model": FilesTaken, "description": "one at least was taken"},
+    **refused(409, 413, 422, 429, 507, model=FilesRefused),
+    **refused(415),
 }
 
 
-@router.post("/radiographs", status_code=202, openapi_extra=_BODY, responses=_REFUSED)
+@router.post("/radiographs", status_code=202, openapi_extra=_BODY, responses=_RESPONSES)
 async def send(request: Request, parts: Service, who: Sender) -> JSONResponse:
     """Send radiographs, DICOM, PNG, JPEG or TIFF, several at once. Each file's outcome is told.
 
     What is told as taken is on the disk and will be answered, whatever happens. Files after a form's field
     ``study_uid`` that are no DICOM belong to that study.
     """
-    taken: list[dict[str, Any]] = []
+    taken: list[FileTaken | FileRefused] = []
     worst: CallusError | None = None
     study_uid = ""
     with parts.room.request():
@@ -91,7 +94,7 @@ async def check_free(parts: Parts) -> None:
         raise FullError("the disk is full")
 
 
-async def _take(parts: Parts, who: Who, part: Part, study_uid: str) -> dict[str, Any]:
+async def _take(parts: Parts, who: Who, part: Part, study_uid: str) -> FileTaken:
     if part.too_large:
         raise TooLargeError(f"is larger than {parts.room.largest:,} bytes")
     name = _named(part)

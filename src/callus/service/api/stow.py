@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from callus.errors import CallusError
@@ -13,7 +13,8 @@ from callus.service.intake import BusyError, ConflictError, Taken, look
 from callus.service.objects import FullError
 from callus.service.parts import Parts
 from callus.service.refusals import TooLargeError, TooManyError, UnfitError, WrongKindError
-from callus.service.responses import refusal
+from callus.service.responses import reference, refusal, refused
+from callus.service.schemas.sending import StoreAnswer
 from callus.service.uploads import Part, boundary_of, parts_of
 
 router = APIRouter(prefix="/dicom-web", tags=["dicom-web"])
@@ -27,16 +28,16 @@ _BODY: dict[str, Any] = {
         "content": {"multipart/related": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+_STORED = {JSON: {"schema": reference(StoreAnswer)}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {JSON: {}}, "description": "all were stored"},
-    202: {"content": {JSON: {}}, "description": "some were stored"},
-    409: {"content": {JSON: {}}, "description": "none was stored"},
-    429: {"description": "too many wait; come again"},
-    507: {"description": "the disk is full"},
+    200: {"content": _STORED, "description": "all were stored"},
+    202: {"content": _STORED, "description": "some were stored"},
+    409: {"content": _STORED, "description": "none was stored"},
+    **refused(415, 429, 507),
 }
 
 
-@router.post("/studies", openapi_extra=_BODY, responses=_RESPONSES)
+@router.post("/studies", response_class=Response, openapi_extra=_BODY, responses=_RESPONSES)
 async def store(request: Request, parts: Service, who: Sender) -> JSONResponse:
     """Store DICOM objects. Those that are told as stored are on the disk and will be answered."""
     stored: list[dict[str, Any]] = []

@@ -14,10 +14,13 @@ from starlette.background import BackgroundTask
 from callus.labels import RESEARCH_ONLY
 from callus.service import audit
 from callus.service.access import Who
-from callus.service.api.common import API, Administrator, Number, Reader, Service, Shown
+from callus.service.api.common import API, Administrator, Number, Reader, Service
 from callus.service.deletion import delete_studies
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
+from callus.service.responses import refused
+from callus.service.schemas.running import Nothing
+from callus.service.schemas.studies import ImageAnswered, StudyWhole, VerdictWhole, Worklist
 from callus.service.shown import (
     answer_whole,
     current_answers,
@@ -31,8 +34,12 @@ from callus.service.worklist import MOST, Wanted, worklist
 
 router = APIRouter(prefix=API, tags=["studies"])
 Level = Literal["fracture", "doubt", "unanswered", "none", "waiting"]
-Cursor = Annotated[str, Field(max_length=200)]
-Limit = Annotated[int, Field(ge=1, le=MOST)]
+Cursor = Annotated[str, Field(max_length=200, description="next of the page before; empty for the first page")]
+Limit = Annotated[int, Field(ge=1, le=MOST, description="studies on the page")]
+_ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {}}, "description": "the radiographs, and the findings as JSON"},
+    **refused(404),
+}
 _IN_MEMORY = 8 << 20
 _PIECE = 1 << 18
 
@@ -41,10 +48,10 @@ class Search(BaseModel):
     """Which studies."""
 
     model_config = ConfigDict(extra="forbid")
-    text: Annotated[str, Field(max_length=100)]
-    level: Level | None = None
-    first: Annotated[date | None, Field(alias="from")] = None
-    last: Annotated[date | None, Field(alias="to")] = None
+    text: Annotated[str, Field(max_length=100, description="words that are all to be found; empty for all studies")]
+    level: Annotated[Level | None, Field(description="the worst among a study's images; null for any")] = None
+    first: Annotated[date | None, Field(alias="from", description="the first day on which studies came, UTC")] = None
+    last: Annotated[date | None, Field(alias="to", description="the last day on which studies came, UTC")] = None
     before: Cursor = ""
     limit: Limit = 50
 
@@ -59,7 +66,7 @@ def studies(
     before: Annotated[Cursor, Query()] = "",
     limit: Annotated[Limit, Query()] = 50,
     text: Annotated[str, Query(deprecated=True, max_length=0, description="see POST /studies/search")] = "",
-) -> Shown:
+) -> Worklist:
     """The worklist: fracture, doubt, unanswered, none seen, waiting; the newest first within each.
 
     ``from`` and ``to`` are days on which studies came, in UTC. ``before`` is the ``next`` of the page before.
@@ -68,7 +75,7 @@ def studies(
 
 
 @router.post("/studies/search")
-def search(given: Search, parts: Service, who: Reader) -> Shown:
+def search(given: Search, parts: Service, who: Reader) -> Worklist:
     """The worklist's studies that hold some words: in accession numbers, and where patients are shown in theirs.
 
     The words come in the body, because what stands in an address stands in many a log.
@@ -76,38 +83,38 @@ def search(given: Search, parts: Service, who: Reader) -> Shown:
     return _page(parts, who, Wanted(given.level, given.text, given.first, given.last, given.before, given.limit))
 
 
-@router.get("/studies/{number}")
-def study(number: Number, parts: Service, who: Reader) -> Shown:
+@router.get("/studies/{number}", responses=refused(404))
+def study(number: Number, parts: Service, who: Reader) -> StudyWhole:
     """A study: its images, the answer that counts for each, verdicts, and what is stuck."""
     with parts.database.reading() as session:
         found = session.get(Study, number)
         if found is None:
             raise _missing()
-        shown = study_line(found, patient=who.sees_patients)
+        line = study_line(found, patient=who.sees_patients)
         images = session.scalars(sa.select(Image).where(Image.study_id == number).order_by(Image.id)).all()
         ids = [image.id for image in images]
         answers = current_answers(session, ids)
-        verdicts: dict[int, list[dict[str, Any]]] = {image_id: [] for image_id in ids}
+        verdicts: dict[int, list[VerdictWhole]] = {image_id: [] for image_id in ids}
         for verdict, name in session.execute(
             sa.select(Verdict, User.name).join(User).where(Verdict.image_id.in_(ids)).order_by(Verdict.id)
         ):
             verdicts[verdict.image_id].append(verdict_whole(verdict, name))
-        stuck = session.scalars(sa.select(Job).where(Job.image_id.in_(ids), Job.state == "stuck").order_by(Job.id))
-        shown["jobs"] = [job_whole(job) for job in stuck]
-        shown["images"] = [
-            image_whole(image, patient=who.sees_patients)
-            | {
+        jobs = session.scalars(sa.select(Job).where(Job.image_id.in_(ids), Job.state == "stuck").order_by(Job.id))
+        stuck = [job_whole(job) for job in jobs]
+        shown: list[ImageAnswered] = [
+            {
+                **image_whole(image, patient=who.sees_patients),
                 "answer": answer_whole(*answers[image.id]) if image.id in answers else None,
                 "verdicts": verdicts[image.id],
             }
             for image in images
         ]
     parts.seen.note(who, number, opened=True)
-    return shown | {"notice": RESEARCH_ONLY}
+    return {**line, "jobs": stuck, "images": shown, "notice": RESEARCH_ONLY}
 
 
-@router.delete("/studies/{number}")
-def delete(number: Number, parts: Service, who: Administrator) -> Shown:
+@router.delete("/studies/{number}", responses=refused(404))
+def delete(number: Number, parts: Service, who: Administrator) -> Nothing:
     """Delete a study with its images, answers, verdicts and files. What was delivered elsewhere stays there."""
     with parts.database.reading() as session:
         if session.get(Study, number) is None:
@@ -116,7 +123,7 @@ def delete(number: Number, parts: Service, who: Administrator) -> Shown:
     return {}
 
 
-@router.get("/studies/{number}/deidentified.zip", response_class=StreamingResponse)
+@router.get("/studies/{number}/deidentified.zip", response_class=StreamingResponse, responses=_ZIP)
 def deidentified(number: Number, parts: Service, who: Administrator) -> StreamingResponse:
     """A study's radiographs without their patient, and the findings. Burnt-in text is flagged, not removed."""
     from callus.service.deidentify import export  # noqa: PLC0415 - not needed for a start
@@ -135,9 +142,9 @@ def deidentified(number: Number, parts: Service, who: Administrator) -> Streamin
     )
 
 
-def _page(parts: Parts, who: Who, wanted: Wanted) -> dict[str, Any]:
+def _page(parts: Parts, who: Who, wanted: Wanted) -> Worklist:
     with parts.database.reading() as session:
-        return worklist(session, wanted, patient=who.sees_patients) | {"notice": RESEARCH_ONLY}
+        return worklist(session, wanted, patient=who.sees_patients)
 
 
 def _images(number: int, parts: Parts, who: Who) -> Iterator[tuple[int, bytes, dict[str, Any]]]:

@@ -2,21 +2,30 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callus.service import audit
-from callus.service.api.common import API, Judge, Number, Service, Shown
+from callus.service.api.common import API, Judge, Number, Service
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError, UnfitError
+from callus.service.responses import refused
+from callus.service.schemas.studies import VerdictWhole
 from callus.service.shown import current_answers, verdict_whole
 from callus.service.tables import Image, Verdict
 
 router = APIRouter(prefix=API, tags=["verdicts"])
-Pixels = Annotated[float, Field(ge=0, le=65535, allow_inf_nan=False)]
-Side = Annotated[float, Field(gt=0, le=65535, allow_inf_nan=False)]
+Pixels = Annotated[float, Field(ge=0, le=65535, allow_inf_nan=False, description="pixels from the upper left corner")]
+_EXPORT: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/vnd.apache.parquet": {}, "text/csv": {"schema": {"type": "string"}}},
+        "description": "a manifest, see docs/data.md",
+    },
+    **refused(404),
+}
+Side = Annotated[float, Field(gt=0, le=65535, allow_inf_nan=False, description="pixels")]
 
 
 class Drawn(BaseModel):
@@ -33,10 +42,10 @@ class Judgement(BaseModel):
     """What a reader says of an image."""
 
     model_config = ConfigDict(extra="forbid")
-    agrees: bool | None = None
-    label: Annotated[int | None, Field(ge=0, le=1)] = None
-    boxes: Annotated[list[Drawn], Field(max_length=100)] = []
-    comment: Annotated[str, Field(max_length=4000)] = ""
+    agrees: Annotated[bool | None, Field(description="with the answer")] = None
+    label: Annotated[int | None, Field(ge=0, le=1, description="1 fractured, 0 not")] = None
+    boxes: Annotated[list[Drawn], Field(max_length=100, description="where a fracture is")] = []
+    comment: Annotated[str, Field(max_length=4000, description="in the reader's words")] = ""
 
     @model_validator(mode="after")
     def _says_something(self) -> "Judgement":
@@ -47,8 +56,8 @@ class Judgement(BaseModel):
         return self
 
 
-@router.post("/images/{number}/verdict", status_code=201)
-def judge(number: Number, given: Judgement, parts: Service, who: Judge) -> Shown:
+@router.post("/images/{number}/verdict", status_code=201, responses=refused(404))
+def judge(number: Number, given: Judgement, parts: Service, who: Judge) -> VerdictWhole:
     """Say what is seen. Verdicts are added, never changed; a reader's last one counts."""
     with parts.database.writing() as session:
         image = session.get(Image, number)
@@ -73,7 +82,7 @@ def judge(number: Number, given: Judgement, parts: Service, who: Judge) -> Shown
         return verdict_whole(verdict, who.name)
 
 
-@router.get("/verdicts/export", response_class=Response)
+@router.get("/verdicts/export", response_class=Response, responses=_EXPORT)
 def export(
     parts: Service, who: Judge, form: Annotated[Literal["parquet", "csv"], Query(alias="format")] = "parquet"
 ) -> Response:

@@ -1,0 +1,48 @@
+"""What the service is told: unsafe and useless choices are refused, with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from callus.service.settings import Caller, SettingsError, load_settings
+
+NODE = """
+[dicom]
+port = 11112
+certificate = "node.pem"
+key = "node.key"
+client_authorities = "clinic-ca.pem"
+"""
+CALLER = '[[dicom.callers]]\nae_title = "ROOM1"\n'
+
+
+def loaded(folder: Path, text: str) -> tuple[Caller, ...]:
+    file = folder / "clinic.toml"
+    file.write_text(text)
+    return load_settings(file, data=folder).dicom.callers
+
+
+def test_a_caller_may_be_known_by_its_certificate(tmp_path: Path) -> None:
+    sha256 = ":".join(["3F"] * 32)
+    text = f'{NODE}{CALLER}certificate_name = "room1.clinic.example"\ncertificate_sha256 = "{sha256}"\n'
+    (caller,) = loaded(tmp_path, text)
+    assert caller == Caller("ROOM1", "", "room1.clinic.example", sha256)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[dicom]\nport = 11112\n" + CALLER, "an AE title proves nothing"),
+        (f'[dicom]\nport = 11112\n{CALLER}address = "10.1"\n', "expected an IP address"),
+        (f'[dicom]\n{CALLER}address = "10.1.2.3"\ncertificate_name = "room1"\n', "it could never send"),
+        (f'[dicom]\n{CALLER}address = "10.1.2.3"\ncertificate_sha256 = "{"3f" * 32}"\n', "it could never send"),
+        (f'{NODE}{CALLER}certificate_sha256 = "3f:3f"\n', "expected 64 hexadecimal digits"),
+        (f"{NODE}{CALLER}certificate_name = 3\n", "expected str"),
+        (f'[dicom]\nclient_authorities = "clinic-ca.pem"\n{CALLER}', "which only TLS carries"),
+    ],
+)
+def test_a_caller_that_could_be_anybody_or_nobody_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        loaded(tmp_path, text)
