@@ -11,6 +11,7 @@ from callus.service.api.jobs import router as jobs_routes
 from callus.service.api.login import router as login_routes
 from callus.service.api.models import router as models_routes
 from callus.service.api.radiographs import router as radiographs_routes
+from callus.service.api.resets import router as resets_routes
 from callus.service.api.stow import router as stow_routes
 from callus.service.api.studies import router as studies_routes
 from callus.service.api.tokens import router as tokens_routes
@@ -21,6 +22,7 @@ ROUTERS = [
     health_routes,
     login_routes,
     accounts_routes,
+    resets_routes,
     tokens_routes,
     radiographs_routes,
     studies_routes,
