@@ -48,6 +48,7 @@ LEAST = {
     "POST /api/v1/radiographs": ("reader", "send"),
     "POST /dicom-web/studies": ("reader", "send"),
     "POST /api/v1/pull": ("radiologist", "send"),
+    "GET /api/v1/pull": ("radiologist", "read"),
     "GET /api/v1/studies": ("reader", "read"),
     "POST /api/v1/studies/search": ("reader", "read"),
     "GET /api/v1/studies/{number}": ("reader", "read"),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from callus.service.database import Database
 
+PULL: Final = "pull"
+"""The kind of job that brings a study from another archive."""
 LEASE: Final = timedelta(seconds=60)
 _FIRST_WAIT: Final = 5.0  # seconds before a failed job is tried again; twice as many each time
 _LONGEST_WAIT: Final = 3600.0

@@ -15,6 +15,7 @@ from callus.service import audit, jobs
 from callus.service.dicom_node import CLASSES
 from callus.service.dicomweb import Session, apart, check_status
 from callus.service.intake import BusyError, ConflictError, look
+from callus.service.jobs import PULL
 from callus.service.objects import FullError
 from callus.service.tables import Image, Job, now
 from callus.service.worker import PeerError, Worker
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from callus.service.intake import Intake
     from callus.service.settings import Source
 
-PULL: Final = "pull"
 _PAGE: Final = 200
 _MOST: Final = 5000  # instances of a study that are looked at
 _WRAPPING: Final = 1 << 16  # bytes of a message around one object
@@ -132,7 +132,14 @@ class Pulling(Worker):
                     counts["other"] += 1
                 else:
                     counts[self._one(session, source, study, instance)] += 1
+                    self._tell(job, counts)
         return dict(counts)
+
+    def _tell(self, job: Job, counts: Counter[str]) -> None:
+        """Write down how far it is, for whoever waits for it."""
+        with self.database.writing() as session:
+            still = sa.update(Job).where(Job.id == job.id, Job.holder == self.holder, Job.state == "taken")
+            session.execute(still.values(about={**job.about, "counts": dict(counts)}))
 
     def _one(self, session: Session, source: Source, study: str, instance: _Instance) -> str:
         with self.database.reading() as reading:
