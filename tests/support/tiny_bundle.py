@@ -5,6 +5,8 @@ Not a test: ``tests/support`` is on the tests' path (pyproject.toml).
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +14,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from callus.bundle.likeness import Likeness
 
 SIDE, STRIDE = 64, 8
@@ -94,6 +94,15 @@ def write_tiny_bundle(folder: Path, **changes: Any) -> Path:
         "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
     }
     return write_bundle(folder, tiny_info(**changes), files)
+
+
+def packed_blind_bundle(folder: Path) -> bytes:
+    """A ``.callus`` file of a model "other", which sees a fracture in nothing."""
+    engine = tiny_info()["engines"]["onnx-float32"] | {
+        "operating_points": {"high_sensitivity": 1.0, "high_specificity": 1.0}
+    }
+    write_tiny_bundle(folder / "other", name="other", engines={"onnx-float32": engine})
+    return Path(shutil.make_archive(str(folder / "other"), "zip", folder / "other")).read_bytes()
 
 
 def tiny_likeness(channels: int = 3, components: int = 1, mean: float = -0.7, spread: float = 0.1) -> Likeness:
