@@ -4,6 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, send } from "./api";
 import { LevelMark, Moment, Probability, day, person } from "./level";
 import { useFindings } from "./live";
+import { Pull } from "./pull";
 import { follow, go } from "./route";
 import { LEVEL_TEXT, type Level, type Me, type StudyLine, reaches } from "./types";
 import { Upload } from "./upload";
@@ -75,7 +76,7 @@ export function Worklist({ me }: { me: Me }) {
   return (
     <div class="worklist">
       <h1>Worklist</h1>
-      <Upload done={() => load()} />
+      <Upload done={() => load()}>{reaches(me, "radiologist") && <Pull came={() => load()} />}</Upload>
       <form class="filters" role="search" aria-label="worklist" onSubmit={(event) => event.preventDefault()}>
         <label>
           Finding
