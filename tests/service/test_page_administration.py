@@ -1,0 +1,171 @@
+"""What an administrator does in the page: people, tokens, what is stuck, models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from tiny_bundle import packed_blind_bundle
+from visit import DESK, PASSWORD, PATIENCE, PHONE, Visit, begin, checked, send, started, visiting
+
+from callus.service.tables import Job
+
+NEW = "something else entirely"
+WIDTHS = pytest.mark.parametrize("width", [DESK, PHONE])
+
+
+@pytest.fixture
+def service(tmp_path: Path, tiny_bundle: Path) -> Iterator[SimpleNamespace]:
+    with started(tmp_path / "data", tiny_bundle) as one:
+        yield one
+
+
+def administer(visit: Visit) -> None:
+    """Open the administrator's page; what it asks whether one means it is meant."""
+    visit.page.goto(f"{visit.address}administration")
+    visit.page.get_by_role("cell", name="the administrator").first.wait_for()
+
+
+def role_of(visit: Visit) -> str:
+    asked = "async () => (await (await fetch('/api/v1/me')).json()).role"
+    return str(visit.page.evaluate(asked))
+
+
+@pytest.mark.slow
+@WIDTHS
+def test_people_are_invited_changed_given_another_password_and_shut_out(service: SimpleNamespace, width: int) -> None:
+    with visiting(service.address, width) as visit:
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        begin(visit, service.secret)
+        administer(visit)
+        page = visit.page
+        page.get_by_label("Invite a").select_option("reader")
+        page.get_by_role("button", name="Make a link").click()
+        invitation = page.locator(".secret").inner_text()
+        checked(visit)
+
+        ada = visit.somebody_else()
+        ada.page.goto(invitation)
+        ada.page.get_by_label("Name").fill("ada")
+        ada.page.get_by_label("Password", exact=True).fill(PASSWORD)
+        ada.page.get_by_label("Password again").fill(PASSWORD)
+        ada.page.get_by_role("button", name="Make the account").click()
+        ada.page.get_by_role("heading", name="Worklist").wait_for()
+        assert role_of(ada) == "reader"
+
+        administer(visit)
+        page.get_by_label("role of ada").select_option("radiologist")
+        ada.page.reload()
+        ada.page.get_by_label("Patient or accession").wait_for()
+        assert role_of(ada) == "radiologist"
+
+        assert page.get_by_role("button", name="Reset password of the administrator").count() == 0
+        page.get_by_role("button", name="Reset password of ada").click()
+        page.get_by_text("For ada to choose another password, once, within 24 hours").wait_for()
+        reset = page.locator(".secret").inner_text()
+        checked(visit)
+        ada.page.reload()
+        ada.page.get_by_role("heading", name="Log in").wait_for()
+        ada.page.goto(reset)  # of the page that is open: only what follows the # is new
+        ada.page.get_by_role("heading", name="Choose another password").wait_for()
+        assert reset.partition("=")[2] not in ada.page.url
+        assert ada.judged() == []
+        ada.page.get_by_label("Password", exact=True).fill(NEW)
+        ada.page.get_by_label("Password again").fill(f"{NEW}!")
+        ada.page.get_by_role("button", name="Take this password").click()
+        ada.page.get_by_text("the two passwords are not the same").wait_for()
+        ada.page.get_by_label("Password again").fill(NEW)
+        ada.page.get_by_role("button", name="Take this password").click()
+        ada.page.get_by_text("The password of ada is changed").wait_for()
+        assert ada.page.get_by_label("Name").input_value() == "ada"
+        ada.page.get_by_label("Password").fill(NEW)
+        ada.page.get_by_role("button", name="Log in").click()
+        ada.page.get_by_role("heading", name="Worklist").wait_for()
+
+        page.get_by_label("ada may log in").uncheck()
+        page.get_by_role("button", name="Reset password of ada").and_(page.locator(":disabled")).wait_for()
+        ada.page.reload()
+        ada.page.get_by_role("heading", name="Log in").wait_for()
+        ada.fine()
+        visit.fine()
+
+
+@pytest.mark.slow
+@WIDTHS
+def test_a_token_is_made_shown_once_and_revoked(service: SimpleNamespace, width: int) -> None:
+    with visiting(service.address, width) as visit:
+        begin(visit, service.secret)
+        administer(visit)
+        page = visit.page
+        tokens = page.get_by_role("region", name="Tokens for programs")
+        tokens.get_by_label("Name").fill("robot")
+        tokens.get_by_label("send").check()
+        page.get_by_role("button", name="Make a token for a year").click()
+        secret = tokens.locator(".secret").inner_text()
+        tokens.get_by_role("cell", name="read, send").wait_for()
+        checked(visit)
+
+        def asks() -> int:
+            headers = {"Authorization": f"Bearer {secret}"}
+            return httpx.get(f"{service.address}api/v1/studies", headers=headers).status_code
+
+        assert asks() == 200
+        administer(visit)
+        assert secret not in page.content()
+        page.get_by_role("button", name="Revoke robot").click()
+        tokens.get_by_role("cell", name="robot", exact=True).wait_for(state="detached")
+        assert asks() == 401
+        visit.fine()
+
+
+@pytest.mark.slow
+@WIDTHS
+def test_a_delivery_that_is_stuck_is_tried_again(service: SimpleNamespace, width: int) -> None:
+    with service.parts.database.writing() as session:
+        about = {"answer": 1, "destination": "archive"}
+        job = Job(kind="deliver", key="1 archive", about=about, state="stuck", error="does not answer", attempts=30)
+        session.add(job)
+    with visiting(service.address, width) as visit:
+        begin(visit, service.secret)
+        administer(visit)
+        stuck = visit.page.get_by_role("region", name="What is stuck")
+        stuck.get_by_role("cell", name="deliver to archive").wait_for()
+        assert "does not answer (30 times)" in stuck.inner_text()
+        checked(visit)
+        stuck.get_by_role("button", name=f"Try again job {job.id}").click()
+        stuck.get_by_text("Nothing.").wait_for()
+        visit.fine()
+    with service.parts.database.reading() as session:
+        assert session.get(Job, job.id).state == "waiting"
+
+
+@pytest.mark.slow
+@WIDTHS
+def test_a_model_is_added_tried_switched_to_and_back(service: SimpleNamespace, width: int, tmp_path: Path) -> None:
+    with visiting(service.address, width) as visit:
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        begin(visit, service.secret)
+        send(visit)
+        visit.page.locator("tr", has_text="2 images").wait_for()
+        administer(visit)
+        models = visit.page.get_by_role("region", name="Models")
+        file = {"name": "other.callus", "mimeType": "application/zip", "buffer": packed_blind_bundle(tmp_path)}
+        models.get_by_label("Add a model").set_input_files([file])
+        models.get_by_role("button", name="Try on the last 200: other").click()
+        models.get_by_text("answers would change").wait_for()
+        told = models.get_by_text("other on 2 radiographs: 1 answers would change.")
+        ends = time.monotonic() + PATIENCE / 1000
+        while not told.count() and time.monotonic() < ends:  # the trial goes on meanwhile
+            models.get_by_role("button", name="What changes with other").click()
+            visit.page.wait_for_timeout(200)
+        assert "fracture (1.00) to none seen (1.00)" in models.get_by_role("listitem").inner_text()
+        checked(visit)
+        for name in ("other", "tiny"):
+            models.get_by_role("button", name=f"Switch to it: {name}").click()
+            models.get_by_role("row", name=f"{name} active").wait_for()
+        checked(visit)
+        visit.fine()
