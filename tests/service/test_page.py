@@ -210,6 +210,30 @@ def test_boxes_lie_where_they_belong_on_a_graphics_processor(service: SimpleName
         visit.fine()
 
 
+@pytest.mark.slow
+def test_a_search_outlasts_a_finding_that_came_just_before_it(service: SimpleNamespace) -> None:
+    with visiting(service.address, DESK) as visit:
+        visit.page.add_init_script(
+            "const Line = EventSource;"
+            "window.EventSource = class extends Line { constructor(at) { super(at); window.line = this; } };"
+        )
+        begin(visit, service.secret)
+        send(visit)
+        visit.page.locator("tr", has_text="2 images").wait_for()
+        visit.page.evaluate(
+            """() => {
+              const data = JSON.stringify({id: 99, study: 1, image: 1, level: "none", probability: 0.1});
+              window.line.dispatchEvent(new MessageEvent("finding", {data}));
+              const words = document.querySelector("input[type=search]");
+              words.value = "nobody";
+              words.dispatchEvent(new Event("input", {bubbles: true}));
+            }"""
+        )
+        visit.page.get_by_text("Nothing fits.").wait_for()
+        visit.page.wait_for_timeout(1000)  # the page looks for what is new half a second after it heard of it
+        assert visit.page.get_by_text("Nothing fits.").is_visible()
+
+
 def test_the_page_s_files(service: SimpleNamespace) -> None:
     with httpx.Client(base_url=service.address) as client:
         first = client.get("/")
