@@ -21,6 +21,7 @@ OPEN = {
     "/api/v1/login",
     "/api/v1/first",
     "/api/v1/accept",
+    "/api/v1/reset",
     "/api/v1/login/openid",
     "/api/v1/login/openid/return",
     "/",
@@ -41,11 +42,13 @@ LEAST = {
     "DELETE /api/v1/tokens/{number}": ("reader", None),
     "GET /api/v1/users": ("administrator", "administer"),
     "PATCH /api/v1/users/{number}": ("administrator", "administer"),
+    "POST /api/v1/users/{number}/reset": ("administrator", "administer"),
     "POST /api/v1/invitations": ("administrator", "administer"),
     "GET /api/v1/audit": ("administrator", "administer"),
     "POST /api/v1/radiographs": ("reader", "send"),
     "POST /dicom-web/studies": ("reader", "send"),
     "POST /api/v1/pull": ("radiologist", "send"),
+    "GET /api/v1/pull": ("radiologist", "read"),
     "GET /api/v1/studies": ("reader", "read"),
     "POST /api/v1/studies/search": ("reader", "read"),
     "GET /api/v1/studies/{number}": ("reader", "read"),
@@ -179,7 +182,7 @@ def test_what_changes_something_needs_the_csrf_token_and_the_same_page(clinic: C
         assert admin.ask(method, path, json={}, headers=same).status_code not in (401, 403)
 
 
-@pytest.mark.parametrize("path", ["/login", "/first", "/accept"])
+@pytest.mark.parametrize("path", ["/login", "/first", "/accept", "/reset"])
 def test_nobody_is_logged_in_from_another_page(clinic: Clinic, path: str) -> None:
     given = {"name": "ada", "password": "x" * 12, "secret": "x"}
     answer = clinic.nobody.post(path, given, headers={"Origin": "https://evil.example"})

@@ -16,6 +16,7 @@ from clinic import Clinic, opened, picture, radiograph, related
 from PIL import Image as Picture
 from PIL import ImageDraw
 from pydicom import dcmread
+from tiny_bundle import packed_blind_bundle
 
 from callus.dataset.manifest import read_manifest
 from callus.labels import RESEARCH_ONLY
@@ -398,20 +399,6 @@ def simulated_private() -> bytes:
     return simulated_dicom.as_bytes(data)
 
 
-def other_bundle(folder: Path) -> bytes:
-    """A model that sees a fracture in nothing."""
-    import shutil
-
-    from tiny_bundle import tiny_info, write_tiny_bundle
-
-    engine = tiny_info()["engines"]["onnx-float32"] | {
-        "operating_points": {"high_sensitivity": 1.0, "high_specificity": 1.0}
-    }
-    write_tiny_bundle(folder / "other", name="other", engines={"onnx-float32": engine})
-    packed = shutil.make_archive(str(folder / "other"), "zip", folder / "other")
-    return Path(packed).read_bytes()
-
-
 def test_a_model_is_tried_and_switched_to_and_back(either: Clinic, tmp_path: Path) -> None:
     images = [one["image"] for one in either.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3))]
     before = either.reader.get("/studies").json()["studies"]
@@ -419,7 +406,7 @@ def test_a_model_is_tried_and_switched_to_and_back(either: Clinic, tmp_path: Pat
     assert set(levels.values()) == {"fracture"}
     admin = either.administrator
     (old,) = admin.get("/models").json()["models"]
-    added = admin.ask("POST", "/models", files={"file": ("other.callus", other_bundle(tmp_path))})
+    added = admin.ask("POST", "/models", files={"file": ("other.callus", packed_blind_bundle(tmp_path))})
     assert added.status_code == 201, added.text
     new = added.json()["id"]
     assert admin.ask("POST", "/models", files={"file": ("other.callus", b"nonsense")}).status_code == 422

@@ -3,183 +3,27 @@
 from __future__ import annotations
 
 import base64
-import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-import simulated_dicom
-from browser import CHROMIUM
-from listening import listening
-from PIL import Image as Picture
-from programs import missing
+from visit import DESK, PASSWORD, PHONE, WEB, Visit, begin, checked, radiograph, send, started, visiting
 
 from callus.labels import RESEARCH_ONLY
 from callus.results.overlay import MOST_OPAQUE, colours, opacity
-from callus.service import jobs, pages, stuck
-from callus.service.accounts import first_key
-from callus.service.app import create_app, served
-from callus.service.serving import build
-from callus.service.settings import Settings
+from callus.service import pages
 
-WEB = Path(__file__).parents[2] / "web"
-AXE = WEB / "node_modules" / "axe-core" / "axe.min.js"
-PASSWORD = "a long enough password"  # noqa: S105 - of an account that lasts as long as the test
-SPOT = (200, 120, 120, 120)
-"""Where the simulated radiograph is bright: x, y, width, height; four cells of the tiny network's map."""
-SHAPE = (480, 400)
-PHONE, DESK = 390, 1280
 RED, WHITE = 40, 200
-_WEBGL = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
-_NAMED = """
-const told = WebGL2RenderingContext.prototype.getParameter;
-WebGL2RenderingContext.prototype.getParameter = function (what) {
-  const value = told.call(this, what);
-  return typeof value === "string" ? value.replace(/swiftshader|software|llvmpipe/gi, "graphics") : value;
-};
-"""
-
-
-def radiograph(number: int, *, bright: bool) -> bytes:
-    """12 bits in 16, dark but for a marker in a corner and, where wanted, a spot: the tiny network's fracture."""
-    pixels = np.full(SHAPE, 300, np.uint16) + np.random.default_rng(number).integers(0, 40, SHAPE).astype(np.uint16)
-    pixels[4:24, 4:24] = 4000
-    if bright:
-        x, y, width, height = SPOT
-        pixels[y : y + height, x : x + width] = 4000
-    tags = {"SOPInstanceUID": f"1.2.276.0.9.{number}", "StudyInstanceUID": "1.2.276.0.8.1"}
-    return simulated_dicom.as_bytes(simulated_dicom.simulated(pixels=pixels, **tags))
 
 
 @pytest.fixture
 def service(tmp_path: Path, tiny_bundle: Path) -> Iterator[SimpleNamespace]:
-    """A service that starts for the first time; its address, and the secret that makes the administrator."""
-    if not (pages.FOLDER / "index.html").is_file():
-        missing("the page (npm reaches no registry)")
-    parts = build(Settings(tmp_path / "data", str(tiny_bundle), keep_free=0), threads=1)
-    app = create_app(parts)
-    key = first_key(parts.database)
-    parts.start()
-    try:
-        with listening(SimpleNamespace(served=served(app))) as (host, port):  # type: ignore[arg-type]
-            yield SimpleNamespace(address=f"http://{host}:{port}/", secret=key, parts=parts)
-    finally:
-        parts.stop()
-
-
-class Visit:
-    """A browser on the page; notes what it writes to the console and which other hosts it asks."""
-
-    def __init__(self, page: Any, address: str) -> None:
-        self.page = page
-        self.address = address
-        self.elsewhere: list[str] = []
-        self.written: list[str] = []
-        page.set_default_timeout(15_000)
-        page.context.route(lambda url: not url.startswith((address, "blob:", "data:")), self._refuse)
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.written.append(str(error)))
-
-    def _refuse(self, route: Any) -> None:
-        self.elsewhere.append(route.request.url)
-        route.abort()
-
-    def _note(self, message: Any) -> None:
-        # Whoever is not logged in, or gives a wrong password, is told so; browsers write that down as an error.
-        if message.type == "error" and not message.location["url"].endswith(("/api/v1/me", "/api/v1/me/password")):
-            self.written.append(message.text)
-
-    def judged(self) -> list[str]:
-        """What axe-core finds that is serious or critical."""
-        self.page.evaluate(AXE.read_text())
-        found = self.page.evaluate("() => axe.run()")
-        return [
-            f"{one['id']}: {node['html'][:200]}"
-            for one in found["violations"]
-            if one["impact"] in ("serious", "critical")
-            for node in one["nodes"]
-        ]
-
-    def too_wide(self) -> bool:
-        """Whether the page has to be moved sideways."""
-        return bool(self.page.evaluate("document.documentElement.scrollWidth > innerWidth"))
-
-    def shot(self, selector: str = ".stage") -> np.ndarray:
-        """What is drawn: uint8 (h, w, 3)."""
-        return np.asarray(Picture.open(io.BytesIO(self.page.locator(selector).screenshot())).convert("RGB"))
-
-    def fine(self) -> None:
-        """Nothing went wrong in this visit."""
-        assert self.written == []
-        assert self.elsewhere == []
-
-
-@contextmanager
-def visiting(address: str, width: int, *, graphics: bool = False) -> Iterator[Visit]:
-    """Open a browser.
-
-    Args:
-        address: the page's.
-        width: of its window.
-        graphics: have the page take the browser's software WebGL for a graphics processor's.
-    """
-    if not CHROMIUM:
-        missing("Chromium")
-    if not AXE.is_file():
-        missing("axe-core (npm reaches no registry)")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", *(_WEBGL if graphics else [])]
-        )
-        phone = width < 500
-        context = browser.new_context(
-            viewport={"width": width, "height": 844 if phone else 800}, has_touch=phone, accept_downloads=True
-        )
-        if graphics:
-            context.add_init_script(_NAMED)
-        try:
-            yield Visit(context.new_page(), address)
-        finally:
-            context.close()
-            browser.close()
-
-
-def checked(visit: Visit) -> None:
-    assert visit.judged() == []
-    assert not visit.too_wide()
-    assert RESEARCH_ONLY in visit.page.locator("footer").inner_text().lower()
-
-
-def begin(visit: Visit, secret: str) -> None:
-    """Make the administrator's account by the link of the first start."""
-    visit.page.goto(f"{visit.address}#first={secret}")
-    visit.page.get_by_label("Name").fill("the administrator")
-    visit.page.get_by_label("Password", exact=True).fill(PASSWORD)
-    visit.page.get_by_label("Password again").fill(PASSWORD)
-    assert secret not in visit.page.url  # it does not stay in the history
-    checked(visit)
-    visit.page.get_by_role("button", name="Make the account").click()
-    visit.page.get_by_role("heading", name="Worklist").wait_for()
-
-
-def send(visit: Visit) -> None:
-    files = [
-        {"name": "one.dcm", "mimeType": "application/dicom", "buffer": radiograph(1, bright=True)},
-        {"name": "two.dcm", "mimeType": "application/dicom", "buffer": radiograph(2, bright=False)},
-        {"name": "<img src=x onerror=alert(1)>.txt", "mimeType": "text/plain", "buffer": b"no radiograph"},
-    ]
-    visit.page.get_by_label("Send radiographs").set_input_files(files)
-    visit.page.get_by_text("2 taken").wait_for()
-    assert "<img src=x onerror=alert(1)>.txt" in visit.page.locator(".refused").inner_text()
-    visit.page.locator("tr", has_text="fracture").wait_for()  # live: nobody loads the page anew
-    assert "New finding" in visit.page.locator("[aria-live]").inner_text()
+    with started(tmp_path / "data", tiny_bundle) as one:
+        yield one
 
 
 def drop(visit: Visit, data: bytes) -> None:
@@ -355,31 +199,6 @@ def test_from_the_first_start_to_a_verdict(service: SimpleNamespace, width: int)
 
 
 @pytest.mark.slow
-def test_what_is_stuck_is_tried_again_or_dropped(service: SimpleNamespace) -> None:
-    with service.parts.database.writing() as session:
-        for number, name in enumerate(("cloud", "cloud", "cloud", "pacs")):
-            jobs.add(session, jobs.DELIVER, f"{number} {name}", about={"answer": number, "destination": name})
-    stuck.give_up_gone(service.parts.database, service.parts.settings)  # which name neither
-    with visiting(service.address, PHONE) as visit:
-        begin(visit, service.secret)
-        visit.page.on("dialog", lambda dialog: dialog.accept())
-        visit.page.goto(f"{service.address}administration")
-        card = visit.page.locator("section", has=visit.page.get_by_role("heading", name="What is stuck"))
-        card.get_by_text("destination pacs is no longer in the settings").wait_for()
-        checked(visit)
-        first = card.get_by_role("row", name="to cloud").first
-        first.get_by_role("button", name="Drop").click()
-        card.locator("tbody tr").nth(3).wait_for(state="detached")
-        card.get_by_role("button", name="Drop all to cloud").click()
-        card.locator("tbody tr", has_text="to cloud").first.wait_for(state="detached")
-        assert card.locator("tbody tr").count() == 1
-        visit.fine()
-        card.get_by_role("button", name="Try again: all to pacs").click()
-        card.get_by_role("alert").wait_for()
-        assert "put it back into the settings" in card.get_by_role("alert").inner_text()
-
-
-@pytest.mark.slow
 def test_boxes_lie_where_they_belong_on_a_graphics_processor(service: SimpleNamespace) -> None:
     with visiting(service.address, DESK, graphics=True) as visit:
         begin(visit, service.secret)
@@ -389,6 +208,30 @@ def test_boxes_lie_where_they_belong_on_a_graphics_processor(service: SimpleName
         look(visit)
         assert visit.page.locator(".stage").get_attribute("data-drawn-by") == "graphics"
         visit.fine()
+
+
+@pytest.mark.slow
+def test_a_search_outlasts_a_finding_that_came_just_before_it(service: SimpleNamespace) -> None:
+    with visiting(service.address, DESK) as visit:
+        visit.page.add_init_script(
+            "const Line = EventSource;"
+            "window.EventSource = class extends Line { constructor(at) { super(at); window.line = this; } };"
+        )
+        begin(visit, service.secret)
+        send(visit)
+        visit.page.locator("tr", has_text="2 images").wait_for()
+        visit.page.evaluate(
+            """() => {
+              const data = JSON.stringify({id: 99, study: 1, image: 1, level: "none", probability: 0.1});
+              window.line.dispatchEvent(new MessageEvent("finding", {data}));
+              const words = document.querySelector("input[type=search]");
+              words.value = "nobody";
+              words.dispatchEvent(new Event("input", {bubbles: true}));
+            }"""
+        )
+        visit.page.get_by_text("Nothing fits.").wait_for()
+        visit.page.wait_for_timeout(1000)  # the page looks for what is new half a second after it heard of it
+        assert visit.page.get_by_text("Nothing fits.").is_visible()
 
 
 def test_the_page_s_files(service: SimpleNamespace) -> None:

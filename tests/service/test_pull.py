@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import pydicom
 import pytest
 import simulated_dicom
 import sqlalchemy as sa
+from dicomweb_server import Web, answering
 from orthanc import Orthanc, running
 from programs import free_port
 from pydicom.dataset import Dataset
@@ -173,65 +171,10 @@ def test_only_a_uid_is_asked_for(database: Database) -> None:
             wanted(database, study)
 
 
-class Web(ThreadingHTTPServer):
-    """A DICOMweb server that answers as it is told: path to status, type and body."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answers)
-        self.search: list[dict[str, Any]] | bytes = []
-        self.turns_pages = True
-        self.answers: dict[str, tuple[int, str, bytes]] = {}
-        self.asked: list[str] = []
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/dicom-web"
-
-    def hold(self, data: bytes, uid: str = "") -> None:
-        """Have an instance; ``uid`` is what it is said to be."""
-        one = pydicom.dcmread(BytesIO(data))
-        uid = uid or one.SOPInstanceUID
-        values = {"00080016": one.SOPClassUID, "00080018": uid, "0020000E": one.SeriesInstanceUID}
-        assert isinstance(self.search, list)
-        self.search.append({tag: {"vr": "UI", "Value": [str(value)]} for tag, value in values.items()})
-        kind, body = joined([data])
-        place = f"/dicom-web/studies/{STUDY}/series/{one.SeriesInstanceUID}/instances/{uid}"
-        self.answers[place] = (200, kind, body)
-
-
-class _Answers(BaseHTTPRequestHandler):
-    server: Web
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        path, _, query = self.path.partition("?")
-        if path.endswith("/instances") and isinstance(self.server.search, list):
-            words = dict(part.split("=") for part in query.split("&") if "=" in part)
-            offset = int(words["offset"]) if self.server.turns_pages else 0
-            page = self.server.search[offset : offset + int(words["limit"])]
-            status, kind, body = 200, "application/dicom+json", json.dumps(page).encode()
-        elif path.endswith("/instances"):
-            status, kind, body = 200, "application/dicom+json", self.server.search
-        else:
-            status, kind, body = self.server.answers.get(path, (404, "text/plain", b""))
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def web() -> Iterator[Web]:
-    server = Web()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with answering(STUDY) as server:
+        yield server
 
 
 def test_what_is_not_what_it_was_said_to_be_is_refused(database: Database, intake: Intake, web: Web) -> None:

@@ -5,6 +5,8 @@ Not a test: ``tests/support`` is on the tests' path (pyproject.toml).
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +14,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from callus.bundle.likeness import Likeness
 
 SIDE, STRIDE = 64, 8
@@ -116,6 +116,15 @@ def ir_bundle(folder: Path, *, spoil: bytes | None = None) -> Path:
     float32 = tiny_info()["engines"]["onnx-float32"]
     engines = {"onnx-float32": float32, "openvino-int8": {**float32, **IR_FILES, "operating_points": IR_POINTS}}
     return write_bundle(folder / "bundle", tiny_info(engines=engines), files)
+
+
+def packed_blind_bundle(folder: Path) -> bytes:
+    """A ``.callus`` file of a model "other", which sees a fracture in nothing."""
+    engine = tiny_info()["engines"]["onnx-float32"] | {
+        "operating_points": {"high_sensitivity": 1.0, "high_specificity": 1.0}
+    }
+    write_tiny_bundle(folder / "other", name="other", engines={"onnx-float32": engine})
+    return Path(shutil.make_archive(str(folder / "other"), "zip", folder / "other")).read_bytes()
 
 
 def tiny_likeness(channels: int = 3, components: int = 1, mean: float = -0.7, spread: float = 0.1) -> Likeness:

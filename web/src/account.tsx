@@ -1,13 +1,21 @@
-/** One's own account: who one is here, and another password. */
+/** One's own account: who one is here, how the page looks, and another password. */
 
 import { useRef, useState } from "preact/hooks";
 import { OWN_PASSWORD, send } from "./api";
+import { type Scheme, chooseScheme, chosenScheme } from "./scheme";
 import type { Me } from "./types";
+
+const SCHEMES: Scheme[] = ["dark", "light"];
 
 export function Account({ me }: { me: Me }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [told, setTold] = useState("");
   const [failed, setFailed] = useState("");
+  const [scheme, setScheme] = useState(chosenScheme);
+  const dress = (wanted: Scheme) => {
+    chooseScheme(wanted);
+    setScheme(wanted);
+  };
   const change = async (event: SubmitEvent) => {
     event.preventDefault();
     const form = event.currentTarget as HTMLFormElement;
@@ -31,6 +39,14 @@ export function Account({ me }: { me: Me }) {
         <h2 id="account-title">
           {me.name}, {me.role}
         </h2>
+        <fieldset>
+          <legend>The page is</legend>
+          {SCHEMES.map((one) => (
+            <label key={one} class="choice">
+              <input type="radio" name="scheme" checked={scheme === one} onChange={() => dress(one)} /> {one}
+            </label>
+          ))}
+        </fieldset>
         <form class="stacked" onSubmit={change}>
           <input name="username" value={me.name} autocomplete="username" readOnly hidden />
           <label>

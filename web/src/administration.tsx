@@ -75,12 +75,21 @@ export function Failed({ what }: { what: string }) {
 function Users({ me }: { me: Me }) {
   const { rows, failed, act } = useList<User>("/users", "users");
   const [role, setRole] = useState<Role>("radiologist");
-  const [link, setLink] = useState("");
+  const [made, setMade] = useState<{ what: string; link: string } | null>(null);
   const invite = () =>
     act(async () => {
-      const told = await send<{ link: string }>("POST", "/invitations", { role });
-      setLink(location.origin + told.link);
+      const told = await send<{ link: string; days: number }>("POST", "/invitations", { role });
+      setMade({ what: `Makes a ${role}'s account, once, within ${told.days} days`, link: location.origin + told.link });
     });
+  const reset = (user: User) => {
+    const question = `Take the password of ${user.name} away? It stops working now, and what they are logged in to ends.`;
+    if (!confirm(question)) return;
+    act(async () => {
+      const told = await send<{ link: string; hours: number }>("POST", `/users/${user.id}/reset`);
+      const what = `For ${user.name} to choose another password, once, within ${told.hours} hours`;
+      setMade({ what, link: location.origin + told.link });
+    });
+  };
   return (
     <section class="card" aria-labelledby="users-title">
       <h2 id="users-title">People</h2>
@@ -91,6 +100,9 @@ function Users({ me }: { me: Me }) {
               <th scope="col">Name</th>
               <th scope="col">Role</th>
               <th scope="col">May log in</th>
+              <th scope="col">
+                <span class="spoken">Password</span>
+              </th>
             </tr>
           </thead>
           <tbody>
@@ -115,6 +127,7 @@ function Users({ me }: { me: Me }) {
                   </select>
                 </td>
                 <td>
+                  <span class="small">may log in</span>
                   <input
                     type="checkbox"
                     aria-label={`${user.name} may log in`}
@@ -122,6 +135,18 @@ function Users({ me }: { me: Me }) {
                     disabled={user.name === me.name}
                     onChange={() => act(() => send("PATCH", `/users/${user.id}`, { disabled: !user.disabled }))}
                   />
+                </td>
+                <td>
+                  {!user.openid && user.name !== me.name && (
+                    <button
+                      type="button"
+                      disabled={user.disabled}
+                      aria-label={`Reset password of ${user.name}`}
+                      onClick={() => reset(user)}
+                    >
+                      Reset password
+                    </button>
+                  )}
                 </td>
               </tr>
             ))}
@@ -141,9 +166,9 @@ function Users({ me }: { me: Me }) {
           Make a link
         </button>
       </div>
-      {link && (
+      {made && (
         <p role="status">
-          Works once, for 7 days: <code class="secret">{link}</code>
+          {made.what}: <code class="secret">{made.link}</code>
         </p>
       )}
       <Failed what={failed} />
@@ -187,13 +212,17 @@ function Tokens() {
               {alive.map((token) => (
                 <tr key={token.id}>
                   <td>{token.name}</td>
-                  <td>{token.user}</td>
+                  <td>
+                    <span class="small">of</span> {token.user}
+                  </td>
                   <td>{token.scopes.join(", ")}</td>
-                  <td>{token.used ? <Moment at={token.used} /> : "never"}</td>
+                  <td>
+                    <span class="small">last used</span> {token.used ? <Moment at={token.used} /> : "never"}
+                  </td>
                   <td>
                     <button
                       type="button"
-                      aria-label={`revoke ${token.name}`}
+                      aria-label={`Revoke ${token.name}`}
                       onClick={() => act(() => send("DELETE", `/tokens/${token.id}`))}
                     >
                       Revoke
@@ -271,7 +300,7 @@ function Stuck() {
                     <Moment at={job.made} />
                   </td>
                   <td>
-                    <button type="button" aria-label={`Try again: job ${job.id}`} onClick={() => retry(job)}>
+                    <button type="button" aria-label={`Try again job ${job.id}`} onClick={() => retry(job)}>
                       Try again
                     </button>{" "}
                     {job.kind !== "identify" && (

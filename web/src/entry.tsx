@@ -1,27 +1,35 @@
-/** Coming in: by password, by the identity provider, or by a link that makes an account. */
+/** Coming in: by password, by the identity provider, or by a link that makes an account or another password. */
 
 import { useEffect, useState } from "preact/hooks";
 import { API, get, send } from "./api";
 import type { Me, Role } from "./types";
 
 interface Link {
-  kind: "first" | "accept";
+  kind: "first" | "accept" | "reset";
   secret: string;
 }
 
 /** The link's secret, out of the address at once: it must not stay in the history. */
 function takeLink(): Link | null {
-  const found = /^#(first|accept)=([\w-]{1,200})$/.exec(location.hash);
+  const found = /^#(first|accept|reset)=([\w-]{1,200})$/.exec(location.hash);
   if (!found) return null;
   history.replaceState(null, "", "/");
   return { kind: found[1] as Link["kind"], secret: found[2]! };
 }
 
+const TITLES = { first: "Make the administrator's account", accept: "Make your account", reset: "Choose another password" };
+
 export function Entry({ became }: { became: (me: Me) => void }) {
-  const [link] = useState(takeLink);
+  const [link, setLink] = useState(takeLink);
+  const [whose, setWhose] = useState(""); // another password was chosen for
   const [provider, setProvider] = useState(false);
   const [failed, setFailed] = useState("");
   const [busy, setBusy] = useState(false);
+  useEffect(() => {
+    const another = () => setLink((old) => takeLink() ?? old); // put into the address of this very page
+    addEventListener("hashchange", another);
+    return () => removeEventListener("hashchange", another);
+  }, []);
   useEffect(() => {
     get<{ openid?: boolean }>("/health")
       .then((told) => setProvider(told.openid === true))
@@ -40,6 +48,13 @@ export function Entry({ became }: { became: (me: Me) => void }) {
     setBusy(true);
     setFailed("");
     try {
+      if (link?.kind === "reset") {
+        const told = await send<{ name: string }>("POST", "/reset", { password: given.password, secret: link.secret });
+        setWhose(told.name);
+        setLink(null);
+        setBusy(false);
+        return;
+      }
       const told = link
         ? await send<Told>("POST", `/${link.kind}`, { ...given, secret: link.secret })
         : await send<Told>("POST", "/login", given);
@@ -50,18 +65,22 @@ export function Entry({ became }: { became: (me: Me) => void }) {
     }
   };
 
-  const title = link ? (link.kind === "first" ? "Make the administrator's account" : "Make your account") : "Log in";
+  const title = link ? TITLES[link.kind] : "Log in";
+  const does = link ? (link.kind === "reset" ? "Take this password" : "Make the account") : "Log in";
   return (
     <section class="entry" aria-labelledby="entry-title">
       <p class="mark">
         <img src="/icon.svg" alt="" width="28" height="28" /> callus
       </p>
       <h1 id="entry-title">{title}</h1>
-      <form onSubmit={enter}>
-        <label>
-          Name
-          <input name="name" autocomplete="username" required maxLength={64} autofocus />
-        </label>
+      {whose && <p role="status">The password of {whose} is changed. Log in with it.</p>}
+      <form onSubmit={enter} key={whose}>
+        {link?.kind !== "reset" && (
+          <label>
+            Name
+            <input name="name" autocomplete="username" required maxLength={64} defaultValue={whose} autofocus />
+          </label>
+        )}
         <label>
           Password
           <input
@@ -91,7 +110,7 @@ export function Entry({ became }: { became: (me: Me) => void }) {
           </p>
         )}
         <button type="submit" class="main" disabled={busy}>
-          {busy ? "one moment…" : link ? "Make the account" : "Log in"}
+          {busy ? "one moment…" : does}
         </button>
       </form>
       {provider && !link && (

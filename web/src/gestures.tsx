@@ -18,6 +18,7 @@ interface Props {
 
 export function Gestures({ stage, tool, drawing, inside, pending, done }: Props) {
   const fingers = useRef(new Map<number, [number, number]>());
+  const pinched = useRef(false);
   const start = useRef<[number, number] | null>(null);
   const box = useRef<Box | null>(null);
   const surface = useRef<HTMLDivElement>(null);
@@ -40,6 +41,7 @@ export function Gestures({ stage, tool, drawing, inside, pending, done }: Props)
   };
   const end = (event: PointerEvent) => {
     fingers.current.delete(event.pointerId);
+    if (!fingers.current.size) pinched.current = false;
     if (start.current) done(box.current);
     start.current = box.current = null;
   };
@@ -48,6 +50,7 @@ export function Gestures({ stage, tool, drawing, inside, pending, done }: Props)
     surface.current!.setPointerCapture(event.pointerId);
     fingers.current.set(event.pointerId, where(event));
     if (drawing && event.button === 0 && fingers.current.size === 1) start.current = inside(...where(event));
+    if (fingers.current.size > 1) pinched.current = true;
     if (fingers.current.size > 1 && start.current) {
       start.current = box.current = null; // a second finger: it was meant to zoom
       pending(null);
@@ -59,6 +62,10 @@ export function Gestures({ stage, tool, drawing, inside, pending, done }: Props)
     if (!here || !before) return;
     const now = where(event);
     const [x, y] = [now[0] - before[0], now[1] - before[1]];
+    if (pinched.current && fingers.current.size === 1) {
+      fingers.current.set(event.pointerId, now);
+      return; // of two fingers one was lifted first: what the other still does was not meant
+    }
     if (fingers.current.size === 2) {
       const [one, other] = [...fingers.current.entries()].sort(([id]) => (id === event.pointerId ? -1 : 1)).map(([, at]) => at);
       const far = (a: [number, number], b: [number, number]) => Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1]));

@@ -34,8 +34,8 @@ export function Keys({ dialog }: { dialog: RefObject<HTMLDialogElement | null> }
         ))}
       </dl>
       <p class="quiet">
-        The wheel zooms; the right button moves; two fingers do both. A box solid: fracture; dotted: doubt; dashed: drawn by a
-        reader.
+        Dragging does what is pressed, Window or Move: with a finger too. The wheel zooms and the right button moves; two fingers
+        do both. A box solid: fracture; dotted: doubt; dashed: drawn by a reader.
       </p>
       <form method="dialog">
         <button type="submit" class="main">

@@ -74,20 +74,23 @@ export function Models() {
               <tr key={model.id}>
                 <td>{model.name}</td>
                 <td>{model.state}</td>
-                <td class="number">{model.answers}</td>
+                <td class="number">
+                  {model.answers} <span class="small">answers</span>
+                </td>
                 <td>
+                  <span class="small">added</span>{" "}
                   <Moment at={model.added} />
                 </td>
                 <td>
                   {model.state !== "active" && (
                     <div class="row">
-                      <button type="button" onClick={() => begin(model)} aria-label={`try ${model.name}`}>
+                      <button type="button" onClick={() => begin(model)} aria-label={`Try on the last ${TRIED_ON}: ${model.name}`}>
                         Try on the last {TRIED_ON}
                       </button>
-                      <button type="button" onClick={() => show(model)} aria-label={`what ${model.name} changes`}>
+                      <button type="button" onClick={() => show(model)} aria-label={`What changes with ${model.name}`}>
                         What changes
                       </button>
-                      <button type="button" onClick={() => change(model)} aria-label={`switch to ${model.name}`}>
+                      <button type="button" onClick={() => change(model)} aria-label={`Switch to it: ${model.name}`}>
                         Switch to it
                       </button>
                     </div>

@@ -1,5 +1,6 @@
 /** Sending radiographs from here: dropped, chosen, or taken with a phone's camera. */
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Refused, sendFiles } from "./api";
 
@@ -14,7 +15,8 @@ const AT_ONCE = 8; // files in one request: what fails costs few others
 const TRIES = 5;
 const KINDS = ".dcm,.dicom,.png,.jpg,.jpeg,.tif,.tiff,application/dicom,image/*";
 
-export function Upload({ done }: { done: () => void }) {
+/** The ways in; `children` are others, which stand beside these. */
+export function Upload({ done, children }: { done: () => void; children?: ComponentChildren }) {
   const [share, setShare] = useState<number | null>(null);
   const [outcome, setOutcome] = useState("");
   const [refused, setRefused] = useState<Taken[]>([]);
@@ -75,6 +77,7 @@ export function Upload({ done }: { done: () => void }) {
         Take a picture
         <input class="hidden-input" type="file" accept="image/*" capture="environment" onChange={chosen} />
       </label>
+      {children}
       <span class="quiet drop">or drop files anywhere on this page</span>
       {share !== null && (
         <progress max="1" value={share} aria-label="sending">

@@ -4,6 +4,7 @@ import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, send } from "./api";
 import { LevelMark, Moment, Probability, day, person } from "./level";
 import { useFindings } from "./live";
+import { Pull } from "./pull";
 import { follow, go } from "./route";
 import { LEVEL_TEXT, type Level, type Me, type StudyLine, reaches } from "./types";
 import { Upload } from "./upload";
@@ -58,6 +59,11 @@ export function Worklist({ me }: { me: Me }) {
     return () => clearTimeout(soon);
   }, [load]);
 
+  // For what comes later than it was asked for: by then other studies may be wanted.
+  const latest = useRef(load);
+  latest.current = load;
+  const again = useCallback((limit?: number) => latest.current("", limit), []);
+
   const soon = useRef(0);
   const stands = useFindings((finding) => {
     setNews(`New finding: ${LEVEL_TEXT[finding.level]}, probability ${finding.probability.toFixed(2)}.`);
@@ -65,7 +71,7 @@ export function Worklist({ me }: { me: Me }) {
     // Several images of a study come together. What was opened by "Show more" stays, as far as one page reaches.
     soon.current ||= window.setTimeout(() => {
       soon.current = 0;
-      void load("", Math.min(LARGEST, Math.max(PAGE, page?.studies.length ?? 0)));
+      void again(Math.min(LARGEST, Math.max(PAGE, page?.studies.length ?? 0)));
     }, LIVE);
   });
 
@@ -75,7 +81,7 @@ export function Worklist({ me }: { me: Me }) {
   return (
     <div class="worklist">
       <h1>Worklist</h1>
-      <Upload done={() => load()} />
+      <Upload done={again}>{reaches(me, "radiologist") && <Pull came={again} />}</Upload>
       <form class="filters" role="search" aria-label="worklist" onSubmit={(event) => event.preventDefault()}>
         <label>
           Finding

@@ -14,7 +14,7 @@ from callus.service.passwords import fits, hashed
 from callus.service.refusals import ClashError, ForbiddenError, MissingError, UnfitError, UnknownCallerError
 from callus.service.roles import ROLES
 from callus.service.sessions import close_all
-from callus.service.tables import Once, User, now
+from callus.service.tables import Once, Reset, User, now
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from callus.service.throttle import Throttle
 
 FIRST_LASTS: Final = timedelta(hours=24)
+RESET_LASTS: Final = timedelta(hours=24)
 _NAME: Final = re.compile(r"[\w][\w.@+ -]{0,62}[\w]|[\w]", re.UNICODE)
 _WRONG: Final = "the name and the password do not belong together"
 
@@ -133,6 +134,60 @@ def change_password(
         audit.note(session, who=user.name, did="changed", what=f"password of user {user.id}", address=address)
 
 
+def begin_reset(session: Session, user_id: int) -> str:
+    """A secret by which an account's owner chooses another password, once; earlier ones end.
+
+    The old password and all logins end at once: whoever has learnt the password must not stay until the owner comes.
+
+    Args:
+        session: a writing one.
+        user_id: the account's.
+
+    Raises:
+        MissingError: there is no such account.
+        ClashError: it is disabled, or has its password elsewhere.
+    """
+    user = session.get(User, user_id)
+    if user is None:
+        raise MissingError("there is no such account")
+    if user.subject is not None:
+        raise ClashError("this account logs in at the identity provider", hint="its password is changed there")
+    if user.disabled:
+        raise ClashError("this account is disabled", hint="enable it first")
+    key = new_key()
+    session.execute(sa.delete(Reset).where(sa.or_(Reset.user_id == user_id, Reset.ends < now())))
+    session.add(Reset(digest=digest(key), user_id=user_id, ends=now() + RESET_LASTS))
+    user.password = ""
+    close_all(session, user_id)
+    return key
+
+
+def end_reset(database: Database, key: str, password: str, *, address: str) -> User:
+    """Give an account another password by a secret that works once.
+
+    Args:
+        database: where.
+        key: the secret.
+        password: the new one.
+        address: where the request came from.
+
+    Raises:
+        ForbiddenError: the secret is none, was used, or has ended; or the account was disabled since.
+        UnfitError: the password cannot be used.
+    """
+    with database.reading() as session:  # before the password is hashed, which takes a core for a while
+        _find_reset(session, key)
+    kept = hashed(password)
+    with database.writing() as session:
+        reset, user = _find_reset(session, key)
+        used: Any = session.execute(sa.delete(Reset).where(Reset.id == reset.id))
+        if not used.rowcount:
+            raise _spent()
+        user.password = kept
+        audit.note(session, who=user.name, did="changed", what=f"password of user {user.id} by a link", address=address)
+        return user
+
+
 def change_user(session: Session, user_id: int, *, role: str | None, disabled: bool | None) -> User:
     """Change an account's role, or close and open it. One administrator always stays.
 
@@ -173,6 +228,18 @@ def _find_once(session: Session, key: str, *, first: bool) -> Once:
     if once is None or is_first != first:
         raise _spent()
     return once
+
+
+def _find_reset(session: Session, key: str) -> tuple[Reset, User]:
+    found = session.execute(
+        sa.select(Reset, User)
+        .join(User, User.id == Reset.user_id)
+        .where(Reset.digest == digest(key), Reset.ends > now(), User.disabled.is_(False))
+    ).first()
+    if found is None:
+        raise _spent()
+    reset, user = found
+    return reset, user
 
 
 def _spent() -> ForbiddenError:

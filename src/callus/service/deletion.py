@@ -12,7 +12,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from callus.service import audit
-from callus.service.tables import Answer, Image, Study, now
+from callus.service.jobs import PULL
+from callus.service.tables import Answer, Image, Job, Study, now
 from callus.service.worker import ended
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def delete_studies(
             hashes |= {heat, *results.values()}
         for number in there:
             audit.note(session, who=who, did="deleted", what=f"study {number}", address=address)
+        pulled = sa.and_(Job.kind == PULL, Job.state.in_(("done", "stuck")))
+        uids = sa.select(Study.uid).where(Study.id.in_(there))
+        session.execute(sa.delete(Job).where(pulled, Job.about["study"].as_string().in_(uids)))
         session.execute(sa.delete(Study).where(Study.id.in_(there)))
     hashes.discard("")
     forget(database, objects, hashes)

@@ -132,7 +132,14 @@ class Pulling(Worker):
                     counts["other"] += 1
                 else:
                     counts[self._one(session, source, study, instance)] += 1
+                    self._tell(job, counts)
         return dict(counts)
+
+    def _tell(self, job: Job, counts: Counter[str]) -> None:
+        """Write down how far it is, for whoever waits for it."""
+        with self.database.writing() as session:
+            still = sa.update(Job).where(Job.id == job.id, Job.holder == self.holder, Job.state == "taken")
+            session.execute(still.values(about={**job.about, "counts": dict(counts)}))
 
     def _one(self, session: Session, source: Source, study: str, instance: _Instance) -> str:
         with self.database.reading() as reading:

@@ -235,7 +235,7 @@ class User(Table):
     """A person's account.
 
     Attributes:
-        password: argon2id; "" for those who log in elsewhere or have not chosen one yet.
+        password: argon2id; "" for those who log in elsewhere or have yet to choose one.
         role: "reader", "radiologist" or "administrator".
         subject: at the identity provider, "issuer subject"; None for local accounts.
     """
@@ -306,6 +306,21 @@ class Once(Table):
     id: Mapped[int] = mapped_column(Number, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     role: Mapped[str] = mapped_column(String(16))
+    ends: Mapped[datetime]
+
+
+class Reset(Table):
+    """A secret by which an account's owner chooses another password, once.
+
+    Attributes:
+        digest: SHA-256 of the secret.
+    """
+
+    __tablename__ = "resets"
+
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
     ends: Mapped[datetime]
 
 

@@ -10,7 +10,9 @@ from callus.service.api.images import router as images_routes
 from callus.service.api.jobs import router as jobs_routes
 from callus.service.api.login import router as login_routes
 from callus.service.api.models import router as models_routes
+from callus.service.api.pulls import router as pulls_routes
 from callus.service.api.radiographs import router as radiographs_routes
+from callus.service.api.resets import router as resets_routes
 from callus.service.api.stow import router as stow_routes
 from callus.service.api.studies import router as studies_routes
 from callus.service.api.tokens import router as tokens_routes
@@ -21,6 +23,7 @@ ROUTERS = [
     health_routes,
     login_routes,
     accounts_routes,
+    resets_routes,
     tokens_routes,
     radiographs_routes,
     studies_routes,
@@ -28,6 +31,7 @@ ROUTERS = [
     verdicts_routes,
     events_routes,
     jobs_routes,
+    pulls_routes,
     models_routes,
     stow_routes,
     pages_routes,

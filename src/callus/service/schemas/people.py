@@ -52,6 +52,20 @@ class Invited(TypedDict):
     days: Annotated[int, told("days for which it works", minimum=1, maximum=30)]
 
 
+class ResetLink(TypedDict):
+    """What an account's owner is to be given."""
+
+    secret: Annotated[str, told("by which another password is chosen, once; shown this once")]
+    link: Annotated[str, told("the page's address with the secret, below the service's own")]
+    hours: Annotated[int, told("hours for which it works", minimum=1)]
+
+
+class Chosen(TypedDict):
+    """A password that was chosen."""
+
+    name: Annotated[str, told("whose it is: they log in with it now")]
+
+
 class TokenWhole(TypedDict):
     """A program's token, without its secret."""
 

@@ -65,6 +65,36 @@ class Pulled(TypedDict):
     new: Annotated[bool, told("false where it was asked for already, and waits")]
 
 
+class Brought(TypedDict):
+    """What became of a study's objects."""
+
+    taken: Annotated[int, told("objects that came", minimum=0)]
+    known: Annotated[int, told("objects that were here already", minimum=0)]
+    other: Annotated[int, told("objects that are no radiographs", minimum=0)]
+    refused: Annotated[int, told("objects that could not be taken", minimum=0)]
+
+
+class AskedFor(TypedDict):
+    """A study that was asked for."""
+
+    id: Id
+    source: Annotated[str, told("its name in the service's settings")]
+    study_uid: Annotated[str, told("Study Instance UID")]
+    by: Annotated[str, told("the account that asked")]
+    state: Annotated[str, told("how far it is", enum=["waiting", "taken", "done", "stuck", "dropped"])]
+    counts: Annotated[Brought | None, told("of its objects; null until all have been asked for")]
+    error: Annotated[str, told("why it failed the last time, or empty")]
+    due: Annotated[str, told("when it is tried, or was tried, UTC", format="date-time")]
+    study: Annotated[int | None, told("its number here, once something of it has come", minimum=1)]
+
+
+class Pulls(TypedDict):
+    """From where studies come, and which were asked for."""
+
+    sources: Annotated[list[str], told("names that may be asked")]
+    pulls: Annotated[list[AskedFor], told("the latest first, 10 at most")]
+
+
 class ModelWhole(TypedDict):
     """A model that is here."""
 

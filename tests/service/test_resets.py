@@ -1,0 +1,122 @@
+"""A password that was lost: an administrator takes it away, its owner chooses another by a link that works once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from clinic import Browser, Clinic, opened
+
+from callus.service.accounts import begin_reset, end_reset
+from callus.service.database import Database
+from callus.service.passwords import hashed
+from callus.service.refusals import ForbiddenError
+from callus.service.tables import Entry, Reset, User, now
+
+OLD, NEW = "correct horse battery", "another horse entirely"
+
+
+@pytest.fixture
+def clinic(tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
+    with opened(tmp_path / "data", tiny_bundle) as clinic:
+        yield clinic
+
+
+@pytest.fixture
+def ada(clinic: Clinic) -> User:
+    return clinic.add("ada", "radiologist", hashed(OLD))
+
+
+def link(clinic: Clinic, user: User) -> dict[str, Any]:
+    answer = clinic.administrator.post(f"/users/{user.id}/reset")
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def test_a_reset_ends_the_old_password_at_once_and_its_link_makes_another_once(clinic: Clinic, ada: User) -> None:
+    there = clinic.browser(ada)
+    made = link(clinic, ada)
+    assert made["link"] == f"/#reset={made['secret']}"
+    assert made["hours"] == 24
+    assert there.get("/me").status_code == 401
+    assert Browser(clinic).log_in("ada", OLD).status_code == 401
+    with clinic.parts.database.reading() as session:
+        assert made["secret"] not in str(session.execute(sa.text("SELECT * FROM resets")).all())
+
+    given = {"secret": made["secret"], "password": NEW}
+    short = clinic.nobody.post("/reset", given | {"password": "short"})
+    assert (short.status_code, "12 to 256" in short.text) == (422, True)
+    assert clinic.nobody.post("/reset", given).json() == {"name": "ada"}
+
+    assert clinic.nobody.post("/reset", given).status_code == 403
+    assert Browser(clinic).log_in("ada", NEW).status_code == 200
+    told = [(entry.who, entry.did, entry.what) for entry in clinic.rows(Entry) if entry.did in ("reset", "changed")]
+    assert told == [
+        ("the administrator", "reset", f"password of user {ada.id}"),
+        ("ada", "changed", f"password of user {ada.id} by a link"),
+    ]
+
+
+def test_only_the_last_link_works_and_not_for_ever(clinic: Clinic, ada: User) -> None:
+    first, second = link(clinic, ada), link(clinic, ada)
+    assert clinic.nobody.post("/reset", {"secret": first["secret"], "password": NEW}).status_code == 403
+    clinic.administrator.patch(f"/users/{ada.id}", {"disabled": True})
+    given = {"secret": second["secret"], "password": NEW}
+    assert clinic.nobody.post("/reset", given).status_code == 403  # who is shut out does not come in by it
+    assert clinic.administrator.post(f"/users/{ada.id}/reset").status_code == 409
+    clinic.administrator.patch(f"/users/{ada.id}", {"disabled": False})
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.update(Reset).values(ends=now() - timedelta(seconds=1)))
+    assert clinic.nobody.post("/reset", given).status_code == 403
+    assert Browser(clinic).log_in("ada", NEW).status_code == 401
+
+
+def test_a_link_is_for_what_it_was_made_for(clinic: Clinic, ada: User) -> None:
+    made = link(clinic, ada)
+    joining = {"secret": made["secret"], "name": "mallory", "password": NEW}
+    assert clinic.nobody.post("/accept", joining).status_code == 403
+    assert clinic.nobody.post("/first", joining).status_code == 403
+    invited = clinic.administrator.post("/invitations", {"role": "reader"}).json()
+    assert clinic.nobody.post("/reset", {"secret": invited["secret"], "password": NEW}).status_code == 403
+
+
+def test_whose_password_cannot_be_reset(clinic: Clinic) -> None:
+    own = clinic.administrator.post(f"/users/{clinic.users['administrator'].id}/reset")
+    assert own.status_code == 403
+    assert clinic.administrator.get("/me").status_code == 200
+    assert clinic.administrator.post("/users/99/reset").status_code == 404
+    elsewhere = clinic.users["reader"]
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.update(User).where(User.id == elsewhere.id).values(subject="https://login.example 1"))
+    assert clinic.administrator.post(f"/users/{elsewhere.id}/reset").status_code == 409
+    assert clinic.reader.get("/me").status_code == 200
+
+
+def test_a_link_that_two_use_at_once_works_for_one(database: Database) -> None:
+    with database.writing() as session:
+        user = User(name="ada", role="reader", password=hashed(OLD))
+        session.add(user)
+        session.flush()
+        key = begin_reset(session, user.id)
+    outcomes: list[bool] = []
+
+    def choose(number: int) -> None:
+        try:
+            end_reset(database, key, f"{NEW} {number}", address="10.0.0.1")
+            outcomes.append(True)
+        except ForbiddenError:
+            outcomes.append(False)
+
+    threads = [threading.Thread(target=choose, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    assert sorted(outcomes) == [False, False, True]
