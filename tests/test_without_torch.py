@@ -106,6 +106,15 @@ def test_identify_answers_the_same(python: Path, place: Path) -> None:
         assert entry["boxes"] == [box.as_dict() for box in here.boxes]
 
 
+def test_the_model_that_comes_with_callus_answers_in_int8(python: Path, place: Path) -> None:
+    (file,) = sorted((place / "data" / "images").iterdir())[:1]
+    done = run(python, place, "-m", "callus", "identify", str(file), "--json", "shipped.json")
+    assert done.returncode == 0, done.stderr
+    (entry,) = json.loads((place / "shipped.json").read_text())["findings"]
+    assert (entry["model"], entry["engine"], entry["error"]) == ("radiograph", "openvino-int8", None)
+    assert entry["probability"] == pytest.approx(Identifier().identify(file).probability, abs=1e-6)
+
+
 def test_evaluate_writes_its_report(python: Path, place: Path) -> None:
     words = ["evaluate", "--model", "tiny", "--data", "data/manifest.parquet", "--split", "all", "--out", "report"]
     done = run(python, place, "-m", "callus", *words, "--pictures", "1")

@@ -94,6 +94,31 @@ def moved(run: Path, folder: Path, *splits: str) -> Path:
     return folder / "manifest.parquet"
 
 
+@pytest.mark.parametrize("kind", ["other", "with notes", "run", "changed"])
+def test_only_a_bundle_is_replaced_and_nothing_beside_it(
+    kind: str, tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    if kind == "other":  # other programs have a bundle.json too
+        out.mkdir()
+        (out / "bundle.json").write_text('{"name": "my app"}')
+        (out / "thesis.txt").write_text("the only copy")
+    elif kind == "run":
+        shutil.copytree(run / "bundle", out / "bundle")
+        (out / "notes.txt").write_text("the only copy")
+    else:
+        shutil.copytree(run / "bundle", out)
+        name = "notes.txt" if kind == "with notes" else "MODEL_CARD.md"
+        (out / name).write_text("the only copy")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert call(monkeypatch, run, "--out", out) == 1
+    told = capsys.readouterr().err
+    assert "name a new --out, or one that ends with .callus" in told
+    expected = "holds more than a bundle" if kind == "run" else "is there and no bundle: "
+    assert f"{out}: {expected}" in told
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
 def test_a_name_and_what_only_people_know_stand_in_the_card(
     tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

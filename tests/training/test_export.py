@@ -22,6 +22,7 @@ from callus.dataset.simulated import simulate
 from callus.errors import BundleError
 from callus.identify import Finding, Identifier
 from callus.metrics.detection import Detections
+from callus.metrics.operating_points import TARGET
 from callus.model.network import FractureNet, build_network
 from callus.preprocess import InputSpec
 from callus.radiograph import Radiograph
@@ -161,6 +162,23 @@ def test_int8_has_a_calibration_and_thresholds_of_its_own(bundle: Bundle, judged
         assert held.map_threshold == fitted.map_threshold
     assert bundle.engine_info(OPENVINO_INT8).calibration != bundle.engine_info(ONNX_FLOAT32).calibration
     assert bundle.engine_info(OPENVINO_FLOAT32).calibration == bundle.engine_info(ONNX_FLOAT32).calibration
+
+
+def test_int8_finds_as_many_fractures_at_its_own_operating_point(
+    bundle: Bundle, judged: pd.DataFrame, tiny: Recipe
+) -> None:
+    """The sensitivity that was asked for holds at int8's own thresholds: the bundle's, and with labels that overlap."""
+    noisy = clear(judged)
+    noisy.iloc[[2, 5, 20, 24], noisy.columns.get_loc("label")] = [1, 1, 0, 0]
+    for name in (ONNX_FLOAT32, OPENVINO_INT8):
+        engine = Engine(bundle, name=name)
+        for rows in (clear(judged), noisy):
+            found = measure(engine, split_of(rows, tiny), tiny.calibration)
+            probability, points = found.probability, found.operating_points
+            if rows is not noisy:
+                probability, points = engine.info.calibration.probability(found.logit), engine.info.operating_points
+            assert (probability[found.label == 1] >= points.high_sensitivity).mean() >= TARGET
+            assert (probability[found.label == 0] < points.high_specificity).mean() >= TARGET
 
 
 def test_an_identifier_takes_int8_by_itself_and_answers_with_it(bundle: Bundle, judged: pd.DataFrame) -> None:

@@ -18,6 +18,7 @@ import onnx
 import torch
 
 from callus.bundle import PICTURES, Bundle, Engine, openvino_engine, write_bundle
+from callus.bundle.contents import LARGEST_PICTURES
 from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
 from callus.errors import CallusError
 from callus.labels import RESEARCH_ONLY
@@ -67,7 +68,8 @@ def export_bundle(
         seen: the training pictures, whose features tell what is unlike them; None where they are not at hand, which
             leaves the validation pictures: fewer, and each kept out of what judges it.
         about: Markdown that the model card ends with: what only people know of the model and its data.
-        pictures: the bundle's ``pictures.csv``: which files were trained on; empty for none.
+        pictures: the bundle's ``pictures.csv``: which files were trained on; empty for none. One that is longer than
+            readers take is left out.
 
     Raises:
         TrainingError: the graph's outputs differ from torch's by more than they may.
@@ -164,7 +166,7 @@ class _Draft:
         """Write the bundle where it is to stand; the card ends with ``about``."""
         groups = len(np.unique(self._validation.examples.group))
         self._files["MODEL_CARD.md"] = _card(self._info, self._recipe, groups, about).encode()
-        if pictures:
+        if 0 < len(pictures) <= LARGEST_PICTURES:  # a longer one no reader would take, and the model is worth more
             self._files[PICTURES] = pictures
         write_bundle(folder, self._info, self._files)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callus import dataset
-from callus.bundle import pack
-from callus.bundle.format import ENDING, INFO
+from callus.bundle import Bundle, pack
+from callus.bundle.engine import usable_cores
+from callus.bundle.format import ENDING
 from callus.dataset.manifest import few, read_manifest
-from callus.errors import TrainingError
+from callus.errors import BundleError, TrainingError
 from callus.training import recipe as recipes
 from callus.training import weights
 from callus.training.batches import Pictures
@@ -47,7 +47,8 @@ def export_run(
 
     Args:
         run_path: the run folder; it stays as it is, unless ``out`` is its own bundle.
-        out: the bundle's folder, or a file that ends with ``.callus``. A bundle that stands there is replaced.
+        out: the bundle's folder, or a file that ends with ``.callus``. A bundle that stands there is replaced, where
+            the folder holds nothing else.
         data: other validation pictures than the run's: a folder or a manifest. Its split ``val`` is taken, or all of it
             where it has no split.
         int8: whether int8 is wanted; None for what the run's recipe says.
@@ -72,7 +73,7 @@ def export_run(
     rows = _validation(frame, data)
     network = initial_network(recipe)
     weights.put(network, run.read_best())
-    threads = len(os.sched_getaffinity(0))
+    threads = usable_cores()
     pictures = Pictures(Examples(rows, recipe), _BATCH, threads)
     learnt_from = _at_hand(frame)
     seen = None if learnt_from.empty else Pictures(Examples(learnt_from, recipe), _BATCH, threads)
@@ -120,8 +121,16 @@ def _check_free(out: Path) -> None:
         if out.is_dir():
             raise TrainingError("is a folder; expected a file to write", where=out, hint="name another --out")
         return
-    if out.exists() and not (out / INFO).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise TrainingError("is there and no bundle", where=out, hint="name a new --out, or one that ends with .callus")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        # A file called bundle.json makes no bundle of a folder; one that loads holds what it lists, and nothing else.
+        whole = Bundle.load(out.absolute()).where == out.absolute()
+        reason = "holds more than a bundle"
+    except BundleError as error:
+        whole, reason = False, f"is there and no bundle: {error.what}"
+    if not whole:
+        raise TrainingError(reason, where=out, hint="name a new --out, or one that ends with .callus")
 
 
 def _validation(frame: pd.DataFrame, data: Path | None) -> pd.DataFrame:
