@@ -212,25 +212,31 @@ def test_boxes_lie_where_they_belong_on_a_graphics_processor(service: SimpleName
 
 @pytest.mark.slow
 def test_a_search_outlasts_a_finding_that_came_just_before_it(service: SimpleNamespace) -> None:
+    """The page looks for what is new half a second after it heard of it; here that look waits for the search."""
     with visiting(service.address, DESK) as visit:
         visit.page.add_init_script(
-            "const Line = EventSource;"
-            "window.EventSource = class extends Line { constructor(at) { super(at); window.line = this; } };"
+            """
+            const Line = EventSource, later = setTimeout;
+            window.EventSource = class extends Line { constructor(at) { super(at); window.line = this; } };
+            window.setTimeout = (does, ms) => (window.looks && ms === 500 ? window.looks.push(does) : later(does, ms));
+            """
         )
         begin(visit, service.secret)
         send(visit)
         visit.page.locator("tr", has_text="2 images").wait_for()
+        visit.page.wait_for_timeout(1000)  # the looks for these have been
         visit.page.evaluate(
             """() => {
+              window.looks = [];
               const data = JSON.stringify({id: 99, study: 1, image: 1, level: "none", probability: 0.1});
               window.line.dispatchEvent(new MessageEvent("finding", {data}));
-              const words = document.querySelector("input[type=search]");
-              words.value = "nobody";
-              words.dispatchEvent(new Event("input", {bubbles: true}));
             }"""
         )
+        visit.page.get_by_label("Patient or accession").fill("nobody")
         visit.page.get_by_text("Nothing fits.").wait_for()
-        visit.page.wait_for_timeout(1000)  # the page looks for what is new half a second after it heard of it
+        with visit.page.expect_response(lambda response: "/studies" in response.url):
+            assert visit.page.evaluate("() => window.looks.map(look => look()).length") == 1
+        visit.page.wait_for_timeout(200)
         assert visit.page.get_by_text("Nothing fits.").is_visible()
 
 
