@@ -21,11 +21,13 @@ from callus.dataset.neighbours import Neighbours, Vocabulary
 from callus.dataset.registration import lay_over
 from callus.dataset.shelf import Shelf
 from callus.dataset.simulated import simulate
+from callus.dataset.verdicts import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from callus.dataset.duplicates import Duplicates
+    from callus.dataset.keypoints import Description
 
 VERDICTS = Path(__file__).parent / "verdicts" / "fracatlas_pairs.csv"
 # Joined, and two exposures: where the elbows coincide, the ulna is 2 pixels to one side at the wrist and the radius 5
@@ -250,6 +252,21 @@ def test_a_picture_of_two_radiographs_joins_nothing(originals: list[np.ndarray],
     assert component["a.png"] == component["a turned.png"]
     assert component["b.png"] == component["b turned.png"]
     assert component["a.png"] != component["b.png"]
+
+
+def test_a_chain_in_which_each_is_like_the_next_is_not_one(
+    originals: list[np.ndarray], tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = [one[:280, :280] for one in originals]  # not oblong
+    place = {describe(one).thumbnail.tobytes(): i for i, one in enumerate(chain)}
+
+    def judge(pair: tuple[Description, Description]) -> Verdict:
+        first, second = (place[one.thumbnail.tobytes()] for one in pair)
+        return Verdict(lay_over(pair[0], pair[0]), same=abs(first - second) == 1, odds=9)
+
+    monkeypatch.setattr(duplicates, "judge_coarsely", judge)
+    component = search(write(tmp_path, {f"{i}.png": one for i, one in enumerate(chain)}), shelf).component
+    assert np.unique(component, return_counts=True)[1].max() == 2
 
 
 def window(generator: np.random.Generator) -> np.ndarray:

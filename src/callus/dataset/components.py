@@ -70,7 +70,7 @@ class Components:
         They share no file with the pair on a side that has other files, for what is wrong with one picture (it shows
         two radiographs, say) would speak for itself. None where neither side has another file.
         """
-        sides = [self._standing[self._sets[self._files[place]]] for place in pair]
+        sides = [self._standing[self._sets[int(self._files[place])]] for place in pair]
         others = [
             [place for place in side if self._files[place] != self._files[one]]
             for side, one in zip(sides, pair, strict=True)

@@ -40,6 +40,7 @@ _WINDOW: Final = 21  # thumbnail pixels, in which shapes are compared
 _SHAPED: Final = 8.0  # grey values: their spread where there is a shape
 _ALIKE: Final = 0.5  # correlation; a copy's are near 1, whatever was done to its grey values
 _EDGE: Final = 12  # thumbnail pixels from the overlay's edge, where turning and turning back leaves streaks
+_EVEN: Final = (2, 0.005)  # grey values between neighbours, and share of the picture, of what is even
 
 
 @dataclass(frozen=True)
@@ -122,17 +123,21 @@ def lay_over(a: Description, b: Description) -> Overlay | None:
 
 
 def contradicted(a: Description, b: Description, overlay: Overlay) -> float:
-    """The share of an overlay's inner part where both pictures show something, and not the same: from 0 to 1.
+    """The share of an overlay where both pictures show something, and not the same: from 0 to 1.
 
-    What only one of them shows does not count: a copy may be clipped, cut off or have black corners.
+    What is near the overlay's edge does not count, nor what is near an even part of either that reaches its border:
+    copies have black corners, and files that end early have bars.
     """
     first, covered = _laid(a.thumbnail, b.thumbnail, overlay.matrix, inverted=bool(overlay.variant & INVERTED))
+    over, size = covered > 0, (covered.shape[1], covered.shape[0])
+    covered[cv2.warpAffine(_even(a.thumbnail), overlay.matrix, size, flags=cv2.INTER_NEAREST) > 0] = 0
+    covered[_even(b.thumbnail) > 0] = 0
     edge = np.ones((2 * _EDGE + 1, 2 * _EDGE + 1), np.uint8)
     inner = cv2.erode(covered, edge, borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0
-    if not inner.any():
+    if inner.sum() < _BLOCK * _BLOCK:
         return 0.0
     second = b.thumbnail.astype(np.float32)
-    x, y = _shapes(np.where(covered > 0, first, second)), _shapes(second)
+    x, y = _shapes(np.where(over, first, second)), _shapes(second)
     mean_x, mean_y = _windowed(x), _windowed(y)
     spread_x, spread_y = _windowed(x * x) - mean_x * mean_x, _windowed(y * y) - mean_y * mean_y
     shown = np.minimum(spread_x, spread_y) > _SHAPED * _SHAPED
@@ -223,6 +228,18 @@ def _laid(
     size = b.shape[1], b.shape[0]
     laid = cv2.warpAffine(255 - a if inverted else a, matrix, size).astype(np.float32)
     return laid, cv2.warpAffine(np.full(a.shape, 255, np.uint8), matrix, size, flags=cv2.INTER_NEAREST)  # type: ignore[return-value]
+
+
+def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """1 in the even parts that reach the picture's border, 0 elsewhere."""
+    square = np.ones((3, 3), np.uint8)
+    flat = np.asarray(cv2.subtract(cv2.dilate(picture, square), cv2.erode(picture, square)) <= _EVEN[0], np.uint8)
+    _, parts, stats, _ = cv2.connectedComponentsWithStats(flat, connectivity=4)
+    x, y, width, height, area = stats.T
+    reach = (x == 0) | (y == 0) | (x + width == picture.shape[1]) | (y + height == picture.shape[0])
+    reach &= area > _EVEN[1] * picture.size
+    reach[0] = False  # what is not flat
+    return reach.astype(np.uint8)[parts]
 
 
 def _shapes(picture: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -42,9 +42,10 @@ _SQUARED_FROM: Final = 1.3  # longer to shorter side; up to there SIFT finds a s
 _LEAST_CLOSE: Final = 8
 _LEAST_SHARE: Final = 0.5  # of the smaller picture that has to be covered
 # Share of an overlay that may show one thing here and another there. Measured on copies of 14 FracAtlas radiographs, as
-# they are, in viewers' windows and under watermarks: 66 pairs of copies had 0.043 at most, all but three 0.004; 32
-# pairs of different radiographs in one window or under one watermark 0.072 and more, of simulated ones 0.063 and more.
-_MOST_CONTRADICTED: Final = 0.05
+# they are, in viewers' windows and under watermarks: 66 pairs of copies had 0.003 at most, FracAtlas' own 75 pairs of
+# copies, some of them cut off or overwritten, 0.012; 32 pairs of different radiographs in one window or under one
+# watermark 0.071 and more.
+_MOST_CONTRADICTED: Final = 0.035
 
 
 @dataclass(frozen=True)
