@@ -107,16 +107,14 @@ def restate(network: FractureNet, batches: Iterable[Tensor], stages: int) -> Non
         scale = layer.weight.double().cpu() / torch.sqrt(variance + layer.eps)
         layer.weight.copy_(scale * torch.sqrt(seen + layer.eps))
         layer.bias.copy_(layer.bias.double().cpu() + scale * off)
-        layer.running_mean.copy_(mean + off)
-        layer.running_var.copy_(seen)
+        layer.get_buffer("running_mean").copy_(mean + off)
+        layer.get_buffer("running_var").copy_(seen)
         layer.momentum = _MOMENTUM
 
 
 def _statistics(layer: BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Mean and variance that a layer normalises by, float64 (C,) each."""
-    assert layer.running_mean is not None  # noqa: S101 - all of a trunk's layers keep them
-    assert layer.running_var is not None  # noqa: S101
-    return layer.running_mean.double().cpu(), layer.running_var.double().cpu()
+    return layer.get_buffer("running_mean").double().cpu(), layer.get_buffer("running_var").double().cpu()
 
 
 def set_layout(network: FractureNet, layout: torch.memory_format) -> None:
