@@ -239,7 +239,7 @@ def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     reach = (x == 0) | (y == 0) | (x + width == picture.shape[1]) | (y + height == picture.shape[0])
     reach &= area > _EVEN[1] * picture.size
     reach[0] = False  # what is not flat
-    return reach.astype(np.uint8)[parts]
+    return np.asarray(reach.astype(np.uint8)[parts], np.uint8)
 
 
 def _shapes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
