@@ -49,6 +49,10 @@ def spread_over_threads(work: Callable[[T], R], items: Iterable[T], workers: int
             raise
 
 
+class ProcessEndedError(CallusError):
+    """A process that shared the work ended before it was done."""
+
+
 def spread_over_processes(
     work: Callable[[T], R], items: Iterable[T], workers: int, together: int = _TOGETHER
 ) -> Generator[R]:
@@ -67,7 +71,7 @@ def spread_over_processes(
         What the work gives, in the items' order. What it raises is raised here, and ends the rest.
 
     Raises:
-        CallusError: a process was killed.
+        ProcessEndedError: a process was killed, or killed itself; what loky says of it is its cause.
     """
     from loky import get_reusable_executor  # noqa: PLC0415 - a tenth of a second
 
@@ -83,7 +87,7 @@ def spread_over_processes(
             yield from future.result()
     except BrokenProcessPool as error:
         pool.shutdown(kill_workers=True)
-        raise CallusError(
+        raise ProcessEndedError(
             "a process that shared the work ended before it was done; the machine may have run out of memory",
             hint="free some, or use fewer cores",
         ) from error

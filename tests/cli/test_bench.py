@@ -188,7 +188,8 @@ def test_layers_that_the_logit_needs() -> None:
 def test_share_of_map_and_features(bundle: Path) -> None:
     batch = np.zeros((1, 3, 64, 64), dtype=np.float32)
     loaded = Bundle.load(bundle)
-    assert 0 < map_share(loaded, "openvino-float32", 1, batch, 3) < 1
+    # 0 where the layers take less than a microsecond: which ones are counted is tested above.
+    assert 0 <= map_share(loaded, "openvino-float32", 1, batch, 3) < 1
     assert 0 <= map_share(loaded, "onnx-float32", 1, batch, 3) < 1
 
 

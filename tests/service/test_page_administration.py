@@ -13,6 +13,7 @@ from tiny_bundle import packed_blind_bundle
 from visit import DESK, PASSWORD, PATIENCE, PHONE, Visit, begin, checked, send, started, visiting
 
 from callus.service import jobs, stuck
+from callus.service.settings import Destination
 from callus.service.tables import Job
 
 NEW = "something else entirely"
@@ -34,6 +35,36 @@ def administer(visit: Visit) -> None:
 def role_of(visit: Visit) -> str:
     asked = "async () => (await (await fetch('/api/v1/me')).json()).role"
     return str(visit.page.evaluate(asked))
+
+
+def tries_again_and_drops(service: SimpleNamespace, width: int) -> None:
+    with service.parts.database.writing() as session:
+        there = Job(kind=jobs.DELIVER, key="9 archive", about={"answer": 9, "destination": "archive"}, state="stuck")
+        there.error, there.attempts = "takes too long", 30
+        session.add(there)
+        for number, name in enumerate(("cloud", "cloud", "cloud", "pacs")):
+            jobs.add(session, jobs.DELIVER, f"{number} {name}", about={"answer": number, "destination": name})
+    stuck.give_up_gone(service.parts.database, service.parts.settings)  # which name neither of the two
+    with visiting(service.address, width) as visit:
+        begin(visit, service.secret)
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        administer(visit)
+        card = visit.page.get_by_role("region", name="What is stuck")
+        card.get_by_text("destination pacs is no longer in the settings").wait_for()
+        assert "takes too long (30 times)" in card.inner_text()
+        checked(visit)
+        card.get_by_role("button", name=f"Try again job {there.id}").click()
+        card.locator("tbody tr").nth(4).wait_for(state="detached")
+        first = card.get_by_role("row", name="to cloud").first
+        first.get_by_role("button", name="Drop").click()
+        card.locator("tbody tr").nth(3).wait_for(state="detached")
+        card.get_by_role("button", name="Drop all to cloud").click()
+        card.locator("tbody tr", has_text="to cloud").first.wait_for(state="detached")
+        assert card.locator("tbody tr").count() == 1
+        visit.fine()
+        card.get_by_role("button", name="Try again: all to pacs").click()
+        card.get_by_role("alert").wait_for()
+        assert "put it back into the settings" in card.get_by_role("alert").inner_text()
 
 
 @pytest.mark.slow
@@ -125,33 +156,10 @@ def test_a_token_is_made_shown_once_and_revoked(service: SimpleNamespace, width:
 
 @pytest.mark.slow
 @WIDTHS
-def test_what_is_stuck_is_tried_again_or_dropped(service: SimpleNamespace, width: int) -> None:
-    with service.parts.database.writing() as session:
-        image = Job(kind="identify", key="1", about={}, state="stuck", error="takes too long", attempts=30)
-        session.add(image)
-        for number, name in enumerate(("cloud", "cloud", "cloud", "pacs")):
-            jobs.add(session, jobs.DELIVER, f"{number} {name}", about={"answer": number, "destination": name})
-    stuck.give_up_gone(service.parts.database, service.parts.settings)  # which name neither
-    with visiting(service.address, width) as visit:
-        begin(visit, service.secret)
-        visit.page.on("dialog", lambda dialog: dialog.accept())
-        administer(visit)
-        card = visit.page.get_by_role("region", name="What is stuck")
-        card.get_by_text("destination pacs is no longer in the settings").wait_for()
-        assert "takes too long (30 times)" in card.inner_text()
-        checked(visit)
-        card.get_by_role("button", name=f"Try again job {image.id}").click()
-        card.locator("tbody tr").nth(4).wait_for(state="detached")
-        first = card.get_by_role("row", name="to cloud").first
-        first.get_by_role("button", name="Drop").click()
-        card.locator("tbody tr").nth(3).wait_for(state="detached")
-        card.get_by_role("button", name="Drop all to cloud").click()
-        card.locator("tbody tr", has_text="to cloud").first.wait_for(state="detached")
-        assert card.locator("tbody tr").count() == 1
-        visit.fine()
-        card.get_by_role("button", name="Try again: all to pacs").click()
-        card.get_by_role("alert").wait_for()
-        assert "put it back into the settings" in card.get_by_role("alert").inner_text()
+def test_what_is_stuck_is_tried_again_or_dropped(tmp_path: Path, tiny_bundle: Path, width: int) -> None:
+    archive = Destination("archive", kind="stow-rs", url="http://127.0.0.1:9/dicom-web")
+    with started(tmp_path / "data", tiny_bundle, destinations=(archive,)) as service:
+        tries_again_and_drops(service, width)
 
 
 @pytest.mark.slow

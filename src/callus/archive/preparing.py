@@ -9,7 +9,6 @@ import re
 import threading
 import time
 from collections import deque
-from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from callus.errors import CallusError, RadiographError
 from callus.identify import Prepared, prepare_one
 from callus.radiograph import apart, limits, read
-from callus.workers import spread_over_processes
+from callus.workers import ProcessEndedError, spread_over_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -89,7 +88,7 @@ def survive(work: Callable[[str], Result], files: Iterable[str], workers: int) -
             try:
                 for result in results:
                     yield under_way.popleft(), result
-            except BrokenExecutor:
+            except ProcessEndedError:
                 broken = True
         while under_way:
             file = under_way.popleft()
@@ -101,12 +100,12 @@ def _alone(work: Callable[[str], Result], file: str) -> Result:
     began = time.monotonic()
     try:
         (result,) = spread_over_processes(work, [file], 1)
-    except BrokenExecutor as error:
+    except ProcessEndedError as error:
         _check_processes()
         if time.monotonic() - began >= LIMIT_S:
             fate = f"is not read in {LIMIT_S:g} s"
         else:
-            codes = re.search(r"\{(.+)\}", str(error))  # loky tells how the process ended: {SIGSEGV(-11)}
+            codes = re.search(r"\{(.+)\}", str(error.__cause__))  # loky tells how the process ended: {SIGSEGV(-11)}
             fate = f"makes the process that reads it fail ({codes[1] if codes else 'it was ended'})"
         hint = "the file is damaged or hostile; leave it out, or export it again"
         return None, RadiographError(fate, where=file, hint=hint)
@@ -117,9 +116,10 @@ def _check_processes() -> None:
     """Blame no file where processes cannot even do nothing."""
     try:
         list(spread_over_processes(str, [""], 1, 1))
-    except BrokenExecutor as error:
+    except ProcessEndedError as error:
+        why = limits.one_line(error.__cause__ or error)
         raise CallusError(
-            f"processes that read files cannot be started: {limits.one_line(error)}", hint="is there memory left?"
+            f"processes that read files cannot be started: {why}", hint="is there memory left?"
         ) from error
 
 

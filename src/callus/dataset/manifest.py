@@ -75,6 +75,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
             not UTF-8.
     """
     path = Path(path)
+    folder = os.path.abspath(path.parent)  # noqa: PTH100 - the name is wanted, not where a link leads
+    check_nameable(Path(folder))
     frame = _read_table(path)
     problems = _column_problems(frame)
     if not problems:
@@ -83,8 +85,6 @@ def read_manifest(path: Path) -> pd.DataFrame:
             problems.append("it has no rows")
     if problems:
         raise DatasetError("is not a manifest: " + "; ".join(problems), where=path, hint=_table_hint(problems))
-    folder = os.path.abspath(path.parent)  # noqa: PTH100 - the name is wanted, not where a link leads
-    check_nameable(Path(folder))
     frame["path"] = [os.path.normpath(os.path.join(folder, name)) for name in frame["path"]]  # noqa: PTH118
     frame["path"] = frame["path"].astype("str")
     doubled = frame.loc[frame["path"].duplicated(), "path"]
