@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,6 +26,8 @@ LEAST_AUROC = 0.88
 """On its test split, which it never saw. docs/results.md has what was measured."""
 LEAST_SENSITIVITY = 0.80
 """At specificity 0.80."""
+MOST_STRANGE = 0.05
+"""Share of its own source's radiographs that may be called unlike the training data; 1 % is meant."""
 
 
 def callus(*words: object) -> subprocess.CompletedProcess[str]:
@@ -81,6 +84,26 @@ def test_a_name_of_the_list_goes_before_a_file_and_a_path_means_the_file(
     assert missing.returncode == 2
 
 
+@pytest.mark.parametrize("engine", ["onnx-float32", "openvino-int8"])
+def test_pictures_of_another_kind_are_cautioned(engine: str) -> None:
+    identifier = Identifier(engine=engine)
+    generator = np.random.default_rng(0)
+    across = np.arange(600)
+    drawing = np.full((600, 500), 255, np.uint8)
+    for _ in range(40):
+        (x, y), radius = generator.integers(0, 500, 2).tolist(), int(generator.integers(10, 80))
+        cv2.circle(drawing, (x, y), radius, (0,), 2)
+    strange = {
+        "noise": generator.integers(0, 256, (600, 500)),
+        "white": np.full((600, 500), 255),
+        "a checkerboard": np.add.outer(across // 40, across[:500] // 40) % 2 * 255,
+        "a drawing": drawing,
+    }
+    for name, pixels in strange.items():
+        finding = identifier.identify(cv2.imencode(".png", pixels.astype(np.uint8))[1].tobytes())
+        assert any(line.startswith("unlike") for line in finding.cautions), (name, finding.distance)
+
+
 def test_it_is_as_good_as_it_is_said_to_be(shipped: Bundle, fracatlas: Path) -> None:
     """The radiographs that it was not trained on and not tuned on: whole groups, told by their bytes."""
     pictures = shipped.pictures
@@ -94,5 +117,7 @@ def test_it_is_as_good_as_it_is_said_to_be(shipped: Bundle, fracatlas: Path) -> 
     probability = np.array([answer.probability for answer in answers if isinstance(answer, Finding)])
     assert len(probability) == len(label)
     assert (auroc(label, probability) or 0) >= LEAST_AUROC
+    strange = [any(line.startswith("unlike") for line in one.cautions) for one in answers if isinstance(one, Finding)]
+    assert np.mean(strange) <= MOST_STRANGE
     threshold = np.quantile(probability[label == 0], 0.80, method="higher")
     assert (probability[label == 1] > threshold).mean() >= LEAST_SENSITIVITY

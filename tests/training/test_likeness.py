@@ -8,7 +8,17 @@ import pytest
 from callus.bundle.likeness import Likeness
 from callus.metrics.calibration import Calibration
 from callus.metrics.operating_points import OperatingPoints
-from callus.training.likeness import COMPONENTS, EXPLAINED, WITHIN, _by_other_groups, farthest, fit, known, varying
+from callus.training.likeness import (
+    COMPONENTS,
+    EXPLAINED,
+    WITHIN,
+    Known,
+    _by_other_groups,
+    farthest,
+    fit,
+    known,
+    varying,
+)
 from callus.training.measured import Measured
 
 
@@ -76,9 +86,28 @@ def test_features_that_are_all_silent_are_not_described() -> None:
     spoilt[:, :4] += np.arange(40, dtype=np.float32)[:, None]
     assert varying(spoilt).sum() == 4
     way = Measured("onnx-float32", *np.zeros((2, 40)), Calibration(), OperatingPoints(), 0.5, spoilt)
-    told = known(None, None, [way], np.arange(40))
+    told = known([], None, [way], np.arange(40))
     assert isinstance(told, str)
     assert "only 4 of 100 features vary" in told
+
+
+def test_what_int8_rounds_does_not_hide_the_strange() -> None:
+    """It shifts the features a little, in directions in which radiographs never differ."""
+    rounded = np.random.default_rng(4).normal(size=200) * 0.3
+
+    def way(engine: str, features: np.ndarray) -> Measured:
+        return Measured(engine, *np.zeros((2, 300)), Calibration(), OperatingPoints(), 0.5, features)
+
+    def int8(features: np.ndarray) -> np.ndarray:
+        return np.asarray(features + rounded, dtype=np.float32)
+
+    ways = [way("onnx-float32", drawn(300)), way("openvino-int8", int8(drawn(300)))]
+    found = known([], None, ways, np.arange(300))
+    assert isinstance(found, Known)
+    limits = found.entry["thresholds"]
+    assert limits["openvino-int8"] < 1.2 * limits["onnx-float32"]
+    strange = int8(drawn(300, seed=2, strange=True))
+    assert (found.likeness.distance(strange) > limits["openvino-int8"]).mean() > 0.99
 
 
 def test_the_threshold_of_many_is_the_conformal_one() -> None:
@@ -101,6 +130,6 @@ def test_a_picture_is_not_judged_by_its_own_group() -> None:
     """Forty pictures of one patient: fitted among themselves, a strange one would be one of many."""
     features = np.concatenate([drawn(120), drawn(40, strange=True)])
     group = np.array([f"g{number}" for number in range(120)] + ["strange"] * 40)
-    apart, among = _by_other_groups(features, features, group), fit(features).distance(features)
+    apart, among = _by_other_groups(features, group, features, group), fit(features).distance(features)
     assert np.median(apart[120:]) > 2 * np.median(apart[:120])
     assert np.median(among[120:]) < 1.5 * np.median(among[:120])

@@ -131,7 +131,7 @@ class _Draft:
             other = self._engine(engines, {}, OPENVINO_FLOAT32)
             agreement[OPENVINO_FLOAT32] = parity(network, other, self._validation)["max_difference"]
         self._measured = self._measure(self._float32)
-        self._ways = [self._measured]
+        self._engines, self._ways = [self._float32], [self._measured]
         self._info["engines"][ONNX_FLOAT32] = self._measured.entry(FLOAT32_FILES, agreement)
         self._info["figures"].append(self._measured.figures(self._note))
 
@@ -153,7 +153,7 @@ class _Draft:
     def add_likeness(self, seen: Pictures | None) -> None:
         """Add what tells pictures that are unlike the training data; the reason where there are too few for that."""
         try:
-            found = known(self._float32, seen, self._ways, self._validation.examples.group)
+            found = known(self._engines, seen, self._ways, self._validation.examples.group)
         except (CallusError, np.linalg.LinAlgError) as error:  # a training picture is gone: no reason to have no bundle
             found = f"it failed: {' '.join(str(error).split())[:300]}"
         if isinstance(found, str):
@@ -183,6 +183,7 @@ class _Draft:
                 self._files |= files
                 self._info["engines"][OPENVINO_INT8] = measured.entry(INT8_FILES, agreement)
                 self._info["figures"].append(measured.figures(self._note))
+                self._engines.append(engine)
                 self._ways.append(measured)
                 return ""
         return f"AUROC on validation falls by {lost:.4f}, at most {MOST_LOST} is accepted"

@@ -64,14 +64,17 @@ class Known:
     entry: dict[str, Any]
 
 
-def known(engine: Engine, seen: Pictures | None, ways: Sequence[Measured], group: NDArray[Any]) -> Known | str:
+def known(
+    engines: Sequence[Engine], seen: Pictures | None, ways: Sequence[Measured], group: NDArray[Any]
+) -> Known | str:
     """Fit the Gaussian, and measure for each engine how far radiographs like the training data may lie from it.
 
     Args:
-        engine: in float32, which runs the training pictures.
+        engines: those that ship, in float32 first. One Gaussian is fitted on what all of them say: what int8 rounds is
+            then part of what is usual, where it would else look like distance and widen int8's threshold.
         seen: the training pictures; at most MOST_PICTURES of them are taken, evenly spread. None where they are not
             at hand: then the validation pictures are fitted, each judged by a Gaussian of the other groups'.
-        ways: the engines that ship, measured on validation; ``engine`` first.
+        ways: the same engines, measured on validation.
         group: (n,), of the validation pictures.
 
     Returns:
@@ -79,10 +82,11 @@ def known(engine: Engine, seen: Pictures | None, ways: Sequence[Measured], group
         last map was spoilt by training (units that are never or always on) tells pictures of another kind from nothing.
     """
     held_out = len(ways[0].features)
-    fitted = ways[0].features if seen is None else pooled(engine, seen, MOST_PICTURES)
-    if len(fitted) < FEWEST_PICTURES or held_out < FEWEST_HELD_OUT:
+    told = [way.features for way in ways] if seen is None else [pooled(one, seen, MOST_PICTURES) for one in engines]
+    fitted, count = np.concatenate(told), len(told[0])
+    if count < FEWEST_PICTURES or held_out < FEWEST_HELD_OUT:
         return (
-            f"{len(fitted)} pictures to learn from and {held_out} others cannot tell what is like them: "
+            f"{count} pictures to learn from and {held_out} others cannot tell what is like them: "
             f"{FEWEST_PICTURES} and {FEWEST_HELD_OUT} are needed"
         )
     alive = varying(fitted)
@@ -93,13 +97,14 @@ def known(engine: Engine, seen: Pictures | None, ways: Sequence[Measured], group
         )
     likeness = fit(fitted)
     if seen is None:
-        distances = [_by_other_groups(fitted, way.features, group) for way in ways]
+        fitted_groups = np.tile(group, len(ways))
+        distances = [_by_other_groups(fitted, fitted_groups, way.features, group) for way in ways]
     else:
         distances = [likeness.distance(way.features) for way in ways]
     entry = {
         "file": FILE,
         "components": len(likeness.axes),
-        "pictures": len(fitted),
+        "pictures": count,
         "split": "val" if seen is None else "train",
         "held_out": held_out,
         "within": WITHIN,
@@ -165,13 +170,14 @@ def farthest(distances: NDArray[np.float64]) -> float:
 
 
 def _by_other_groups(
-    fitted: NDArray[np.float32], features: NDArray[np.float32], group: NDArray[Any]
+    fitted: NDArray[np.float32], fitted_groups: NDArray[Any], features: NDArray[np.float32], group: NDArray[Any]
 ) -> NDArray[np.float64]:
     """How far each picture's features are from a Gaussian that no picture of its group was fitted into."""
-    _, number = np.unique(group, return_inverse=True)
+    names, number = np.unique(group, return_inverse=True)
+    fitted_number = np.searchsorted(names, fitted_groups)
     distances = np.zeros(len(features))
     for fold in range(_FOLDS):
-        others = number % _FOLDS != fold
-        if not others.all():
-            distances[~others] = fit(fitted[others]).distance(features[~others])
+        own = number % _FOLDS == fold
+        if own.any():
+            distances[own] = fit(fitted[fitted_number % _FOLDS != fold]).distance(features[own])
     return distances
