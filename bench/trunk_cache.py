@@ -25,7 +25,7 @@ from callus.model.network import build_network
 from callus.training import recipe as recipes
 from callus.training.batches import CachedFeatures, fill_cache
 from callus.training.examples import Examples
-from callus.training.loop import loss_of
+from callus.training.losses import loss_of
 from callus.training.trunk_cache import TrunkCache, cache_key
 from callus.training.weights import set_layout
 

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from callus import cli
 from callus.errors import CallusError
 from callus.workers import batched, spread_over_processes, spread_over_threads
 
@@ -22,6 +23,16 @@ def test_a_process_that_is_killed_is_one_error() -> None:
     with pytest.raises(CallusError, match="a process that shared the work ended before it was done"):
         list(spread_over_processes(os._exit, [1, 1, 1], 2))
     assert list(spread_over_processes(abs, [-1], 2)) == [1], "the next work gets new processes"
+
+
+def test_the_command_line_calls_a_killed_process_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work() -> None:
+        list(spread_over_processes(os._exit, [1], 2))
+
+    monkeypatch.setattr(cli, "app", work)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1, "not wrong use"
 
 
 def test_only_a_few_items_are_taken_ahead() -> None:

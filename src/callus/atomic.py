@@ -97,7 +97,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def whole_set(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
     """Give a hidden place beside each result's own; when the block ends well, all of them take their places at once.
 
-    So a folder never holds the new one of two results and the old one of the other. Ctrl-C waits for the renaming.
+    So a folder holds the new one of two results beside the old one of the other only where a renaming fails, or the
+    process is killed in between. Ctrl-C waits for the renaming.
 
     Args:
         folder: of the results, made if missing; what else lies there stays.

@@ -99,12 +99,15 @@ def test_the_latest_come_first_and_what_is_stuck_says_why(clinic: Clinic) -> Non
     assert {(one["state"], one["error"]) for one in told} == {("stuck", "has no such study")}
 
 
-def test_a_study_that_is_deleted_is_not_told_of_any_more(clinic: Clinic, web: Web) -> None:
+@pytest.mark.parametrize("state", ["done", "stuck", "dropped"])
+def test_a_study_that_is_deleted_is_not_told_of_any_more(clinic: Clinic, web: Web, state: str) -> None:
     web.hold(radiograph(1))
     clinic.parts.start()
     ask(clinic)
     ask(clinic, "1.2.3.4")
     clinic.until(lambda: not clinic.rows(Job, Job.state.in_(["waiting", "taken"])))
     (study,) = clinic.rows(Study)
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.update(Job).where(Job.about["study"].as_string() == study.uid).values(state=state))
     assert clinic.administrator.delete(f"/studies/{study.id}").status_code == 200
     assert [one["study_uid"] for one in clinic.radiologist.get("/pull").json()["pulls"]] == ["1.2.3.4"]

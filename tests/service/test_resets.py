@@ -12,11 +12,13 @@ import pytest
 import sqlalchemy as sa
 from clinic import Browser, Clinic, opened
 
+from callus.service import accounts
 from callus.service.accounts import begin_reset, end_reset
 from callus.service.database import Database
 from callus.service.passwords import hashed
 from callus.service.refusals import ForbiddenError
 from callus.service.tables import Entry, Reset, User, now
+from callus.service.tables import Session as Login
 
 OLD, NEW = "correct horse battery", "another horse entirely"
 
@@ -96,6 +98,47 @@ def test_whose_password_cannot_be_reset(clinic: Clinic) -> None:
         session.execute(sa.update(User).where(User.id == elsewhere.id).values(subject="https://login.example 1"))
     assert clinic.administrator.post(f"/users/{elsewhere.id}/reset").status_code == 409
     assert clinic.reader.get("/me").status_code == 200
+
+
+@pytest.fixture
+def _reset_amid(clinic: Clinic, ada: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ada's password is taken away just when it was found to be right, once."""
+    fits, done = accounts.fits, []
+
+    def meanwhile(kept: str, password: str) -> bool:
+        right = fits(kept, password)
+        if right and not done:
+            done.append(right)
+            with clinic.parts.database.writing() as session:
+                begin_reset(session, ada.id)
+        return right
+
+    monkeypatch.setattr(accounts, "fits", meanwhile)
+
+
+@pytest.mark.usefixtures("_reset_amid")
+def test_a_login_that_was_under_way_does_not_outlive_a_reset(clinic: Clinic, ada: User) -> None:
+    assert Browser(clinic).log_in("ada", OLD).status_code == 401
+    assert clinic.rows(Login, Login.user_id == ada.id) == []
+
+
+def test_a_password_that_was_being_changed_does_not_undo_a_reset(
+    clinic: Clinic, ada: User, request: pytest.FixtureRequest
+) -> None:
+    there = clinic.browser(ada)
+    request.getfixturevalue("_reset_amid")
+    assert there.post("/me/password", {"old": OLD, "new": NEW}).status_code == 401
+    (user,) = clinic.rows(User, User.id == ada.id)
+    assert user.password == ""
+    assert Browser(clinic).log_in("ada", NEW).status_code == 401
+
+
+def test_an_administrator_who_waits_for_a_link_is_not_the_last(clinic: Clinic) -> None:
+    other = clinic.add("second", "administrator", hashed(OLD))
+    assert link(clinic, other)
+    own = clinic.users["administrator"].id
+    refused = clinic.administrator.patch(f"/users/{own}", {"role": "reader"})
+    assert (refused.status_code, "nobody would be administrator" in refused.text) == (403, True)
 
 
 def test_a_link_that_two_use_at_once_works_for_one(database: Database) -> None:

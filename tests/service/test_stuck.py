@@ -109,12 +109,14 @@ def test_what_was_put_back_into_the_settings_is_tried_again(left: Database, tmp_
         ]
 
 
-def test_a_radiograph_that_waits_for_its_answer_is_not_dropped(tmp_path: Path, tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("kind", ["identify", "try"])
+def test_a_radiograph_that_waits_for_an_answer_is_not_dropped(tmp_path: Path, tiny_bundle: Path, kind: str) -> None:
     with opened(tmp_path / "data", tiny_bundle) as clinic:
         clinic.sent(radiograph(), answered=False)
         (job,) = clinic.rows(Job)
         assert clinic.administrator.post(f"/jobs/{job.id}/drop").status_code == 404  # it is not stuck
         with clinic.parts.database.writing() as session:
-            session.get_one(Job, job.id).state = "stuck"
+            found = session.get_one(Job, job.id)
+            found.state, found.kind = "stuck", kind
         assert clinic.administrator.post(f"/jobs/{job.id}/drop").status_code == 409
         assert states(clinic) == ["stuck"]

@@ -141,7 +141,7 @@ class Clinic:
         self.nobody = Browser(self)
         self.reader, self.radiologist, self.administrator = (self.browser(self.users[role]) for role in ROLES)
 
-    def add(self, name: str, role: str, password: str = "") -> User:
+    def add(self, name: str, role: str, password: str = "a hash that nothing fits") -> User:
         with self.parts.database.writing() as session:
             return add_user(session, name, role, password=password)
 

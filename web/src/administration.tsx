@@ -303,7 +303,7 @@ function Stuck() {
                     <button type="button" aria-label={`Try again job ${job.id}`} onClick={() => retry(job)}>
                       Try again
                     </button>{" "}
-                    {job.kind !== "identify" && (
+                    {job.kind !== "identify" && job.kind !== "try" && (
                       <button type="button" aria-label={`Drop job ${job.id}`} onClick={() => drop(job)}>
                         Drop
                       </button>

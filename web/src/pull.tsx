@@ -11,7 +11,7 @@ interface Asked {
   id: number;
   source: string;
   study_uid: string;
-  state: "waiting" | "taken" | "done" | "stuck";
+  state: "waiting" | "taken" | "done" | "stuck" | "dropped";
   counts: Counts | null;
   error: string;
   due: string;
@@ -149,9 +149,12 @@ export function Pull({ came }: { came: () => void }) {
 function Became({ one, again }: { one: Asked; again: () => void }) {
   return (
     <span class="became">
-      {one.state === "stuck" ? (
+      {one.state === "stuck" || one.state === "dropped" ? (
         <>
-          <span class="error">{one.error}</span>{" "}
+          <span class="error">
+            {one.state === "dropped" && "dropped: "}
+            {one.error}
+          </span>{" "}
           <button type="button" aria-label={`Ask again for ${one.study_uid}`} onClick={again}>
             Ask again
           </button>

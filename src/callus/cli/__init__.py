@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from callus.cli.app import app
 from callus.errors import CallusError, FetchError, TrainingError, printable
+from callus.workers import ProcessEndedError
 
 __all__ = ["app", "main"]
 
@@ -27,7 +28,7 @@ def main() -> NoReturn:
         app()
     except CallusError as error:
         # The base class is what files that cannot be written raise; the rest tells of input that does not fit.
-        failed = type(error) in (CallusError, FetchError, TrainingError)
+        failed = type(error) in (CallusError, FetchError, ProcessEndedError, TrainingError)
         _leave(f"callus: {printable(str(error))}", FAILED if failed else WRONG_USE)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in TRAINING_PARTS:

@@ -204,9 +204,7 @@ class _Search:
             open_pairs = self._judge(f"comparing, round {turn + 1}", pairs, judge_coarsely, self._coarsely)
             # What better evidence has joined meanwhile needs no closer look.
             self._judge(f"looking closely, round {turn + 1}", open_pairs, judge_closely, self._closely)
-            alone, self._alone = self._alone, {}
-            for pair, verdict in alone.items():
-                self._take(pair, verdict)
+            self._take_alone()
             found = self._apart(*nearest)
             if len(self._links) > before:
                 found |= self._among_components(nearest[0], vectors)
@@ -293,6 +291,15 @@ class _Search:
         first, second = (self._looks[place].number for place in pair)
         self._components.join(first, second)
         self._links.append(_link(first, second, verdict.overlay))
+
+    def _take_alone(self) -> None:
+        """Ask again for pairs that stood alone, until none of them joins what speaks for another."""
+        before = -1
+        while len(self._links) != before:
+            before = len(self._links)
+            alone, self._alone = self._alone, {}
+            for pair, verdict in alone.items():
+                self._take(pair, verdict)
 
     def _confirmed(self, others: list[Pair]) -> bool:
         """Whether one of a pair's others says the same: one that is known, or one of the likeliest three."""

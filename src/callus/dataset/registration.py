@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from callus.dataset.keypoints import INVERTED, LENGTH, MIRRORED, PERMUTATIONS, VARIANTS
+from callus.dataset.keypoints import INVERTED, LEAST_PLACES, LENGTH, MIRRORED, PERMUTATIONS, VARIANTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Floats = "NDArray[np.floating[Any]]"
 
 _VARIED: Final = PERMUTATIONS.T  # (128, 4)
-_LEAST: Final = 8  # places; an affine map goes through any three
 _RATIO: Final = 0.81  # Lowe's ratio 0.9 of distances, squared
 _WITHIN: Final = 1.5  # thumbnail pixels: places that are taken to fall together
 _CLOSE: Final = 0.5
@@ -97,12 +96,12 @@ def lay_over(a: Description, b: Description) -> Overlay | None:
         a: one picture.
         b: the other, described with the same detail.
     """
-    if min(len(a.points), len(b.points)) < _LEAST:
+    if min(len(a.points), len(b.points)) < LEAST_PLACES:
         return None
     pairs = _matches(a.unit(), b.unit())
     variant = max(range(VARIANTS), key=lambda number: len(pairs[number][0]))
     in_a, in_b = pairs[variant]
-    if len(in_a) < _LEAST:
+    if len(in_a) < LEAST_PLACES:
         return None
     from_a, to_b = a.points[in_a], b.points[in_b]
     matrix = _affine(from_a, to_b, mirrored=bool(variant & MIRRORED))
@@ -171,7 +170,7 @@ def _affine(from_a: NDArray[np.float32], to_b: NDArray[np.float32], *, mirrored:
     homogeneous = np.hstack([from_a, np.ones((len(from_a), 1), np.float32)]).astype(np.float64)
     for within in (_WITHIN * 4 / 3, _WITHIN, _WITHIN):
         near = np.linalg.norm(homogeneous @ matrix.T - to_b, axis=1) < within
-        if near.sum() < _LEAST - 2:
+        if near.sum() < LEAST_PLACES - 2:
             return None
         matrix = np.linalg.lstsq(homogeneous[near], to_b[near].astype(np.float64), rcond=None)[0].T
     large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
@@ -213,7 +212,7 @@ def _agreement(
     detail = float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum() + 1e-6))
     textured = (_blocks(mask) > 0.9) & (np.maximum(_blocks(abs(fine_a) * mask), _blocks(abs(fine_b) * mask)) > 1.2)  # noqa: PLR2004
     agreeing = block = 0.0
-    if textured.sum() >= _LEAST - 2:
+    if textured.sum() >= LEAST_PLACES - 2:
         each = _blocks(x * y)[textured] / np.sqrt(_blocks(x * x)[textured] * _blocks(y * y)[textured] + 1e-3)
         agreeing, block = float((each > 0.5).mean()), float(np.median(each))  # noqa: PLR2004
     every = inside[::2, ::2]  # of what is blurred, every second pixel tells all

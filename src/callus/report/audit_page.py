@@ -13,7 +13,7 @@ from callus.dataset.clean import counted
 from callus.errors import RadiographError
 from callus.labels import LABEL_NAMES
 from callus.radiograph import read
-from callus.report.pages import environment, printable
+from callus.report.pages import environment, without_controls
 from callus.report.pictures import jpeg_uri
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def audit_page(result: Audit, name: str) -> str:
         for leak in result.leaks[:_MOST]
     ]
     conflicts = [_strip(result, by_path, f"radiograph {name}", paths) for name, paths in result.conflicts[:_MOST]]
-    return printable(
+    return without_controls(
         environment()
         .get_template("audit.html")
         .render(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from callus.labels import RESEARCH_ONLY
 from callus.report.claim import value_at
 from callus.report.names import CALIBRATION_NAMES, PLACE_NAMES, POINT_NAMES, RANKING_NAMES, call_names, figure_names
-from callus.report.pages import ends_text, figure_text, printable
+from callus.report.pages import ends_text, figure_text, without_controls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,7 +81,7 @@ def model_card(metrics: Mapping[str, Any], bundle_info: Mapping[str, Any]) -> st
         "## Caveats and recommendations",
         _caveats(metrics),
     ]
-    return printable("\n\n".join(parts) + "\n")
+    return without_controls("\n\n".join(parts) + "\n")
 
 
 def _alarms(metrics: Mapping[str, Any], bundle_info: Mapping[str, Any]) -> list[str]:

@@ -39,7 +39,7 @@ def report_page(result: Evaluation, *, pictures: int) -> str:
     numbers = result.metrics
     chosen = choose_pictures(result.answers.predictions, pictures)
     claim = checklist(numbers, result.bundle, has_pictures=bool(chosen.misses or chosen.false_alarms))
-    return printable(
+    return without_controls(
         environment()
         .get_template("report.html")
         .render(
@@ -88,7 +88,7 @@ def methods_of(intervals: Mapping[str, Any], names: Mapping[str, str]) -> list[t
     return list(found.items())
 
 
-def printable(text: str) -> str:
+def without_controls(text: str) -> str:
     """Text without control characters, which HTML has no place for and terminals obey."""
     return _UNPRINTABLE.sub("", text)
 

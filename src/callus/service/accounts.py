@@ -116,6 +116,24 @@ def check_password(database: Database, throttle: Throttle, name: str, password: 
     return user
 
 
+def check_still(session: Session, user: User) -> None:
+    """Hold an account to what was checked of it before: its password may have been taken away since.
+
+    Passwords are compared outside of transactions, for a tenth of a second of a core. Whoever changes the account waits
+    for this transaction, and then ends what it has begun.
+
+    Args:
+        session: a writing one.
+        user: as it was checked.
+
+    Raises:
+        UnknownCallerError: it has another password now, or is disabled.
+    """
+    same = sa.and_(User.id == user.id, User.password == user.password, User.disabled.is_(False))
+    if session.scalar(sa.select(User.id).where(same).with_for_update()) is None:
+        raise UnknownCallerError(_WRONG)
+
+
 def change_password(
     database: Database, throttle: Throttle, user: User, login_id: int | None, old: str, new: str, address: str
 ) -> None:
@@ -126,9 +144,10 @@ def change_password(
         UnfitError: the new one cannot be used.
         TooManyError: too many attempts failed.
     """
-    check_password(database, throttle, user.name, old, address)
+    checked = check_password(database, throttle, user.name, old, address)
     kept = hashed(new)
     with database.writing() as session:
+        check_still(session, checked)
         session.execute(sa.update(User).where(User.id == user.id).values(password=kept))
         close_all(session, user.id, but=login_id)
         audit.note(session, who=user.name, did="changed", what=f"password of user {user.id}", address=address)
@@ -184,18 +203,20 @@ def end_reset(database: Database, key: str, password: str, *, address: str) -> U
         if not used.rowcount:
             raise _spent()
         user.password = kept
+        close_all(session, user.id)
         audit.note(session, who=user.name, did="changed", what=f"password of user {user.id} by a link", address=address)
         return user
 
 
 def change_user(session: Session, user_id: int, *, role: str | None, disabled: bool | None) -> User:
-    """Change an account's role, or close and open it. One administrator always stays.
+    """Change an account's role, or close and open it. One administrator who can log in always stays.
 
     Raises:
         MissingError: there is no such account.
         ForbiddenError: nobody would be administrator any more.
     """
-    administrators = sa.select(User.id).where(User.role == ROLES[-1], User.disabled.is_(False))
+    logs_in = sa.or_(User.password != "", User.subject.is_not(None))  # not while a reset waits for its owner
+    administrators = sa.select(User.id).where(User.role == ROLES[-1], User.disabled.is_(False), logs_in)
     session.execute(administrators.with_for_update()).all()  # two of them may change each other at once
     user = session.get(User, user_id, populate_existing=True)
     if user is None:

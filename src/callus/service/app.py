@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -33,11 +34,17 @@ log = logging.getLogger(__name__)
 class _Application(FastAPI):
     """FastAPI's, whose description tells all refusals."""
 
+    _described: dict[str, Any] | None = None  # FastAPI keeps its own before it is complete
+    _describing = threading.Lock()
+
     def openapi(self) -> dict[str, Any]:
         """The description; made once."""
-        if not self.openapi_schema:
-            complete(super().openapi(), self.routes)
-        return super().openapi()
+        with self._describing:
+            if self._described is None:
+                described = super().openapi()
+                complete(described, self.routes)
+                self._described = described
+            return self._described
 
 
 def create_app(parts: Parts) -> FastAPI:

@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from callus.service import audit
-from callus.service.jobs import PULL
+from callus.service.jobs import ENDED, PULL
 from callus.service.tables import Answer, Image, Job, Study, now
 from callus.service.worker import ended
 
@@ -55,7 +55,7 @@ def delete_studies(
             hashes |= {heat, *results.values()}
         for number in there:
             audit.note(session, who=who, did="deleted", what=f"study {number}", address=address)
-        pulled = sa.and_(Job.kind == PULL, Job.state.in_(("done", "stuck")))
+        pulled = sa.and_(Job.kind == PULL, Job.state.in_((*ENDED, "stuck")))
         uids = sa.select(Study.uid).where(Study.id.in_(there))
         session.execute(sa.delete(Job).where(pulled, Job.about["study"].as_string().in_(uids)))
         session.execute(sa.delete(Study).where(Study.id.in_(there)))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 GIGABYTE = 1_000_000_000
 _CACHE_BATCH = 16
 _SETTLE = 64
-"""Pictures that give a fresh trunk its first batch norm statistics."""
+"""Pictures that give a trunk's batch norm its first statistics of radiographs, spread over the training set."""
 _ENOUGH_OUTLINED = 0.5
 """Share of the fractured pictures that have to have an outline before the others are left out for the sake of crops."""
 
@@ -173,15 +173,15 @@ def _train(fabric: Fabric, run: RunFolder, options: Options, threads: int, tell:
             learnt_from[(learnt_from["label"] == 0) | _outlined(learnt_from)], chosen, chosen.tuning.crop
         )
     validation = Examples(rows[rows["split"] == "val"], chosen)
-    if network.learns_statistics:
-        spread = np.unique(np.linspace(0, len(training) - 1, _SETTLE).astype(np.int64))
-        some = np.array_split(spread, _SETTLE // _CACHE_BATCH)
-        seen_first = (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1)
-        if network.fresh_trunk:
-            settle(network, seen_first)
-        else:
-            restate(network, seen_first, max(chosen.tuning.stages, chosen.whole.stages))
+    spread = np.unique(np.linspace(0, len(training) - 1, _SETTLE).astype(np.int64))
+    some = np.array_split(spread, _SETTLE // _CACHE_BATCH)
+    seen_first = (training.pictures(part, [0] * len(part)).to(fabric.device) for part in some if len(part) > 1)
+    if network.fresh_trunk:
+        settle(network, seen_first)
     phases, cache, views = _phases(fabric, network, chosen, training, tuned_from, validation, options, threads, tell)
+    if network.learns_statistics and not network.fresh_trunk:
+        # Behind the cache, which is found by the trunk's weights: these are no others, and yet of this split.
+        restate(network, seen_first, max(chosen.tuning.stages, chosen.whole.stages))
     if fabric.is_global_zero and views != chosen.frozen.cache_views:
         # The recipe says what was done, and a resumed run does the same under another limit.
         with whole_file(run.recipe, "w") as file:

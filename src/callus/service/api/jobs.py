@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from callus.results.uids import is_uid
 from callus.service import audit, jobs, stuck
 from callus.service.access import Who
+from callus.service.answering import TRY
 from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Service
 from callus.service.intake import IDENTIFY
 from callus.service.parts import Parts
@@ -73,9 +74,9 @@ def retry(number: Number, parts: Service, who: Administrator) -> Nothing:
 
 @router.post("/jobs/{number}/drop", responses=refused(404, 409))
 def drop(number: Number, parts: Service, who: Administrator) -> Nothing:
-    """Have a job that was given up never tried again. A radiograph's answer is not dropped; its study is deleted."""
+    """Have a job that was given up never tried again; not a radiograph's answer, nor a trial's."""
     with parts.database.writing() as session:
-        if _stuck(session, number).kind == IDENTIFY:
+        if _stuck(session, number).kind in (IDENTIFY, TRY):
             raise ClashError("a radiograph is to be answered", hint="have it tried again, or delete its study")
         jobs.drop(session, [number])
         audit.note(session, who=who.name, did="dropped", what=f"job {number}", address=who.address)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from callus.labels import RESEARCH_ONLY
 from callus.service import audit, openid
 from callus.service.access import COOKIE, address_of, open_to_all
-from callus.service.accounts import accept, change_password, check_password
+from callus.service.accounts import accept, change_password, check_password, check_still
 from callus.service.api.common import API, Person, Reader, Service
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
@@ -148,6 +148,7 @@ def _join(given: Joining, request: Request, response: Response, parts: Parts, *,
 
 def _logged_in(parts: Parts, user: User, request: Request, response: Response) -> LoggedIn:
     with parts.database.writing() as session:
+        check_still(session, user)
         key, csrf = open_session(session, user)
         audit.note(session, who=user.name, did="logged in", address=address_of(request))
     response.set_cookie(

@@ -82,7 +82,7 @@ class AskedFor(TypedDict):
     study_uid: Annotated[str, told("Study Instance UID")]
     by: Annotated[str, told("the account that asked")]
     state: Annotated[str, told("how far it is", enum=["waiting", "taken", "done", "stuck", "dropped"])]
-    counts: Annotated[Brought | None, told("of its objects; null until all have been asked for")]
+    counts: Annotated[Brought | None, told("of its objects so far; null before the first")]
     error: Annotated[str, told("why it failed the last time, or empty")]
     due: Annotated[str, told("when it is tried, or was tried, UTC", format="date-time")]
     study: Annotated[int | None, told("its number here, once something of it has come", minimum=1)]
