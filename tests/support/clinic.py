@@ -34,6 +34,8 @@ from callus.service.tokens import make_token
 
 API = "/api/v1"
 ROLES = ("reader", "radiologist", "administrator")
+UNFIT = "what no password fits"
+"""What accounts have in place of a hash: they could log in, if anybody knew with what."""
 
 
 def radiograph(number: int = 1, study: int = 1, **tags: Any) -> bytes:
@@ -141,7 +143,7 @@ class Clinic:
         self.nobody = Browser(self)
         self.reader, self.radiologist, self.administrator = (self.browser(self.users[role]) for role in ROLES)
 
-    def add(self, name: str, role: str, password: str = "a hash that nothing fits") -> User:
+    def add(self, name: str, role: str, password: str = UNFIT) -> User:
         with self.parts.database.writing() as session:
             return add_user(session, name, role, password=password)
 
