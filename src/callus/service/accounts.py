@@ -215,7 +215,8 @@ def change_user(session: Session, user_id: int, *, role: str | None, disabled: b
         MissingError: there is no such account.
         ForbiddenError: nobody would be administrator any more.
     """
-    logs_in = sa.or_(sa.func.length(User.password) > 0, User.subject.is_not(None))  # not while a reset waits for its owner
+    # Not whoever waits for the link of a reset.
+    logs_in = sa.or_(sa.func.length(User.password) > 0, User.subject.is_not(None))
     administrators = sa.select(User.id).where(User.role == ROLES[-1], User.disabled.is_(False), logs_in)
     session.execute(administrators.with_for_update()).all()  # two of them may change each other at once
     user = session.get(User, user_id, populate_existing=True)
