@@ -115,6 +115,7 @@ class Optimisation:
     location_weight: float = 1.0  # weight of the location loss beside the image's
     location_positive: float = 10.0  # weight of a cell on a fracture beside one that is not
     location_target: Literal["touched", "covered"] = "touched"  # a cell counts whole, or as far as a fracture covers it
+    pointing_weight: float = 0.0  # weight of how far fractured cells stand out among all others of the batch
     patience: int = 0  # stop a phase after so many epochs without better validation AUROC; 0 never stops early
     validate_every: int = 1  # epochs from one validation to the next; each phase's last is always validated
     keep: Literal["best", "last"] = "best"  # which epoch's weights go into the bundle; best by validation AUROC
@@ -308,6 +309,7 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (recipe.optimisation.batch >= 1, "optimisation.batch has to be at least 1"),
         (0 <= recipe.optimisation.ema < 1, "optimisation.ema has to lie in [0, 1)"),
         (recipe.optimisation.others > 0, "optimisation.others has to be above 0"),
+        (recipe.optimisation.pointing_weight >= 0, "optimisation.pointing_weight cannot be negative"),
         (0 <= recipe.optimisation.warmup < 1, "optimisation.warmup has to lie in [0, 1)"),
         (0 <= recipe.optimisation.label_smoothing < 1, "optimisation.label_smoothing has to lie in [0, 1)"),
         (
