@@ -36,6 +36,24 @@ def test_grey_of_8_and_16_bits_is_untouched(kind: str, picture: np.ndarray, deep
         assert radiograph.pixels.flags.c_contiguous
 
 
+@pytest.mark.parametrize("kind", LOSSLESS)
+@pytest.mark.parametrize(("bits", "greatest"), [(8, 255), (8, 200), (10, 600), (12, 4095), (12, 2100), (14, 16383)])
+def test_a_detectors_bits_in_16_are_spread_over_them(kind: str, bits: int, greatest: int, save: Any) -> None:
+    values = np.linspace(0, greatest, 80 * 70).round().astype(np.uint16).reshape(80, 70)
+    radiograph = read(save(values, kind))
+    assert radiograph.pixels.dtype == np.uint16
+    assert np.abs(radiograph.pixels - values * (65535 / (2**bits - 1))).max() <= 0.5
+    assert radiograph.notes == (f"dark: no value is above {greatest:,} of 65,535; taken for {bits} bits",)
+
+
+@pytest.mark.parametrize("step", [256, 257])
+def test_a_dark_picture_of_8_bits_stays_as_dark_in_16(step: int, save: Any) -> None:
+    values = (np.arange(70 * 50, dtype=np.uint16).reshape(50, 70) % 50) * np.uint16(step)
+    radiograph = read(save(values, "PNG"))
+    assert np.array_equal(radiograph.pixels, values)
+    assert radiograph.notes == ()
+
+
 @pytest.mark.parametrize("ending", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_colour_of_16_bits_keeps_them(ending: str, channels: int, deep: np.ndarray) -> None:

@@ -19,6 +19,8 @@ CHROMA_NOISE: Final = 24 / 255
 """How far a pixel's channels may differ, as a part of white, and still be grey: JPEG's chroma noise stays below."""
 COLOURED_PART: Final = 0.001
 """The part of the pixels that has to differ for a picture to be in colour: a few marked pixels do not make it so."""
+DETECTOR_BITS: Final = (8, 10, 12, 14)
+"""Depths that detectors have and files do not, but in 16 bits."""
 _SAMPLES: Final = 500_000
 _BAND: Final = 1 << 20
 _ORIENTATION: Final = 274
@@ -98,6 +100,30 @@ def stretch(values: NDArray[Any]) -> NDArray[np.uint16]:
     # Halved first: the difference of two large floats may not fit.
     part = (np.where(finite, values, low).astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2)
     return np.rint(part * 65535).astype(np.uint16)
+
+
+def full_range(pixels: Pixels) -> tuple[Pixels, tuple[str, ...]]:
+    """Values of a detector's bits that were stored in 16 as they are, to all of the 16.
+
+    PNG and TIFF hold 8 or 16 bits, and much software writes a detector's 10, 12 or 14 into 16 without scaling them. A
+    picture that holds no value above 14 bits' is taken for one of these, by the least depth that its values fit in;
+    one whose values are all multiples of 256 or of 257 had 8 bits to begin with, and is as dark as it was.
+
+    Args:
+        pixels: (height, width), uint8 or uint16.
+
+    Returns:
+        The pixels, with white as uint16's maximum, and a note where they were changed.
+    """
+    greatest = int(pixels.max(initial=0))
+    bits = next((bits for bits in DETECTOR_BITS if greatest < 1 << bits), None)
+    if pixels.dtype != np.uint16 or bits is None or not greatest:
+        return pixels, ()
+    white = (1 << bits) - 1
+    if greatest > 255 and any(not (pixels % step).any() for step in (256, 257)):  # noqa: PLR2004 - 8 bits
+        return pixels, ()
+    table = np.rint(np.arange(white + 1) * (65535 / white)).astype(np.uint16)
+    return table[pixels], (f"dark: no value is above {greatest:,} of 65,535; taken for {bits} bits",)
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:

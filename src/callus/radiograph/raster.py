@@ -114,7 +114,8 @@ def _png(data: bytes, frame: int | None) -> Decoded:
         pixels, is_grey = _from_opencv(parsed.stream)
     else:
         pixels, is_grey = _from_pillow(PngImagePlugin.PngImageFile(BytesIO(parsed.stream)))
-    return Decoded(grey.upright(pixels, parsed.orientation), is_grey, parsed.notes)
+    pixels, notes = grey.full_range(pixels)
+    return Decoded(grey.upright(pixels, parsed.orientation), is_grey, (*parsed.notes, *notes))
 
 
 def _tiff(data: bytes, frame: int | None) -> Decoded:
@@ -122,14 +123,16 @@ def _tiff(data: bytes, frame: int | None) -> Decoded:
     parsed = tiff.parse(data, places[limits.check_frame(len(places), frame)])
     if parsed.bits[0] == _DEEP and parsed.samples > 1:
         pixels, is_grey = _from_opencv(parsed.stream)
+        pixels, notes = grey.full_range(pixels)
     else:
         image = TiffImagePlugin.TiffImageFile(BytesIO(parsed.stream))
         deep = image.mode.startswith(("I", "F"))
         pixels, is_grey = _from_pillow(image)
+        pixels, notes = grey.full_range(pixels)
         if parsed.photometric == 0 and deep:
             # Pillow inverts white-is-zero up to 8 bits only.
             pixels = np.iinfo(pixels.dtype).max - pixels
-    return Decoded(grey.upright(pixels, parsed.orientation), is_grey, parsed.notes)
+    return Decoded(grey.upright(pixels, parsed.orientation), is_grey, (*parsed.notes, *notes))
 
 
 def _webp(data: bytes, frame: int | None) -> Decoded:
