@@ -5,16 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import httpx
 import pytest
+import sqlalchemy as sa
 from clinic import Clinic, opened, picture, radiograph
+from listening import listening
 
 from callus.service import events as module
+from callus.service.access import COOKIE, UNATTENDED
 from callus.service.database import Database
+from callus.service.keys import digest
 from callus.service.refusals import TooManyError
-from callus.service.tables import Answer
+from callus.service.sessions import IDLE
+from callus.service.tables import Answer, now
+from callus.service.tables import Session as Login
 
 
 @pytest.fixture
@@ -92,11 +101,79 @@ def test_a_slow_listener_gets_everything_all_the_same(clinic: Clinic, monkeypatc
 
 
 def test_nobody_may_listen_on_who_may_not_see(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_QUIET", 0.05)
+    monkeypatch.setattr(module, "_STILL", 0.05)
     stream = clinic.parts.events.listen(None, lambda: False)
     clinic.loop.run(anext(stream))
     with pytest.raises(StopAsyncIteration):
         clinic.loop.run(anext(stream))
+
+
+def test_nobody_may_listen_on_amid_findings(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings come faster than a listener would be asked for in quiet."""
+    (known,) = clinic.sent(radiograph(1))
+    number = clinic.rows(Answer, Answer.image_id == known["image"])[0].id
+    monkeypatch.setattr(module, "_STILL", 0.5)
+    stream = clinic.parts.events.listen(None, lambda: False)
+    clinic.loop.run(anext(stream))
+    ended = Event()
+
+    def tell() -> None:
+        while not ended.wait(0.02):
+            clinic.parts.events.tell(number)
+
+    async def listen_on() -> None:
+        async for _ in stream:
+            pass
+
+    teller = Thread(target=tell)
+    teller.start()
+    try:
+        clinic.loop.run(asyncio.wait_for(listen_on(), 10))
+    finally:
+        ended.set()
+        teller.join()
+
+
+def test_a_login_that_only_listens_ends_idle(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workstation that was left on the worklist: it listens, and looks for what is new by itself."""
+    monkeypatch.setattr(module, "_STILL", 0.05)
+
+    browser = clinic.browser(clinic.users["reader"])
+    mine = Login.digest == digest(browser.cookie)
+
+    def leave(ago: timedelta) -> datetime:
+        """Have the login be used last that long ago."""
+        at = now() - ago
+        with clinic.parts.database.writing() as session:
+            session.execute(sa.update(Login).where(mine).values(used=at))
+        return at
+
+    def used() -> datetime:
+        found: datetime = clinic.rows(Login, mine)[0].used
+        return found
+
+    with (
+        listening(clinic) as (host, port),
+        httpx.Client(
+            base_url=f"http://{host}:{port}/api/v1", cookies={COOKIE: browser.cookie}, trust_env=False
+        ) as page,
+    ):
+        left = leave(IDLE - timedelta(minutes=5))
+        with page.stream("GET", "/events") as line:
+            pieces = line.iter_lines()
+            while next(pieces) != ": still there":
+                pass
+            assert page.get("/studies", headers={UNATTENDED: "1"}).status_code == 200
+            while next(pieces) != ": still there":
+                pass
+            assert used() - left < timedelta(seconds=1)
+            leave(IDLE + timedelta(minutes=1))
+            for _ in pieces:  # until it ends
+                pass
+        assert page.get("/me").status_code == 401
+        leave(IDLE - timedelta(minutes=5))
+        assert page.get("/me").status_code == 200
+        assert now() - used() < timedelta(minutes=1)  # somebody is there
 
 
 def test_there_are_only_so_many_listeners(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

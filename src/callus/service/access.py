@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 COOKIE: Final = "callus_session"
 CSRF_HEADER: Final = "X-CSRF-Token"
+UNATTENDED: Final = "X-Unattended"
+"""With what the page asks by itself: a login that nobody uses ends, whatever the page goes on looking for."""
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
@@ -35,6 +37,7 @@ class Who:
         csrf: of the login; "" with a token.
         login_id: of the login; None with a token.
         address: where the request came from.
+        attended: whether somebody asked, and not the page by itself.
     """
 
     user: User
@@ -42,6 +45,7 @@ class Who:
     csrf: str
     login_id: int | None
     address: str
+    attended: bool = True
 
     @property
     def name(self) -> str:
@@ -62,11 +66,13 @@ class Rule:
         role: the least role; None for everybody, who need not be logged in.
         scope: that a token needs; None where tokens may not.
         on_loopback: whether everybody may who asks from this machine.
+        attended: whether somebody asks; where programs go on by themselves, a login may end idle meanwhile.
     """
 
     role: Role | None
     scope: Scope | None = None
     on_loopback: bool = False
+    attended: bool = True
 
     def __call__(self, request: Request) -> Who | None:
         """Find out who asks.
@@ -85,7 +91,7 @@ class Rule:
             return None
         if self.on_loopback and not parts.settings.behind_proxy and is_loopback(address_of(request)):
             return None
-        who = find_who(request, parts)
+        who = find_who(request, parts, attended=self.attended)
         if not reaches(who.user.role, self.role):
             raise ForbiddenError(f"this is for the role {self.role}")
         if who.scopes is not None and self.scope not in who.scopes:
@@ -94,15 +100,16 @@ class Rule:
         return who
 
 
-def allow(role: Role, scope: Scope | None, *, on_loopback: bool = False) -> Any:
+def allow(role: Role, scope: Scope | None, *, on_loopback: bool = False, attended: bool = True) -> Any:
     """A route's rule: the least role, and the scope that a token needs.
 
     Args:
         role: the least.
         scope: None where only people may, not programs with a token.
         on_loopback: whether everybody may who asks from this machine.
+        attended: whether somebody asks, so that a login does not end idle.
     """
-    return Depends(Rule(role, scope, on_loopback))
+    return Depends(Rule(role, scope, on_loopback, attended))
 
 
 def open_to_all() -> Any:
@@ -110,8 +117,13 @@ def open_to_all() -> Any:
     return Depends(Rule(None))
 
 
-def find_who(request: Request, parts: Parts) -> Who:
+def find_who(request: Request, parts: Parts, *, attended: bool = True) -> Who:
     """Who a request comes from, by its token or else by its cookie.
+
+    Args:
+        request: it.
+        parts: the service's.
+        attended: whether somebody asks; where the request says that nobody does, nobody does.
 
     Raises:
         UnknownCallerError: by none.
@@ -126,7 +138,8 @@ def find_who(request: Request, parts: Parts) -> Who:
         token, user = found
         return Who(user, frozenset(token.scopes), "", None, address)
     cookie = request.cookies.get(COOKIE, "")
-    opened = find_session(parts.database, cookie) if cookie else None
+    attended = attended and UNATTENDED not in request.headers
+    opened = find_session(parts.database, cookie, counts=attended) if cookie else None
     if opened is None:
         raise UnknownCallerError("nobody is logged in", hint="log in, or send a token")
     login, user = opened
@@ -135,7 +148,7 @@ def find_who(request: Request, parts: Parts) -> Who:
         given = request.headers.get(CSRF_HEADER, "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), login.csrf.encode()):
             raise ForbiddenError(f"the header {CSRF_HEADER} is missing or another login's")
-    return Who(user, None, login.csrf, login.id, address)
+    return Who(user, None, login.csrf, login.id, address, attended)
 
 
 def check_same_page(request: Request) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LISTENERS: Final = 200
 """At once; each holds a connection."""
 _QUEUE: Final = 64  # findings that wait for a slow listener; then it reads on from the database
-_QUIET: Final = 15.0  # seconds after which a line is sent all the same, so that nobody takes the line for dead
+_STILL: Final = 15.0  # seconds after which a listener is asked for anew, and told that the line is not dead
 _AT_ONCE: Final = 100
 _LATE: Final = 16  # numbers by which transactions of PostgreSQL may end out of order
 
@@ -64,7 +64,7 @@ class Events:
 
         Args:
             after: the number of the last finding that it has; None for those to come only.
-            still: whether it may still listen; asked from time to time, in a thread.
+            still: whether it may still listen; asked from time to time, whatever comes meanwhile, in a thread.
 
         Yields:
             Pieces of ``text/event-stream``.
@@ -72,7 +72,8 @@ class Events:
         Raises:
             TooManyError: too many listen.
         """
-        listener = _Listener(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        listener = _Listener(loop)
         with self._lock:
             if len(self._listeners) >= LISTENERS:
                 raise TooManyError("too many programs listen", retry_after=60)
@@ -83,22 +84,25 @@ class Events:
             if not self._database.is_sqlite:
                 last -= _LATE  # what a listener gets twice it knows by its number
             yield f": {RESEARCH_ONLY}\nretry: 3000\n\n".encode()
+            due = loop.time() + _STILL
             while not self._closed:
+                if loop.time() >= due:
+                    if not await run_in_threadpool(still):
+                        return
+                    due = loop.time() + _STILL
+                    yield b": still there\n\n"
                 if listener.behind:
                     listener.behind = False
-                    while found := await run_in_threadpool(self._since, last):
-                        for finding in found:
-                            last = finding["id"]
-                            yield _as_event(finding)
-                told = await listener.next(_QUIET)
-                if told is not None:
-                    if told["id"] > last or not self._database.is_sqlite:
-                        last = max(told["id"], last)
-                        yield _as_event(told)
+                    found = await run_in_threadpool(self._since, last)
+                    for finding in found:
+                        last = finding["id"]
+                        yield _as_event(finding)
+                    listener.behind |= bool(found)  # there may be more
                     continue
-                if self._closed or not await run_in_threadpool(still):
-                    return
-                yield b": nothing new\n\n"
+                told = await listener.next(due - loop.time())
+                if told is not None and (told["id"] > last or not self._database.is_sqlite):
+                    last = max(told["id"], last)
+                    yield _as_event(told)
         finally:
             with self._lock:
                 self._listeners.discard(listener)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LASTS: Final = timedelta(hours=12)
 """After which one has to log in again, a shift's length."""
 IDLE: Final = timedelta(hours=2)
-"""Without a request, after which one has to log in again."""
+"""Without a request that somebody made, after which one has to log in again."""
 _NOTED: Final = timedelta(minutes=1)  # a use is written down no more often
 
 
@@ -40,8 +40,14 @@ def open_session(session: Session, user: User) -> tuple[str, str]:
     return key, csrf
 
 
-def find_session(database: Database, key: str) -> tuple[Login, User] | None:
-    """The login that a cookie's secret belongs to, and whose it is; None where it has ended or is none."""
+def find_session(database: Database, key: str, *, counts: bool = True) -> tuple[Login, User] | None:
+    """The login that a cookie's secret belongs to, and whose it is; None where it has ended or is none.
+
+    Args:
+        database: where it is.
+        key: the secret.
+        counts: whether this is a use, after which the login's idle time begins anew.
+    """
     at = now()
     with database.reading() as session:
         found = session.execute(
@@ -52,7 +58,7 @@ def find_session(database: Database, key: str) -> tuple[Login, User] | None:
     login, user = found
     if login.ends < at or login.used < at - IDLE or user.disabled:
         return None
-    if login.used < at - _NOTED:
+    if counts and login.used < at - _NOTED:
         with database.writing() as session:
             session.execute(sa.update(Login).where(Login.id == login.id).values(used=at))
     return login, user

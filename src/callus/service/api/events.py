@@ -7,13 +7,15 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
 
 from callus.errors import CallusError
-from callus.service.access import find_who
-from callus.service.api.common import API, LARGEST_NUMBER, Reader, Service
+from callus.service.access import Who, allow, find_who
+from callus.service.api.common import API, LARGEST_NUMBER, Service
 from callus.service.refusals import UnfitError
 from callus.service.responses import reference, refused
 from callus.service.schemas.studies import Finding
 
 router = APIRouter(prefix=API, tags=["events"])
+Listener = Annotated[Who, allow("reader", "read", attended=False)]
+"""Whoever may see findings. Browsers come back by themselves where the line breaks: nobody needs to be there."""
 _EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
@@ -40,7 +42,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 async def events(
     request: Request,
     parts: Service,
-    _who: Reader,
+    _who: Listener,
     last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
 ) -> StreamingResponse:
     """Findings as they come: ``finding`` events with boxes in pixels and, where the spacing is known, in millimetres.
@@ -55,7 +57,7 @@ async def events(
 
     def still() -> bool:
         try:
-            find_who(request, parts)
+            find_who(request, parts, attended=False)
         except CallusError:
             return False
         return True

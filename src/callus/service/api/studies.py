@@ -109,7 +109,7 @@ def study(number: Number, parts: Service, who: Reader) -> StudyWhole:
             }
             for image in images
         ]
-    parts.seen.note(who, number, opened=True)
+    parts.seen.note(who, number, opened=who.attended)
     return {**line, "jobs": stuck, "images": shown, "notice": RESEARCH_ONLY}
 
 
