@@ -193,6 +193,21 @@ def test_stow_tells_what_became_of_each_object(clinic: Clinic) -> None:
     assert len(clinic.rows(Image)) == 2
 
 
+def test_stow_into_a_study_takes_objects_of_that_study(clinic: Clinic) -> None:
+    place = "/dicom-web/studies/1.2.276.0.8.1"
+    large = radiograph(1, pixels=np.zeros((1024, 1024), np.uint16))
+    one = clinic.reader.ask("POST", place, **related(large))
+    some = clinic.reader.ask("POST", place, **related(radiograph(2), radiograph(3, study=2)))
+    none = clinic.reader.ask("POST", place, **related(radiograph(3, study=2)))
+
+    assert (one.status_code, some.status_code, none.status_code) == (200, 202, 409)
+    (failed,) = some.json()["00081198"]["Value"]
+    assert failed["00081155"]["Value"] == ["1.2.276.0.9.3"]
+    assert failed["00081197"]["Value"] == [0xA900]
+    assert {image.uid for image in clinic.rows(Image)} == {"1.2.276.0.9.1", "1.2.276.0.9.2"}
+    assert clinic.reader.ask("POST", "/dicom-web/studies/1.2.x", **related(radiograph(4))).status_code == 422
+
+
 @pytest.mark.parametrize("body", [b"--x\r\nbroken", b"", b"--x\r\n\r\nno end"])
 def test_a_body_that_is_no_multipart_is_refused(clinic: Clinic, body: bytes) -> None:
     for path, kind in (("/radiographs", "form-data"), ("/dicom-web/studies", "related")):

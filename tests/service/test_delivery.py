@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 import simulated_dicom
 import sqlalchemy as sa
 from certificates import Authority
@@ -499,6 +501,64 @@ def test_the_token_goes_along_and_into_no_log(
 
 
 @ON_SQLITE
+def test_a_password_goes_along_and_into_no_log(
+    answered: Answered, web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("s3cret: \u00fc\n", encoding="utf-8")
+    caplog.set_level("DEBUG")
+    answered.add("web", sc=result(1))
+    route = Destination("web", kind="stow-rs", url=web.url, user="callus", password_file=str(password))
+    with delivering(answered.database, answered.objects, route):
+        assert until(lambda: all_jobs(answered.database)[0].state == "done")
+    ((_, headers, _),) = web.asked
+    assert headers["Authorization"] == "Basic " + b64encode("callus:s3cret: \u00fc".encode()).decode()
+    assert "s3cret" not in caplog.text
+
+    answered.add("web", sc=result(2))
+    password.unlink()
+    with delivering(answered.database, answered.objects, route):
+        assert until(lambda: all_jobs(answered.database)[1].error == "its password cannot be read")
+
+
+@ON_SQLITE
+def test_capitals_in_an_address_mean_the_same_server(answered: Answered, web: Web) -> None:
+    answered.add("web", sc=result())
+    route = Destination("web", kind="stow-rs", url=web.url.replace("http://127.0.0.1", "HTTP://LocalHost"))
+    with delivering(answered.database, answered.objects, route):
+        assert until(lambda: [(job.state, job.error) for job in all_jobs(answered.database)] == [("done", "")])
+
+
+@pytest.mark.parametrize(
+    ("url", "asked", "is_same"),
+    [
+        ("https://Archive.Example/dicom-web", "https://archive.example:443/", True),
+        ("https://archive.example:8443/", "https://archive.example/", False),
+        ("https://archive.example/", "http://archive.example:443/", False),
+        ("https://archive.example/", "https://archive.example.evil.example/", False),
+        ("https://archive.example/", "https://archive.example@evil.example/", False),
+    ],
+)
+def test_only_the_server_that_was_named_is_asked(url: str, asked: str, is_same: bool) -> None:
+    with Session(url, authorities="", longest=100) as session:
+        session.mount("https://", Reached())
+        session.mount("http://", Reached())
+        said = "does not answer" if is_same else "another server"
+        with pytest.raises(PeerError, match=said):
+            session.get(asked)
+
+
+class Reached(requests.adapters.BaseAdapter):
+    """What a request comes to that goes out; nothing leaves the machine."""
+
+    def send(self, *_: Any, **__: Any) -> requests.Response:
+        raise requests.ConnectionError
+
+    def close(self) -> None:
+        pass
+
+
+@ON_SQLITE
 def test_by_https_the_archive_has_to_be_who_it_is(answered: Answered, web: Web, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     theirs = authority.give("pacs")
@@ -615,6 +675,11 @@ def test_sources_are_checked_as_destinations_are(tmp_path: Path) -> None:
         ((Source("a", "http://pacs.example/"),), "in the clear"),
         ((Source("a", "file:///etc/passwd"),), "expected an http"),
         ((Source("a", "https://b"), Source("a", "https://c")), "two sources have one name"),
+        ((Source("a", "https://ada:secret@b"),), "holds a name and a password"),
+        ((Source("a", "https://b:port"),), "expected an http"),
+        ((Source("a", "https://b", user="ada"),), "user needs password_file"),
+        ((Source("a", "https://b", "token", "ada", "password"),), "a token and a password"),
+        ((Source("a", "https://b", "", "a:b", "password"),), "holds a colon"),
     ):
         with pytest.raises(SettingsError, match=said):
             check(Settings(tmp_path, sources=sources))

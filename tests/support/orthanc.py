@@ -29,6 +29,8 @@ class Orthanc:
 
     http: int
     dicom: int
+    login: tuple[bytes, bytes] | None = None
+    """A name and its password, where it wants them (HTTP Basic)."""
 
     @property
     def web(self) -> str:
@@ -39,7 +41,7 @@ class Orthanc:
         """Ask its own interface; an answer that is an error is raised."""
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         with requests.Session() as session:
-            session.trust_env = False
+            session.trust_env, session.auth = False, self.login
             answer = session.request(method, f"http://127.0.0.1:{self.http}{path}", data=data, timeout=60)
         answer.raise_for_status()
         return answer.json() if "json" in answer.headers.get("Content-Type", "") else answer.content
@@ -86,7 +88,8 @@ def running(folder: Path, **changes: Any) -> Iterator[Orthanc]:
     plugin = next((place / PLUGIN for place in PLUGINS if (place / PLUGIN).exists()), None)
     if program is None or plugin is None:
         missing("Orthanc with its DICOMweb plugin")
-    one = Orthanc(free_port(), free_port())
+    login = next(((name.encode(), word.encode()) for name, word in changes.get("RegisteredUsers", {}).items()), None)
+    one = Orthanc(free_port(), free_port(), login)
     configuration = {
         "Name": "archive",
         "StorageDirectory": str(folder / "storage"),
@@ -96,7 +99,7 @@ def running(folder: Path, **changes: Any) -> Iterator[Orthanc]:
         "DicomPort": one.dicom,
         "DicomAet": TITLE,
         "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
+        "AuthenticationEnabled": login is not None,
         "DicomAlwaysAllowEcho": True,
         "DicomAlwaysAllowStore": True,
         "DicomCheckCalledAet": True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from callus.service.metrics import App
     from callus.service.parts import Parts
 
-LARGE: Final = frozenset({"/api/v1/radiographs", "/dicom-web/studies", "/api/v1/models"})
+LARGE: Final = re.compile(r"/api/v1/(radiographs|models)|/dicom-web/studies(/[^/]+)?")
 """Paths that take files; they bound what they take themselves."""
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def create_app(parts: Parts) -> FastAPI:
 def served(app: FastAPI) -> App:
     """The application as it is served, within its bounds and with its headers."""
     parts: Parts = app.state.parts
-    whole: Any = Headers(Counting(Bounds(app, LARGE), parts.metrics))
+    whole: Any = Headers(Counting(Bounds(app, LARGE.fullmatch), parts.metrics))
     return BehindProxy(whole) if parts.settings.behind_proxy else whole
 
 

@@ -191,6 +191,8 @@ class _ByStow:
         self._session = Session(
             destination.url,
             token_file=destination.token_file,
+            user=destination.user,
+            password_file=destination.password_file,
             authorities=destination.authorities,
             longest=_LONGEST_ANSWER,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 import uuid
@@ -22,6 +23,7 @@ _READ_SECONDS: Final = 60.0  # between two parts of an answer
 _ANSWER_SECONDS: Final = 600.0  # for all of it
 _CHUNK: Final = 1 << 16
 _REDIRECT, _ERROR, _BROKEN = 300, 400, 500
+_PORTS: Final = {"http": 80, "https": 443}
 _LATER: Final = (408, 425, 429)  # of the 4xx those that say: not now
 _BOUNDARY: Final = re.compile(r'boundary="?([^";\s]{1,70})"?', re.IGNORECASE)  # RFC 2046 5.1.1
 
@@ -29,25 +31,42 @@ _BOUNDARY: Final = re.compile(r'boundary="?([^";\s]{1,70})"?', re.IGNORECASE)  #
 class Session(requests.Session):
     """A session with one server."""
 
-    def __init__(self, url: str, *, token_file: str, authorities: str, longest: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        authorities: str,
+        longest: int,
+        token_file: str = "",
+        user: str = "",
+        password_file: str = "",
+        within: float | None = None,
+    ) -> None:
         """Open it.
 
         Args:
             url: the DICOMweb root; nothing elsewhere is asked.
-            token_file: a file that holds the bearer token; "" for none.
             authorities: file (PEM) of the authorities that its certificate is checked against; "" for the system's.
             longest: bytes of an answer.
+            token_file: a file that holds the bearer token; "" for none.
+            user: a name to log in with there (HTTP Basic); "" for none.
+            password_file: a file that holds its password.
+            within: seconds that all of an answer may take; None for as long as large objects take.
 
         Raises:
-            PeerError: the token cannot be read.
+            PeerError: the token or the password cannot be read.
         """
         super().__init__()
         self.trust_env = False  # no proxy, no .netrc, no authorities that the environment names
         self.verify = authorities or True
-        self._place = urlsplit(url)[:2]
+        self._place = _place(url)
         self._longest = longest
+        self._within = within
         if token_file:
             self.headers["Authorization"] = f"Bearer {_token(token_file)}"
+        elif user:
+            known = base64.b64encode(f"{user}:{_password(password_file)}".encode())  # RFC 7617
+            self.headers["Authorization"] = f"Basic {known.decode()}"
 
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:
         """Send a request and read its answer, however requests would do it.
@@ -55,9 +74,10 @@ class Session(requests.Session):
         Raises:
             PeerError: it would go elsewhere, is not answered in time, or the answer is a redirect or too long.
         """
-        if urlsplit(request.url or "")[:2] != self._place:
+        if _place(request.url or "") != self._place:
             raise PeerError("a request would go to another server", is_final=True)
-        given |= {"timeout": (CONNECT_SECONDS, _READ_SECONDS), "allow_redirects": False, "stream": True}
+        quiet = _READ_SECONDS if self._within is None else min(_READ_SECONDS, self._within)
+        given |= {"timeout": (CONNECT_SECONDS, quiet), "allow_redirects": False, "stream": True}
         try:
             response = super().send(request, **given)
             with response:
@@ -72,7 +92,8 @@ class Session(requests.Session):
         return response
 
     def _read(self, response: requests.Response) -> bytes:
-        ends, read = time.monotonic() + _ANSWER_SECONDS, bytearray()
+        within = _ANSWER_SECONDS if self._within is None else self._within
+        ends, read = time.monotonic() + within, bytearray()
         for part in response.iter_content(_CHUNK):
             read += part
             if len(read) > self._longest:
@@ -119,6 +140,22 @@ def apart(content_type: str, body: bytes) -> list[bytes]:
     if not parts or not parts[-1].startswith(b"--"):
         raise PeerError("its answer ends early")
     return [content for _, split, content in (part.partition(b"\r\n\r\n") for part in parts[:-1]) if split]
+
+
+def _place(url: str) -> tuple[str, str, int | None]:
+    """What of an address says which server is meant: letters' case, and a port that goes without saying, do not."""
+    address = urlsplit(url)  # it gives the scheme and the host in small letters
+    return address.scheme, address.hostname or "", address.port or _PORTS.get(address.scheme)
+
+
+def _password(file: str) -> str:
+    try:
+        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PeerError("its password cannot be read") from error
+    if not password or not password.isprintable():
+        raise PeerError("its password file does not hold one password")
+    return password
 
 
 def _token(file: str) -> str:

@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callus.service.metrics import App, Message, Receive, Scope, Send
 
 SMALL_BODY: Final = 1 << 20
@@ -89,15 +91,15 @@ class Headers:
 class Bounds:
     """Bounds how much a request may bring and how slowly, and how slowly its answer may be taken."""
 
-    def __init__(self, app: App, large: frozenset[str]) -> None:
+    def __init__(self, app: App, is_large: Callable[[str], object]) -> None:
         """Put it around an application.
 
         Args:
             app: it.
-            large: paths that take files, whose size they bound themselves.
+            is_large: whether a path takes files, whose size it bounds itself.
         """
         self._app = app
-        self._large = large
+        self._is_large = is_large
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request within the bounds."""
@@ -108,7 +110,7 @@ class Bounds:
         if {b"content-length", b"transfer-encoding"} <= names:  # a proxy may see its end elsewhere (RFC 9112 6.1)
             await _refuse(send, 400, "the request states its length in two ways")
             return
-        most = None if scope["path"] in self._large else SMALL_BODY
+        most = None if self._is_large(scope["path"]) else SMALL_BODY
         if most is not None and _stated_length(scope) > most:
             await _refuse(send, 413, "the request is too large")
             return

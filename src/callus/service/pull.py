@@ -13,10 +13,11 @@ from callus.errors import CallusError, RadiographError
 from callus.results.uids import is_uid
 from callus.service import audit, jobs
 from callus.service.dicom_node import CLASSES
-from callus.service.dicomweb import Session, apart, check_status
+from callus.service.dicomweb import apart, check_status
 from callus.service.intake import BusyError, ConflictError, look
 from callus.service.jobs import ENDED, PULL
 from callus.service.objects import FullError
+from callus.service.source import session_with, text
 from callus.service.tables import Image, Job, now
 from callus.service.worker import PeerError, Worker
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as Transaction
 
     from callus.service.database import Database
+    from callus.service.dicomweb import Session
     from callus.service.intake import Intake
     from callus.service.settings import Source
 
@@ -119,12 +121,7 @@ class Pulling(Worker):
         if source is None:
             raise PeerError(f"source {job.about['source']} is no longer in the settings", is_final=True)
         study, counts = job.about["study"], Counter(taken=0, known=0, other=0, refused=0)
-        with Session(
-            source.url,
-            token_file=source.token_file,
-            authorities=source.authorities,
-            longest=self._largest + _WRAPPING,
-        ) as session:
+        with session_with(source, longest=self._largest + _WRAPPING) as session:
             for instance in found(session, source.url, study):
                 if self.stopping.is_set():
                     break
@@ -172,11 +169,11 @@ def found(session: Session, url: str, study: str) -> Iterator[_Instance | None]:
     seen: set[str] = set()
     while len(seen) < _MOST:
         page = _page(client, study, len(seen))
-        fresh = [one for one in page if _text(one, _INSTANCE) not in seen]
-        seen.update(_text(one, _INSTANCE) for one in fresh)
+        fresh = [one for one in page if text(one, _INSTANCE) not in seen]
+        seen.update(text(one, _INSTANCE) for one in fresh)
         for one in fresh:
-            instance = _Instance(_text(one, _SERIES), _text(one, _INSTANCE))
-            fits = _text(one, _CLASS) in CLASSES and is_uid(instance.series) and is_uid(instance.uid)
+            instance = _Instance(text(one, _SERIES), text(one, _INSTANCE))
+            fits = text(one, _CLASS) in CLASSES and is_uid(instance.series) and is_uid(instance.uid)
             yield instance if fits else None
         if not fresh:  # the end; or a source that does not turn pages
             break
@@ -214,10 +211,3 @@ def fetched(session: Session, url: str, study: str, instance: _Instance) -> byte
     if len(parts) != 1:
         raise PeerError(f"gives {len(parts)} objects for one")
     return parts[0]
-
-
-def _text(one: dict[str, Any], tag: str) -> str:
-    """A value of an instance's DICOM JSON; "" where it is missing."""
-    element = one.get(tag)
-    values = element.get("Value") if isinstance(element, dict) else None
-    return str(values[0]) if isinstance(values, list) and values else ""

@@ -104,6 +104,8 @@ class Destination:
         calling_ae_title: what the service calls itself there; "" for the node's own title.
         url: the DICOMweb root, for STOW-RS.
         token_file: a file that holds the bearer token to send with it; "" for none.
+        user: a name to log in with there by HTTP Basic, in place of a token; "" for none.
+        password_file: a file that holds its password.
         results: which objects it gets.
         authorities: file (PEM) of the authorities that its TLS certificate is checked against; "" for no TLS (C-STORE)
             or the system's (STOW-RS).
@@ -117,6 +119,8 @@ class Destination:
     calling_ae_title: str = ""
     url: str = ""
     token_file: str = ""
+    user: str = ""
+    password_file: str = ""
     results: tuple[ResultKind, ...] = ("sr", "sc")
     authorities: str = ""
 
@@ -129,12 +133,16 @@ class Source:
         name: what people call it.
         url: the DICOMweb root.
         token_file: a file that holds the bearer token to send with it; "" for none.
+        user: a name to log in with there by HTTP Basic, in place of a token; "" for none.
+        password_file: a file that holds its password.
         authorities: file (PEM) of the authorities that its TLS certificate is checked against; "" for the system's.
     """
 
     name: str
     url: str = ""
     token_file: str = ""
+    user: str = ""
+    password_file: str = ""
     authorities: str = ""
 
 
@@ -287,7 +295,7 @@ def check(settings: Settings) -> None:
     for one in settings.destinations:
         _check_destination(one)
     for source in settings.sources:
-        _check_url(f"source {source.name}", source.url, "would get radiographs in the clear")
+        _check_web(f"source {source.name}", source, "would get radiographs in the clear")
 
 
 def is_loopback(host: str) -> bool:
@@ -358,15 +366,37 @@ def _check_destination(one: Destination) -> None:
         if not one.host:
             raise SettingsError(f"destination {one.name} has no host")
         return
-    _check_url(f"destination {one.name}", one.url, "would send results in the clear")
+    _check_web(f"destination {one.name}", one, "would send results in the clear")
 
 
-def _check_url(name: str, url: str, unsafe: str) -> None:
-    address = urlsplit(url)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise SettingsError(f"{name}: url is {url!r}; expected an http or https address")
-    if address.scheme == "http" and not is_loopback(address.hostname):
+def _check_web(name: str, one: Destination | Source, unsafe: str) -> None:
+    """Refuse a DICOMweb server that cannot be asked, or not in private.
+
+    Args:
+        name: what it is called in an error.
+        one: it.
+        unsafe: what an address in the clear would do.
+
+    Raises:
+        SettingsError: with the reason and what to do.
+    """
+    address = urlsplit(one.url)
+    if address.username is not None:  # before the address is shown
+        raise SettingsError(f"{name}: its url holds a name and a password", hint="give user and password_file")
+    try:
+        fits = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:  # of the port
+        fits = False
+    if not fits:
+        raise SettingsError(f"{name}: url is {one.url!r}; expected an http or https address")
+    if address.scheme == "http" and not is_loopback(address.hostname or ""):
         raise SettingsError(f"{name} {unsafe}", hint="give an https address")
+    if bool(one.user) != bool(one.password_file):
+        raise SettingsError(f"{name}: user needs password_file, and password_file a user")
+    if one.user and one.token_file:
+        raise SettingsError(f"{name} has a token and a password", hint="give the one that it asks for")
+    if ":" in one.user or not one.user.isprintable():
+        raise SettingsError(f"{name}: user holds a colon, or what is no letter")
 
 
 def _check_title(title: str, name: str) -> None:

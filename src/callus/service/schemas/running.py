@@ -5,7 +5,7 @@ from typing import Annotated
 from typing_extensions import TypedDict  # before Python 3.12 pydantic does not read typing's
 
 from callus.service.schemas.fields import Count, Id, Level, Moment, Notice, Probability, told
-from callus.service.schemas.studies import JobWhole
+from callus.service.schemas.studies import JobWhole, Patient
 
 
 class Nothing(TypedDict):
@@ -93,6 +93,25 @@ class Pulls(TypedDict):
 
     sources: Annotated[list[str], told("names that may be asked")]
     pulls: Annotated[list[AskedFor], told("the latest first, 10 at most")]
+
+
+class StudyThere(TypedDict):
+    """A study that a source has."""
+
+    study_uid: Annotated[str, told("Study Instance UID")]
+    patient: Annotated[Patient, told("whose it is, as the source says")]
+    date: Annotated[str, told("Study Date, YYYYMMDD, or empty")]
+    accession: Annotated[str, told("Accession Number, or empty")]
+    description: Annotated[str, told("Study Description, or empty")]
+    modalities: Annotated[list[str], told("Modalities in Study, as DICOM's Modality")]
+    study: Annotated[int | None, told("its number here, where something of it is here already", minimum=1)]
+
+
+class StudiesThere(TypedDict):
+    """What a source has that fits."""
+
+    studies: Annotated[list[StudyThere], told("the newest first, 50 at most")]
+    more: Annotated[bool, told("whether there are more than these")]
 
 
 class ModelWhole(TypedDict):
