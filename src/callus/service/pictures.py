@@ -80,6 +80,15 @@ class Pictures:
         with self._turn():
             return read(self._objects.get(sha256), isolated=True)
 
+    def narrow(self, png: bytes, width: int) -> bytes:
+        """A picture of this service's own, made no wider than ``width`` pixels, as PNG.
+
+        Raises:
+            TooManyError: too many are being decoded.
+        """
+        with self._turn(), Picture.open(io.BytesIO(png)) as whole:
+            return _encoded(whole, width)
+
     def forget(self, hashes: set[str]) -> None:
         """Drop frames of radiographs that were deleted."""
         with self._lock:
@@ -148,8 +157,14 @@ def windowed(
     return np.asarray(np.rint(table).astype(np.uint8)[pixels])
 
 
-def as_png(grey: NDArray[np.uint8]) -> bytes:
-    """A grey picture as PNG: quick to write rather than small."""
+def as_png(grey: NDArray[np.uint8], width: int | None = None) -> bytes:
+    """A grey picture as PNG: quick to write rather than small; no wider than ``width`` where that is given."""
+    return _encoded(Picture.fromarray(grey), width)
+
+
+def _encoded(picture: Picture.Image, width: int | None) -> bytes:
+    if width is not None:
+        picture.thumbnail((width, picture.height))
     buffer = io.BytesIO()
-    Picture.fromarray(grey).save(buffer, "PNG", compress_level=1)
+    picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

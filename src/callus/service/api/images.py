@@ -51,18 +51,25 @@ _FHIR: dict[int | str, dict[str, Any]] = {
     **refused(404),
 }
 Grey = Annotated[float | None, Query(ge=-65536, le=131072, allow_inf_nan=False)]
+Width = Annotated[int | None, Query(ge=16, le=2048, description="pixels that it is at most to be wide")]
 
 
 @router.get("/images/{number}/frame.png", response_class=Response, responses=_PNG)
 def frame_png(
-    number: Number, request: Request, parts: Service, who: Reader, low: Grey = None, high: Grey = None
+    number: Number,
+    request: Request,
+    parts: Service,
+    who: Reader,
+    low: Grey = None,
+    high: Grey = None,
+    width: Width = None,
 ) -> Response:
     """The radiograph, 8 bits grey: from ``low``, black, to ``high``, white, in the pixels' own values."""
     image = _image(parts, number, who)
-    tag = _tag("png", image.sha256, low, high)
+    tag = _tag("png", image.sha256, low, high, width)
     if _has(request, tag):
         return _same(tag)
-    return _response(as_png(windowed(parts.pictures.frame(image.sha256), low, high)), "image/png", tag)
+    return _response(as_png(windowed(parts.pictures.frame(image.sha256), low, high), width), "image/png", tag)
 
 
 @router.get("/images/{number}/frame.bin", response_class=Response, responses=_BIN)
@@ -90,12 +97,15 @@ def heat(number: Number, request: Request, parts: Service, who: Reader) -> Respo
 
 
 @router.get("/images/{number}/overlay.png", response_class=Response, responses=_PNG)
-def overlay(number: Number, request: Request, parts: Service, who: Reader) -> Response:
+def overlay(number: Number, request: Request, parts: Service, who: Reader, width: Width = None) -> Response:
     """The radiograph with its heat map, its boxes, the answer and its cautions."""
     _, answer, _ = _answered(parts, number, who)
     sha256 = _result(answer, "overlay")
-    tag = _tag("overlay", sha256)
-    return _same(tag) if _has(request, tag) else _response(parts.objects.get(sha256), "image/png", tag)
+    tag = _tag("overlay", sha256, width)
+    if _has(request, tag):
+        return _same(tag)
+    whole = parts.objects.get(sha256)
+    return _response(whole if width is None else parts.pictures.narrow(whole, width), "image/png", tag)
 
 
 @router.get("/images/{number}/sr.dcm", response_class=Response, responses=_DICOM)

@@ -1,7 +1,9 @@
 """Radiographs that people and programs send, and studies that are pulled."""
 
+import re
 from typing import Any
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -10,13 +12,14 @@ from callus.errors import CallusError
 from callus.radiograph.limits import one_line
 from callus.results.uids import is_uid
 from callus.service.access import Who
-from callus.service.api.common import API, Sender, Service
+from callus.service.api.common import API, LARGEST_NUMBER, Sender, Service
 from callus.service.intake import BusyError, Taken
 from callus.service.objects import FullError
 from callus.service.parts import Parts
-from callus.service.refusals import TooLargeError, TooManyError, UnfitError
+from callus.service.refusals import MissingError, TooLargeError, TooManyError, UnfitError
 from callus.service.responses import as_json, refusal, refused, status_of
 from callus.service.schemas.sending import FileRefused, FilesRefused, FilesTaken, FileTaken
+from callus.service.tables import Study
 from callus.service.uploads import Part, boundary_of, parts_of
 
 router = APIRouter(prefix=API, tags=["radiographs"])
@@ -33,6 +36,12 @@ _BODY: dict[str, Any] = {
                             "type": "string",
                             "description": "the study that pictures belong to; before them",
                         },
+                        "study": {
+                            "type": "integer",
+                            "minimum": 1,
+                            "maximum": LARGEST_NUMBER,
+                            "description": "the same by its number, of a study that is here; before them",
+                        },
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
@@ -47,7 +56,7 @@ _BODY: dict[str, Any] = {
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": FilesTaken, "description": "one at least was taken"},
-    **refused(409, 413, 422, 429, 507, model=FilesRefused),
+    **refused(404, 409, 413, 422, 429, 507, model=FilesRefused),
     **refused(415),
 }
 
@@ -56,8 +65,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def send(request: Request, parts: Service, who: Sender) -> JSONResponse:
     """Send radiographs, DICOM, PNG, JPEG or TIFF, several at once. Each file's outcome is told.
 
-    What is told as taken is on the disk and will be answered, whatever happens. Files after a form's field
-    ``study_uid`` that are no DICOM belong to that study.
+    What is told as taken is on the disk and will be answered, whatever happens. Files after a form's field ``study``
+    or ``study_uid`` that are no DICOM belong to that study.
     """
     taken: list[FileTaken | FileRefused] = []
     worst: CallusError | None = None
@@ -66,7 +75,7 @@ async def send(request: Request, parts: Service, who: Sender) -> JSONResponse:
         await check_free(parts)
         async for part in parts_of(request, boundary_of(request, "multipart/form-data"), parts.room):
             if not part.is_file:
-                study_uid = _study_uid(part, study_uid)
+                study_uid = await run_in_threadpool(_study_uid, parts, part, study_uid)
                 continue
             try:
                 if isinstance(worst, _LATER):
@@ -114,10 +123,23 @@ def _named(part: Part) -> str:
     return one_line(part.filename.replace("\\", "/").rpartition("/")[2], 200)
 
 
-def _study_uid(part: Part, before: str) -> str:
+def _study_uid(parts: Parts, part: Part, before: str) -> str:
+    if part.name == "study":
+        return _uid_of(parts, part.text().strip())
     if part.name != "study_uid":
         return before
     uid = part.text().strip()
     if uid and not is_uid(uid):
         raise UnfitError("study_uid is no DICOM UID")
+    return uid
+
+
+def _uid_of(parts: Parts, number: str) -> str:
+    """The UID of a study that is here: readers know its number, because a UID may tell whose it is."""
+    if not re.fullmatch("[0-9]{1,19}", number) or int(number) > LARGEST_NUMBER:
+        raise UnfitError("study is no study's number")
+    with parts.database.reading() as session:
+        uid = session.scalar(sa.select(Study.uid).where(Study.id == int(number)))
+    if uid is None:
+        raise MissingError("there is no such study")
     return uid
