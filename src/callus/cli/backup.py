@@ -34,8 +34,10 @@ def backup(
     from callus.service.backup import back_up
 
     with progress("backing up", None) as advance:
-        count = back_up(data, to, advance)
-    typer.echo(f"{count} files to {to}")
+        made = back_up(data, to, advance)
+    typer.echo(f"{made.count} files to {to}")
+    for name in made.doubtful:
+        typer.echo(f"{name} is damaged on the disk, and in this backup: take it from an older one", err=True)
 
 
 def restore(
@@ -43,7 +45,10 @@ def restore(
     *,
     to: Annotated[Path, typer.Option("--to", readable=False, help="The folder to make; it may not hold anything.")],
 ) -> None:
-    """Make a service's folder of a backup. Every file is checked first; a damaged backup makes nothing.
+    """Make a service's folder of a backup, which is checked; one that is damaged or cut makes nothing.
+
+    Every file is held against the list at its end. One of an earlier version has none; what it names and does not
+    hold is told.
 
     Exit code: 0 restored; 1 it could not be written; 2 it is no backup, is damaged, or the folder is not empty.
 
@@ -56,5 +61,11 @@ def restore(
     from callus.service.backup import restore as put_back
 
     with progress("restoring", count_of(file)) as advance:
-        count = put_back(file, to, advance)
-    typer.echo(f"{count} files to {to}")
+        made = put_back(file, to, advance)
+    typer.echo(f"{made.count} files to {to}")
+    if made.doubtful:
+        typer.echo(
+            f"this backup is of an earlier version and lists {len(made.doubtful)} files that it does not hold: their "
+            "studies were deleted while it was written, or they are lost",
+            err=True,
+        )
