@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from ctrl_c import HEED_CTRL_C
 from PIL import Image
@@ -23,9 +24,12 @@ from typer.testing import CliRunner
 
 from callus import radiograph
 from callus.cli.app import app
+from callus.dataset.audit import audit
 from callus.dataset.changes import rotate
+from callus.dataset.columns import conform
 from callus.dataset.first_look import MEANWHILE
 from callus.dataset.manifest import read_manifest
+from callus.dataset.shelf import Shelf
 from callus.dataset.simulated import simulate
 from callus.dataset.split import check_groups, split
 from callus.errors import DatasetError
@@ -132,6 +136,59 @@ def test_the_page_is_one_file_with_the_pictures_side_by_side(audited: Path) -> N
     assert {"train/fractured/1.png", "val/fractured/leak.jpg", "train/fractured/conflict.png"} <= set(page.alternatives)
     assert "research and education, not a medical device" in text
     assert "http" not in text.replace("http-equiv", "")
+
+
+@pytest.fixture
+def two_views(tmp_path: Path) -> pd.DataFrame:
+    """Three patients of two views in one study each, a view in train and one in test."""
+    frame = conform(simulate(tmp_path / "views", 30, seed=9, size=(300, 260)))
+    several = frame[frame.groupby("patient")["path"].transform("size") >= 2]
+    rows = several.groupby("patient").head(2).head(6).reset_index(drop=True)
+    split = pd.Series(["train", "test"] * 3, dtype="str")
+    return rows.assign(split=split, study="study of " + rows["patient"], group=rows["patient"])
+
+
+def found(frame: pd.DataFrame, tmp_path: Path) -> dict[str, Any]:
+    with Shelf(tmp_path / "shelf") as shelf:
+        return audit(frame, shelf).as_dict()
+
+
+def test_a_patient_in_two_splits_is_told_as_one(two_views: pd.DataFrame, tmp_path: Path) -> None:
+    """The study, which has the same files, adds nothing."""
+    leaks = found(two_views, tmp_path)["leaks"]
+    assert sorted(leak["patient"] for leak in leaks) == sorted(set(two_views["patient"]))
+    assert all(set(leak) == {"patient", "paths"} and set(leak["paths"]) == {"train", "test"} for leak in leaks)
+
+
+def test_a_patient_whose_files_leak_with_those_of_others_is_told_too(two_views: pd.DataFrame, tmp_path: Path) -> None:
+    """Each of the first patient's views is copied into the other split, under a patient of its own."""
+    copies = two_views.head(2).copy()
+    for row, path in copies["path"].items():
+        copy = tmp_path / f"copy-{row}.png"
+        Image.open(path).save(copy)
+        copies.loc[row, "path"] = str(copy)
+    copies = copies.assign(patient=["x", "y"], study=["x", "y"], group=["x", "y"], split=["test", "train"], sha256="")
+    leaks = found(pd.concat([two_views, copies.assign(radiograph="")], ignore_index=True), tmp_path)["leaks"]
+    assert len([leak for leak in leaks if "radiograph" in leak]) == 2
+    assert two_views["patient"].iloc[0] in [leak.get("patient") for leak in leaks]
+
+
+def test_paths_are_relative_to_the_folder_that_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "cache"))
+    frame = simulate(tmp_path / "simulated", 6, seed=3, size=(300, 260))
+    for path, label in zip(frame["path"], frame["label"], strict=True):
+        folder = tmp_path / "bones" / "images" / ("fractured" if label else "normal")
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = Image.open(path)
+        picture.save(folder / Path(path).name)
+        picture.rotate(90, expand=True).save(folder / f"quarter-{Path(path).name}")
+    answer = run("data", "audit", tmp_path / "bones", "--out", tmp_path / "out")
+    assert answer.exit_code == 0, answer.output
+    told = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert told["root"] == str(tmp_path / "bones")
+    assert (told["files"], told["duplicates"]) == (12, {"byte_equal": 0, "near": 0, "rotated": 6})
+    manifest = read_manifest(tmp_path / "out" / "manifest.parquet")
+    assert all((Path(told["root"]) / name).is_file() for name in manifest["radiograph"])
 
 
 def test_nothing_to_audit_is_told(tmp_path: Path) -> None:

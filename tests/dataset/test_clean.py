@@ -73,6 +73,47 @@ def test_the_least_turned_file_is_kept(tmp_path: Path, border: int, value: int) 
     assert left.lines() == ["12 files beside a better one of 6 radiographs: " + _shown(left.copies["path"])]
 
 
+@pytest.mark.parametrize("border", [cv2.BORDER_CONSTANT, cv2.BORDER_REPLICATE])
+@pytest.mark.parametrize("angle", [12, 30, 45])
+def test_a_canvas_that_grew_makes_no_file_larger(tmp_path: Path, border: int, angle: int) -> None:
+    frame = simulate(tmp_path / "set", 4, seed=5)
+    rows = []
+    for number, path in enumerate(frame["path"]):
+        pixels = np.asarray(read(path).pixels)
+        height, width = pixels.shape
+        matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
+        cosine, sine = abs(matrix[0, :2])
+        size = int(height * sine + width * cosine), int(height * cosine + width * sine)
+        matrix[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+        grown = cv2.warpAffine(pixels, matrix, size, borderMode=border)
+        half = cv2.resize(pixels, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        for name, picture in (("a", grown), ("b", pixels), ("c", half)):
+            out = tmp_path / f"{number}{name}.png"
+            cv2.imwrite(str(out), picture)
+            shape = {"width": picture.shape[1], "height": picture.shape[0]}
+            rows.append({"path": str(out), **shape, "radiograph": f"r{number}", "label": number % 2})
+    given, _ = clean(manifest(*rows))
+    assert [Path(path).name for path in given["path"]] == [f"{number}b.png" for number in range(4)]
+
+
+def test_a_larger_picture_is_kept_though_it_is_turned_a_little(tmp_path: Path) -> None:
+    """Reducing loses more than a few cut corners do."""
+    path = simulate(tmp_path / "set", 1, seed=5)["path"].iloc[0]
+    pixels = np.asarray(read(path).pixels)
+    height, width = pixels.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 6, 1)
+    pictures = {
+        "turned": cv2.warpAffine(pixels, matrix, (width, height)),
+        "reduced": cv2.resize(pixels, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA),
+    }
+    rows = []
+    for name, picture in pictures.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+        shape = {"width": picture.shape[1], "height": picture.shape[0]}
+        rows.append({"path": str(tmp_path / f"{name}.png"), **shape})
+    assert kept(*rows) == ["turned.png"]
+
+
 def _shown(paths: pd.Series[str]) -> str:
     names = [f"{Path(path).parent.name}/{Path(path).name}" for path in paths]
     return f"{', '.join(names[:3])} and {len(names) - 3} more"

@@ -173,15 +173,33 @@ def test_the_same_whatever_the_threads_and_the_order(originals: list[np.ndarray]
     assert (np.equal.outer(backward, backward) == np.equal.outer(first.component, first.component)).all()
 
 
-def test_kinds_and_angles_are_told(originals: list[np.ndarray], tmp_path: Path, shelf: Shelf) -> None:
+def test_by_how_much_copies_are_turned_is_told_along_the_links(
+    originals: list[np.ndarray], tmp_path: Path, shelf: Shelf
+) -> None:
     one = originals[0]
-    paths = write(tmp_path, {"a.png": one, "b.png": one, "c.png": turned(one, 25)})
-    kinds = {link.kind: link for link in search(paths, shelf).links}
-    assert set(kinds) == {"byte_equal", "rotated"}
-    assert kinds["rotated"].degrees == pytest.approx(25, abs=0.5)
-    quarter = write(tmp_path, {"d.png": np.rot90(one).copy()})
-    (link,) = search([paths[0], *quarter], shelf).links
-    assert (link.kind, link.degrees) == ("near", pytest.approx(90, abs=0.5))
+    mirrored = np.ascontiguousarray(turned(one, 25)[:, ::-1])
+    pictures = {
+        "a.png": one,
+        "b.png": one,
+        "c.png": turned(one, 25),
+        "d.png": np.rot90(one).copy(),
+        "e.png": turned(one, -155),
+        "f.png": np.ascontiguousarray(one[:, ::-1]),
+        "g.png": np.ascontiguousarray(one[::-1]),
+        "h.png": mirrored,
+        "i.png": turned(mirrored, 40),
+    }
+    paths = write(tmp_path, pictures)
+    found = search(paths, shelf)
+    assert len(set(found.component)) == 1
+    against = {
+        "a.png": [0, 0, 25, 90, 155, 0, 0, 25, 15],
+        "c.png": [25, 25, 0, 65, 180, 25, 25, 0, 40],
+        "i.png": [15, 15, 40, 75, 40, 15, 165, 40, 0],
+    }
+    for name, degrees in against.items():
+        others = np.full(len(paths), list(pictures).index(name))
+        assert found.turned_against(others) == pytest.approx(degrees, abs=0.7), name
 
 
 def test_a_copy_of_an_oblong_picture_squashed_to_a_square(

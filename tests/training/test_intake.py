@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from callus.dataset import read_manifest
+from callus.dataset import UNSEEN_COPIES, read_manifest, write_manifest
 from callus.dataset.split import check_groups, folds, split
 from callus.errors import DatasetError
 from callus.training.intake import take_in
@@ -139,3 +139,38 @@ def test_it_is_told_when_a_split_is_not_kept(simulated: Path, small: Recipe) -> 
     assert any(
         line.startswith("split anew: the data's own split (fold0, fold1, fold2 and 1 more)") for line in taken.lines
     )
+
+
+def test_a_split_by_other_names_is_understood(parted: pd.DataFrame, small: Recipe) -> None:
+    names = {"train": "Training", "val": "valid", "test": "testing"}
+    taken = take_in(parted.assign(split=parted["split"].replace(names)), small, fold=None, threads=1)
+    assert taken.frame["split"].tolist() == parted["split"].tolist()
+
+
+@pytest.mark.parametrize("bring", ["other names", "folds", "a file in none"])
+def test_a_torn_split_is_refused_though_it_would_not_be_kept(parted: pd.DataFrame, small: Recipe, bring: str) -> None:
+    frame = torn(parted, "train", "test")
+    if bring == "a file in none":
+        frame.loc[frame.index[frame["group"] != "torn"][0], "split"] = ""
+    else:
+        names = ("Training", "valid", "testing") if bring == "other names" else ("fold0", "fold1", "fold2")
+        frame["split"] = frame["split"].replace(dict(zip(("train", "val", "test"), names, strict=True)))
+    with pytest.raises(DatasetError, match=r"1 group, 2 files \(torn in "):
+        take_in(frame, small, fold=None, threads=1)
+    taken = take_in(frame, small, fold=None, threads=1, allow_leaks=True)
+    assert len(taken.leaks) == (1 if bring == "other names" else 0)  # what is split anew has none
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_manifest_tells_whether_copies_were_sought(
+    parted: pd.DataFrame, small: Recipe, tmp_path: Path, ending: str
+) -> None:
+    """CSV has no place for it."""
+    told = {}
+    for audited in (False, True):
+        frame = parted.copy()
+        frame.attrs["audited"] = audited
+        write_manifest(split(frame, test=0.25, val=0.25), tmp_path / f"{audited}.{ending}")
+        taken = take_in(tmp_path / f"{audited}.{ending}", small, fold=None, threads=1)
+        told[audited] = UNSEEN_COPIES in taken.lines
+    assert told == {False: True, True: ending == "csv"}

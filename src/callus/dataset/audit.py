@@ -22,12 +22,15 @@ from callus.dataset.file_features import FEATURES
 from callus.dataset.first_look import look_at_all, mark_lost
 from callus.dataset.groups import join_groups
 from callus.dataset.manifest import digest, disagreeing, few, readable
+from callus.dataset.registration import ROTATED
 from callus.dataset.shortcuts import probe
 from callus.labels import FRACTURED, LABEL_NAMES, RESEARCH_ONLY
 from callus.memory import keep_freed_memory
 from callus.workers import WORTH_PROCESSES, spread_over_processes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from callus.dataset.duplicates import Duplicates
     from callus.dataset.shelf import Shelf
     from callus.dataset.shortcuts import Shortcuts
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 """Of ``audit.json``."""
-_CROSSING: Final = ("radiograph", "study", "patient", "group")
+_CROSSING: Final = ("radiograph", "patient", "study", "group")
 _NAMES: Final = tuple(name for name, family in FEATURES.items() if family == "file-name number")
 
 
@@ -59,10 +62,12 @@ class Audit:
     """What was found in a data set.
 
     Attributes:
-        root: the folder that holds all of its files; paths are told relative to it.
+        root: the folder that was looked at, or of a manifest the one that holds all of its files; paths are told
+            relative to it.
         frame: the manifest with ``radiograph`` and ``group`` given anew.
         duplicates: which files show the same radiograph, and how that was found.
-        leaks: what crosses splits; a study, patient or group only where those before it do not tell it already.
+        leaks: what crosses splits; a patient or study where no leak before it has all of its files, a group where
+            none before it tells that it crosses.
         conflicts: (radiograph, paths) of those with both labels.
         shortcuts: how well the label can be told from the files alone; None where there are too few groups of a class.
         nameless: the same without the number in the files' names, which no network sees.
@@ -132,10 +137,25 @@ class Audit:
         ]
 
     def copies(self) -> dict[str, int]:
-        """How many files show a radiograph that another shows too: counted without the first of each."""
+        """How many files show a radiograph beside the file that it is named by, by what they are to that one.
+
+        "byte_equal": their bytes are those of a file that was counted before; "rotated": turned by more than
+        3 degrees, by a quarter turn too; "near": anything else.
+        """
         judged = readable(self.frame).to_numpy()
-        kinds = [link.kind for link in self.duplicates.links if judged[link.first] and judged[link.second]]
-        return {kind: kinds.count(kind) for kind in ("byte_equal", "near", "rotated")}
+        names = [self.relative(path) for path in self.frame["path"]]
+        number = {name: i for i, name in enumerate(names)}
+        named_by = np.array([number.get(shown, i) for i, shown in enumerate(self.frame["radiograph"])], dtype=np.int64)
+        degrees = self.duplicates.turned_against(named_by)
+        kinds = {"byte_equal": 0, "near": 0, "rotated": 0}
+        seen: set[str] = set()
+        numbers = np.arange(len(names))
+        for i in sorted(numbers[judged].tolist(), key=lambda i: (i != named_by[i], i)):
+            sha256 = self.frame["sha256"].iloc[i]
+            if i != named_by[i]:
+                kinds["byte_equal" if sha256 in seen else "rotated" if degrees[i] > ROTATED else "near"] += 1
+            seen.add(sha256)
+        return kinds
 
     def as_dict(self) -> dict[str, Any]:
         """``audit.json``, as docs/audit.md describes it."""
@@ -145,6 +165,7 @@ class Audit:
             "callus": callus.__version__,
             "research_only": RESEARCH_ONLY,
             "manifest": digest(self.frame),
+            "root": self.root,
             "files": len(self.frame),
             "unreadable": self.unreadable(),
             "radiographs": frame["radiograph"].nunique(),
@@ -163,7 +184,7 @@ class Audit:
         }
 
 
-def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audit:
+def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None, folder: Path | None = None) -> Audit:
     """Look for what the files share.
 
     Args:
@@ -171,6 +192,7 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
             where it is empty it is filled in.
         shelf: where descriptions are kept.
         workers: threads; None: one a core.
+        folder: whose manifest it is, where it is one's; paths are told relative to it.
 
     Raises:
         CallusError: the shelf is damaged.
@@ -183,9 +205,10 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
     found = find_duplicates(given["path"].tolist(), asked.tolist(), shelf, workers)
     lost = seen.lost | seen.lost_since()
     given = mark_lost(given, lost)
-    root = os.path.commonpath([os.path.dirname(path) for path in given["path"]])  # noqa: PTH120
+    root = _root(given["path"], folder)
     given["radiograph"] = _named(given, found, root)
     given = join_groups(given)
+    given.attrs["audited"] = True
     remarks = [*frame.attrs.get("remarks", []), *_lost_remark(lost, root)]
     if shelf.remark:
         remarks.append(shelf.remark)
@@ -204,6 +227,13 @@ def audit(frame: pd.DataFrame, shelf: Shelf, workers: int | None = None) -> Audi
         remarks=tuple(remarks),
     )
     return replace(result, leaks=_leaks(result), conflicts=_conflicts(result))
+
+
+def _root(paths: pd.Series[str], folder: Path | None) -> str:
+    """The folder that paths are told relative to: as it was given, where all of them lie in it."""
+    common = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    given = common if folder is None else os.path.abspath(folder)  # noqa: PTH100 - the name is wanted
+    return given if os.path.commonpath([given, common]) == given else common
 
 
 def _probes(
@@ -266,7 +296,7 @@ def _filled(frame: pd.DataFrame, sha256: dict[str, str]) -> pd.Series[str]:
 def _leaks(result: Audit) -> tuple[Leak, ...]:
     frame = result.frame[readable(result.frame) & (result.frame["split"] != "")]
     leaks: list[Leak] = []
-    told: set[str] = set()
+    told: list[set[str]] = []
     for kind in _CROSSING:
         rows = frame[frame[kind] != ""]
         key = rows["source"] + "\x1d" + rows[kind] if kind in ("study", "patient") else rows[kind]
@@ -276,16 +306,17 @@ def _leaks(result: Audit) -> tuple[Leak, ...]:
                 continue
             paths = {str(split): sorted(map(result.relative, files["path"])) for split, files in part.groupby("split")}
             leaks.append(Leak(kind, str(part[kind].iloc[0]), paths))
-            told |= set(part["path"])
+            told.append(set(part["path"]))
     return tuple(leaks)
 
 
-def _is_told(kind: str, part: pd.DataFrame, told: set[str]) -> bool:
-    """Whether a leak adds nothing: its files stand in others; of a group, others say already that it crosses."""
-    known = part[part["path"].isin(told)]
+def _is_told(kind: str, part: pd.DataFrame, told: list[set[str]]) -> bool:
+    """Whether a leak adds nothing: one before has all of its files; of a group, others say already that it crosses."""
+    paths = set(part["path"])
     if kind == "group":
+        known = part[part["path"].isin(set().union(*told))]
         return bool(known["split"].nunique() == part["split"].nunique())
-    return len(known) == len(part)
+    return any(paths <= files for files in told)
 
 
 def _conflicts(result: Audit) -> tuple[tuple[str, list[str]], ...]:

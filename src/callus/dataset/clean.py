@@ -9,18 +9,38 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pandas as pd
 
-from callus.dataset.corners import filled_share
+from callus.dataset.corners import CELL, filled_cells, filled_share
+from callus.dataset.keypoints import MIRRORED, describe
 from callus.dataset.manifest import few, readable
+from callus.dataset.registration import ROTATED, between_radiographs, lay_over, turn
 from callus.dataset.sources.names import original_stem
 from callus.errors import CallusError, DatasetError
 from callus.progress import track
 from callus.radiograph import read
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from callus.dataset.keypoints import Description
+
+    Picture = NDArray[np.uint8] | NDArray[np.uint16]
+
 _WORST = 1.0
 """Filled share of a file that cannot be read any more: another copy is better."""
+_LEAST_CANVAS = 0.3
+"""Share of a turned copy's pixels that the original has at least: a limb of 1 to 4, turned by 45 degrees."""
+_TRIED = 5
+"""Smaller files of a radiograph, those with the least filled corners, that are laid over its largest."""
+_ENLARGED = 1.05
+"""Times that one file shows things larger than another, up to which it has no more detail."""
+_WITHIN, _EMPTY = 0.98, 0.95
+"""Share of a file that lies in another's frame; and of that frame's cells beside it that are filled ones."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +100,10 @@ def clean(frame: pd.DataFrame, threads: int | None = None) -> tuple[pd.DataFrame
     Files that cannot be read go first, then all files of a radiograph with both labels. Of the files of one radiograph
     the best is kept: one with a label before one without; then the one with the most pixels; then one whose name does
     not say that it is a copy ("-rotated1"); then the one with the smallest share of filled corners
-    (:func:`callus.dataset.corners.filled_share`, decoded only where files are equal so far); then the one with the
-    fewest notes; then the first path. Views of one study are different radiographs and all stay.
+    (:func:`callus.dataset.corners.filled_share`, decoded only where it can decide); then the one with the fewest notes;
+    then the first path. Filled corners do not make a file larger: one that was turned onto a larger canvas, and shows
+    as much as a smaller one, counts as being of that one's size. Views of one study are different radiographs and all
+    stay.
 
     Args:
         frame: a manifest; it is not changed.
@@ -139,13 +161,76 @@ def _best_first(rows: pd.DataFrame, keys: pd.Series[str], threads: int | None) -
             "path": rows["path"],
         }
     )
-    level = worth.groupby(["unlabelled", "smallness", "copy"]).ngroup()  # numbered in their order: 0 is the best
-    leading = level == level.groupby(keys).transform("min")
-    pictures = rows["sha256"].where(rows["sha256"] != "", rows["path"])[leading]
+    first = worth.sort_values(["unlabelled", "smallness", "copy"], kind="stable").groupby(keys).head(1)
+    best = first.set_axis(keys.loc[first.index]).loc[keys].set_axis(worth.index)  # of each file's radiograph
+    contest = (
+        (worth["unlabelled"] == best["unlabelled"])
+        & (worth["smallness"] <= _LEAST_CANVAS * best["smallness"])
+        & (worth["copy"] <= best["copy"])
+    )
+    pictures = rows["sha256"].where(rows["sha256"] != "", rows["path"])[contest]
     differ = pictures.groupby(keys).transform("nunique") > 1  # files of equal bytes need no look
     shares = _filled_shares(rows.loc[differ.index[differ], "path"], threads)
     worth.loc[shares.index, "filled"] = shares
-    return worth.assign(level=level).sort_values(["level", "filled", "notes", "path"], kind="stable")
+    by_size = ["unlabelled", "smallness", "copy", "filled", "notes", "path"]
+    order = worth.sort_values(by_size, kind="stable")
+    several = [copies for _, copies in order[order.index.isin(shares.index)].groupby(keys) if len(copies) > 1]
+    asked = [
+        (copies["path"].iloc[0], copies[copies["smallness"] > copies["smallness"].iloc[0]].nsmallest(_TRIED, "filled"))
+        for copies in several
+    ]
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        for copies, original in zip(several, pool.map(_original_of, asked), strict=True):
+            if original is not None:
+                worth.loc[original, ["smallness", "filled"]] = copies["smallness"].iloc[0], -1.0
+    return worth.sort_values(by_size, kind="stable")
+
+
+def _original_of(asked: tuple[str, pd.DataFrame]) -> Any:
+    """Give which of some smaller files (by ``path``) the largest is a turned copy of, on a larger canvas; or None."""
+    path, smaller = asked
+    if smaller.empty:
+        return None
+    try:
+        largest = read(path).pixels
+    except CallusError:
+        return None
+    described = describe(largest)
+    for index, other in smaller["path"].items():
+        try:
+            pixels = read(other).pixels
+        except CallusError:
+            continue
+        if _is_original(describe(pixels), described, largest):
+            return index
+    return None
+
+
+def _is_original(smaller: Description, larger: Description, pixels: Picture) -> bool:
+    """Tell whether a picture is another (``pixels``) before it was turned onto a larger canvas.
+
+    They lie turned over each other, in one scale; the smaller one lies in the larger one's frame, where all beside it
+    is filled.
+    """
+    overlay = lay_over(smaller, larger)
+    if overlay is None:
+        return False
+    matrix = between_radiographs(smaller, larger, overlay)
+    degrees = turn(matrix[:, :2], mirrored=bool(overlay.variant & MIRRORED))
+    if abs(degrees - 90 * round(degrees / 90)) <= ROTATED or abs(np.linalg.det(matrix[:, :2])) > _ENLARGED**2:
+        return False
+    height, width = smaller.size
+    corners = np.array([(0, 0, 1), (width, 0, 1), (width, height, 1), (0, height, 1)]) @ matrix.T
+    frame = np.array([(0, 0), (larger.size[1], 0), (larger.size[1], larger.size[0]), (0, larger.size[0])])
+    common, _ = cv2.intersectConvexConvex(corners.astype(np.float32), frame.astype(np.float32))
+    if common < _WITHIN * cv2.contourArea(corners.astype(np.float32)):
+        return False
+    filled = filled_cells(pixels)
+    beside = np.ones(filled.shape, np.uint8)
+    # A cell's centre at (i + 0.5) * CELL, and one cell more, as the border between them is no filled one.
+    cv2.fillPoly(beside, [np.round(corners / CELL - 0.5).astype(np.int32)], (0,))
+    beside = cv2.erode(beside, np.ones((3, 3), np.uint8), borderValue=1)
+    return bool(beside.any()) and bool(filled[beside > 0].mean() >= _EMPTY)
 
 
 def _filled_shares(paths: pd.Series[str], threads: int | None) -> pd.Series[float]:

@@ -12,10 +12,9 @@ second pair between the two has to say the same, so that a chain of look-alikes 
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import cv2
 import numpy as np
@@ -25,6 +24,7 @@ from callus import radiograph
 from callus.dataset.components import Components
 from callus.dataset.keypoints import COARSE, MIRRORED, describe
 from callus.dataset.neighbours import Neighbours, Vocabulary, learnt_from
+from callus.dataset.registration import turn
 from callus.dataset.verdicts import (
     COARSE_LEAST,
     Look,
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-Kind = Literal["byte_equal", "near", "rotated"]
 
 _NEAREST: Final = 24  # that are looked up
 _FIRST: Final = 8  # of them that are verified in the first round
@@ -60,7 +59,6 @@ _ROUNDS: Final = 6  # at most; where nothing is left to be asked the last was be
 _STAND_IN: Final = 4  # places of each component, where components are looked up
 _BATCH: Final = 64  # pairs that are decided before their components are joined; a constant, whatever the cores
 _CONFIRM: Final = 3  # other pairs that are asked for a second opinion
-_ROTATED: Final = 3.0  # degrees from a quarter turn
 _SQUARED: Final = " squared"  # behind the SHA-256 of what is kept of a squashed picture
 
 
@@ -71,14 +69,14 @@ class Link:
     Attributes:
         first: number of the one file.
         second: number of the other.
-        kind: "byte_equal"; "rotated": turned by more than 3 degrees from a quarter turn; "near": anything else.
-        degrees: by how much the one is turned against the other, from 0 to 180.
+        turn: degrees by which the second is turned against the first, from -180 to 180.
+        mirrored: whether the first was mirrored left to right before it was turned.
     """
 
     first: int
     second: int
-    kind: Kind
-    degrees: float = 0.0
+    turn: float = 0.0
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,41 @@ class Duplicates:
     component: NDArray[np.int64]
     links: tuple[Link, ...]
     described: int
+
+    def turned_against(self, others: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Tell by how many degrees each file is turned against another of its component, along the links.
+
+        Args:
+            others: (n,), numbers of files.
+
+        Returns:
+            (n,), from 0 to 180. A mirrored one is turned against the nearer of the mirror images, left to right and
+            top to bottom: 90 at most.
+        """
+        reached: dict[int, list[tuple[int, Link]]] = {}
+        for link in self.links:
+            reached.setdefault(link.first, []).append((link.second, link))
+            reached.setdefault(link.second, []).append((link.first, link))
+        turn, mirrored = np.zeros(len(self.component)), np.zeros(len(self.component), dtype=bool)
+        known = np.zeros(len(self.component), dtype=bool)
+        for start in reached:
+            if known[start]:
+                continue
+            known[start] = True
+            waiting = [start]
+            while waiting:
+                here = waiting.pop()
+                for there, link in reached[here]:
+                    if not known[there]:
+                        known[there] = True
+                        # A mirror image turned by an angle is turned back by the same map.
+                        by = link.turn if link.first == here or link.mirrored else -link.turn
+                        turn[there] = by + (-turn[here] if link.mirrored else turn[here])
+                        mirrored[there] = mirrored[here] ^ link.mirrored
+                        waiting.append(there)
+        other_way = mirrored != mirrored[others]
+        degrees = np.abs((np.where(other_way, turn + turn[others], turn - turn[others]) + 180) % 360 - 180)
+        return np.where(other_way, np.minimum(degrees, 180 - degrees), degrees)
 
 
 def find_duplicates(
@@ -165,7 +198,7 @@ class _Search:
                 continue
             if sha in first:
                 self._components.join(first[sha], number)
-                self._links.append(Link(first[sha], number, "byte_equal"))
+                self._links.append(Link(first[sha], number))
             else:
                 first[sha] = number
         self._looks = [_Place(number) for number in first.values()]
@@ -196,14 +229,14 @@ class _Search:
         self._components.place([look.number for look in self._looks], vectors)
         nearest = Neighbours(vectors, self._workers).nearest(_NEAREST)
         found = _likeliest(np.arange(len(vectors)), *nearest, _FIRST)
-        for turn in range(_ROUNDS):
+        for number in range(_ROUNDS):
             if not found:
                 break
             before = len(self._links)
             pairs = sorted(found, key=lambda pair: (-found[pair], pair))
-            open_pairs = self._judge(f"comparing, round {turn + 1}", pairs, judge_coarsely, self._coarsely)
+            open_pairs = self._judge(f"comparing, round {number + 1}", pairs, judge_coarsely, self._coarsely)
             # What better evidence has joined meanwhile needs no closer look.
-            self._judge(f"looking closely, round {turn + 1}", open_pairs, judge_closely, self._closely)
+            self._judge(f"looking closely, round {number + 1}", open_pairs, judge_closely, self._closely)
             self._take_alone()
             found = self._apart(*nearest)
             if len(self._links) > before:
@@ -382,9 +415,5 @@ def _likeliest(
 
 
 def _link(first: int, second: int, overlay: Overlay) -> Link:
-    linear = overlay.matrix[:, :2] @ np.diag([-1.0 if overlay.variant & MIRRORED else 1.0, 1.0])
-    u, _, v = np.linalg.svd(linear)
-    turn = u @ v  # the rotation that is nearest to the map
-    degrees = abs(math.degrees(math.atan2(turn[1, 0], turn[0, 0])))
-    off = abs(degrees - 90 * round(degrees / 90))
-    return Link(first, second, "rotated" if off > _ROTATED else "near", round(degrees, 1))
+    mirrored = bool(overlay.variant & MIRRORED)
+    return Link(first, second, turn(overlay.matrix[:, :2], mirrored=mirrored), mirrored)

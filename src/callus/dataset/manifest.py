@@ -45,6 +45,7 @@ __all__ = [
 
 VERSION: Final = 1
 _MARK: Final = b"callus manifest"
+_AUDITED: Final = b"callus audited"
 _NESTED: Final = pa.list_(pa.list_(pa.float64()))
 _TYPES: Final[dict[str, pa.DataType]] = {
     "label": pa.int8(),
@@ -68,7 +69,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
         path: a ``.parquet`` or ``.csv`` file that ``write_manifest`` wrote, or one of the same columns.
 
     Returns:
-        The frame with the dtypes of ``callus.dataset.columns``; ``path`` is absolute.
+        The frame with the dtypes of ``callus.dataset.columns``; ``path`` is absolute. ``attrs["audited"]`` tells
+        whether copies were sought in it by their pixels; of CSV, which cannot keep that, it is False.
 
     Raises:
         DatasetError: the file is missing or is no manifest (every problem is named at once), or its folder's name is
@@ -78,6 +80,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - the name is wanted, not where a link leads
     check_nameable(Path(folder))
     frame = _read_table(path)
+    audited = bool(frame.attrs.get("audited"))
     problems = _column_problems(frame)
     if not problems:
         frame = conform(frame, problems)
@@ -94,6 +97,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
             where=path,
             hint="keep one row a file",
         )
+    frame.attrs["audited"] = audited
     return frame
 
 
@@ -125,8 +129,10 @@ def write_manifest(frame: pd.DataFrame, path: Path) -> None:
         with whole_file(path, "w") as file:
             frame.to_csv(file, index=False, lineterminator="\n")
         return
+    marks = {_AUDITED: b"yes"} if frame.attrs.get("audited") else {}
     table = pa.Table.from_arrays(
-        [pa.array(frame[field.name], type=field.type, from_pandas=True) for field in SCHEMA], schema=SCHEMA
+        [pa.array(frame[field.name], type=field.type, from_pandas=True) for field in SCHEMA],
+        schema=SCHEMA.with_metadata({**SCHEMA.metadata, **marks}),
     )
     with whole_file(path) as file:
         pq.write_table(table, file, compression="zstd")
@@ -240,6 +246,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if version != f"version {VERSION}":
         raise DatasetError(f"is a manifest of {version}, this callus reads version {VERSION}", where=path)
     frame: pd.DataFrame = table.to_pandas()
+    frame.attrs["audited"] = _AUDITED in (table.schema.metadata or {})
     return frame
 
 

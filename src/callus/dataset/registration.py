@@ -10,6 +10,7 @@ radiographs, a viewer's window or a watermark: so no part may show one thing her
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +41,10 @@ _SHAPED: Final = 8.0  # grey values: their spread where there is a shape
 _ALIKE: Final = 0.5  # correlation; a copy's are near 1, whatever was done to its grey values
 _EDGE: Final = 12  # thumbnail pixels from the overlay's edge, where turning and turning back leaves streaks
 _EVEN: Final = (2, 0.005)  # grey values between neighbours, and share of the picture, of what is even
+
+
+ROTATED: Final = 3.0
+"""Degrees from which a copy is said to be turned."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,25 @@ def lay_over(a: Description, b: Description) -> Overlay | None:
         _common(to_b[reach], errors[reach]),
         *_agreement(a.thumbnail, b.thumbnail, matrix, inverted=bool(variant & INVERTED)),
     )
+
+
+def between_radiographs(a: Description, b: Description, overlay: Overlay) -> NDArray[np.float64]:
+    """Give the overlay's map in the radiographs' own pixels: float64 (2, 3), edges at whole numbers."""
+    to_thumbnail, from_thumbnail = (
+        np.diag([seen.thumbnail.shape[1] / seen.size[1], seen.thumbnail.shape[0] / seen.size[0], 1.0])
+        for seen in (a, b)
+    )
+    half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])  # from centres at whole numbers to edges
+    edges = half @ np.vstack([overlay.matrix, (0, 0, 1)]) @ np.linalg.inv(half)
+    moved: NDArray[np.float64] = (np.linalg.inv(from_thumbnail) @ edges @ to_thumbnail)[:2]
+    return moved
+
+
+def turn(linear: NDArray[np.float64], *, mirrored: bool) -> float:
+    """By how many degrees a map turns, from -180 to 180; of a mirrored one, behind a mirroring left to right."""
+    u, _, v = np.linalg.svd(linear @ np.diag([-1.0 if mirrored else 1.0, 1.0]))
+    nearest = u @ v  # the rotation that is nearest to the map
+    return math.degrees(math.atan2(nearest[1, 0], nearest[0, 0]))
 
 
 def contradicted(a: Description, b: Description, overlay: Overlay) -> float:

@@ -11,6 +11,7 @@ from callus import dataset
 from callus.dataset.clean import conflict_lines, label_conflicts
 from callus.dataset.groups import join_groups
 from callus.dataset.manifest import few
+from callus.dataset.sources.names import split_name
 from callus.dataset.split import (
     assign_fold,
     crossing_error,
@@ -59,9 +60,10 @@ def take_in(
     """Read, check and split a data set.
 
     Files of a radiograph with both labels are in no split. A split that the data bring is kept where every other usable
-    file stands in train, val or test; any other is made anew, by group. Leaks are counted over the files that are used:
-    one that cannot be read, or has no label, lets nothing through. Groups are joined by radiograph, study, patient and
-    equal bytes, whatever the manifest's column says.
+    file stands in train, val or test ("Training" and "valid" are understood too); any other is made anew, by group. One
+    that groups cross is refused either way: who wrote it believes in it. Leaks are counted over the files that are
+    used: one that cannot be read, or has no label, lets nothing through. Groups are joined by radiograph, study,
+    patient and equal bytes, whatever the manifest's column says.
 
     Args:
         data: a folder, a manifest's file, or a manifest.
@@ -79,13 +81,13 @@ def take_in(
     lines = [*frame.attrs.get("remarks", []), *_left_out(frame)]
     lines += [f"left out: {line}" for line in conflict_lines(frame[conflicts & dataset.readable(frame)])]
     dataset.check_trainable(frame[~conflicts])
-    frame = frame.assign(split=frame["split"].mask(conflicts, "").astype("str"))
+    named = frame["split"].map(lambda name: split_name(name) or name)
+    frame = frame.assign(split=named.mask(conflicts, "").astype("str"))
+    if fold is None and not allow_leaks and len(crossing := crossing_groups(splittable(frame))):
+        raise crossing_error(crossing, where=data if isinstance(data, Path) else None)
     if fold is not None:
         frame = assign_fold(frame, fold[1], fold[0] - 1, recipe.seed, val=recipe.splitting.validation)
     elif existing_split(frame):
-        crossing = crossing_groups(splittable(frame))
-        if len(crossing) and not allow_leaks:
-            raise crossing_error(crossing, where=data if isinstance(data, Path) else None)
         frame = _keep_split(frame, recipe)
     else:
         if names := sorted(set(frame["split"]) - {""}):
@@ -114,12 +116,11 @@ def take_in(
 
 
 def _read(data: Path, threads: int) -> pd.DataFrame:
-    """A manifest, its files checked; or a folder's, with the remark that nobody looked for copies in it."""
+    """A manifest, its files checked; or a folder's; with a remark where nobody looked for copies in it."""
     frame = dataset.load(data, workers=threads)
-    if data.is_file():
-        return _check_files(frame, threads)
-    frame.attrs["remarks"] = [*frame.attrs["remarks"], dataset.UNSEEN_COPIES]
-    return frame
+    if not frame.attrs.get("audited"):
+        frame.attrs["remarks"] = [*frame.attrs.get("remarks", []), dataset.UNSEEN_COPIES]
+    return _check_files(frame, threads) if data.is_file() else frame
 
 
 def _keep_split(frame: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
