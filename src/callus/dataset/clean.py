@@ -9,27 +9,18 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import cv2
-import numpy as np
 import pandas as pd
 
-from callus.dataset.corners import CELL, filled_cells, filled_share
-from callus.dataset.keypoints import MIRRORED, describe
+from callus.dataset.corners import filled_share
+from callus.dataset.keypoints import describe
 from callus.dataset.manifest import few, readable
-from callus.dataset.registration import ROTATED, between_radiographs, lay_over, turn
+from callus.dataset.originals import is_original
 from callus.dataset.sources.names import original_stem
 from callus.errors import CallusError, DatasetError
 from callus.progress import track
 from callus.radiograph import read
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from callus.dataset.keypoints import Description
-
-    Picture = NDArray[np.uint8] | NDArray[np.uint16]
 
 _WORST = 1.0
 """Filled share of a file that cannot be read any more: another copy is better."""
@@ -37,10 +28,6 @@ _LEAST_CANVAS = 0.3
 """Share of a turned copy's pixels that the original has at least: a limb of 1 to 4, turned by 45 degrees."""
 _TRIED = 5
 """Smaller files of a radiograph, those with the least filled corners, that are laid over its largest."""
-_ENLARGED = 1.05
-"""Times that one file shows things larger than another, up to which it has no more detail."""
-_WITHIN, _EMPTY = 0.98, 0.95
-"""Share of a file that lies in another's frame; and of that frame's cells beside it that are filled ones."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +149,7 @@ def _best_first(rows: pd.DataFrame, keys: pd.Series[str], threads: int | None) -
         }
     )
     first = worth.sort_values(["unlabelled", "smallness", "copy"], kind="stable").groupby(keys).head(1)
-    best = first.set_axis(keys.loc[first.index]).loc[keys].set_axis(worth.index)  # of each file's radiograph
+    best = first.set_axis(keys.loc[first.index]).reindex(keys).set_axis(worth.index)  # of each file's radiograph
     contest = (
         (worth["unlabelled"] == best["unlabelled"])
         & (worth["smallness"] <= _LEAST_CANVAS * best["smallness"])
@@ -201,36 +188,9 @@ def _original_of(asked: tuple[str, pd.DataFrame]) -> Any:
             pixels = read(other).pixels
         except CallusError:
             continue
-        if _is_original(describe(pixels), described, largest):
+        if is_original(describe(pixels), described, largest):
             return index
     return None
-
-
-def _is_original(smaller: Description, larger: Description, pixels: Picture) -> bool:
-    """Tell whether a picture is another (``pixels``) before it was turned onto a larger canvas.
-
-    They lie turned over each other, in one scale; the smaller one lies in the larger one's frame, where all beside it
-    is filled.
-    """
-    overlay = lay_over(smaller, larger)
-    if overlay is None:
-        return False
-    matrix = between_radiographs(smaller, larger, overlay)
-    degrees = turn(matrix[:, :2], mirrored=bool(overlay.variant & MIRRORED))
-    if abs(degrees - 90 * round(degrees / 90)) <= ROTATED or abs(np.linalg.det(matrix[:, :2])) > _ENLARGED**2:
-        return False
-    height, width = smaller.size
-    corners = np.array([(0, 0, 1), (width, 0, 1), (width, height, 1), (0, height, 1)]) @ matrix.T
-    frame = np.array([(0, 0), (larger.size[1], 0), (larger.size[1], larger.size[0]), (0, larger.size[0])])
-    common, _ = cv2.intersectConvexConvex(corners.astype(np.float32), frame.astype(np.float32))
-    if common < _WITHIN * cv2.contourArea(corners.astype(np.float32)):
-        return False
-    filled = filled_cells(pixels)
-    beside = np.ones(filled.shape, np.uint8)
-    # A cell's centre at (i + 0.5) * CELL, and one cell more, as the border between them is no filled one.
-    cv2.fillPoly(beside, [np.round(corners / CELL - 0.5).astype(np.int32)], (0,))
-    beside = cv2.erode(beside, np.ones((3, 3), np.uint8), borderValue=1)
-    return bool(beside.any()) and bool(filled[beside > 0].mean() >= _EMPTY)
 
 
 def _filled_shares(paths: pd.Series[str], threads: int | None) -> pd.Series[float]:

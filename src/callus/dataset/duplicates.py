@@ -126,7 +126,7 @@ class Duplicates:
                         waiting.append(there)
         other_way = mirrored != mirrored[others]
         degrees = np.abs((np.where(other_way, turn + turn[others], turn - turn[others]) + 180) % 360 - 180)
-        return np.where(other_way, np.minimum(degrees, 180 - degrees), degrees)
+        return np.asarray(np.where(other_way, np.minimum(degrees, 180 - degrees), degrees), dtype=np.float64)
 
 
 def find_duplicates(
