@@ -130,6 +130,24 @@ def until(done: Callable[[], bool], seconds: float = 20) -> bool:
     return done()
 
 
+def test_what_was_uploaded_is_known_when_it_comes_in_another_encoding(
+    listening: Callable[..., Service], tmp_path: Path
+) -> None:
+    service, file = listening(), written(tmp_path)
+    for words, name in ((["dcmconv", "+ti"], "implicit"), (["dcmcrle"], "rle")):
+        line = [dcmtk(words[0]), *words[1:], str(file), str(tmp_path / f"{name}.dcm")]
+        subprocess.run(line, check=True, timeout=60)
+    uploaded = (tmp_path / "implicit.dcm").read_bytes()
+    taken = Intake(service.database, service.objects, waiting_most=50).take(uploaded, source="upload", sender="ada")
+    for sent, words in ((file, ("-xe",)), (file, ("-xb",)), (tmp_path / "rle.dcm", ("-xr",))):
+        done = store(service, sent, words=words)
+        assert "Received Store Response (Success)" in done.stdout + done.stderr
+    assert [image.id for image in service.images()] == [taken.image_id]
+    other = store(service, written(tmp_path, PatientID="someone else"), words=("-xe",))
+    assert "Status: 0x111" in other.stdout + other.stderr
+    assert len(service.images()) == 1
+
+
 def test_every_syntax_that_is_read_is_taken() -> None:
     assert set(SYNTAXES) == codecs.READ - {""}
     assert len(SYNTAXES) == len(set(SYNTAXES))

@@ -97,7 +97,7 @@ def decode(data: bytes, frame: int | None, *, isolated: bool = False) -> Decoded
     layout = stated_layout(tags)
     count = max(1, tags.number(0x00280008, 1))
     index = limits.check_frame(count, frame)
-    decoded = _frame(tags, layout, count, index, apart.coded if isolated else codecs.coded)
+    decoded = stored_frame(tags, layout, count, index, apart.coded if isolated else codecs.coded)
     notes: list[str] = []
     if decoded.layout.samples == 1 and decoded.layout.photometric != "PALETTE COLOR":
         scale = GreyScale(tags, decoded.layout)
@@ -169,7 +169,12 @@ def stated_layout(tags: Elements) -> codecs.Layout:
     )
 
 
-def _frame(tags: Elements, layout: codecs.Layout, count: int, index: int, coded: Coded) -> codecs.Frame:
+def stored_frame(tags: Elements, layout: codecs.Layout, count: int, index: int, coded: Coded) -> codecs.Frame:
+    """One of several frames' stored values, decoded by ``coded`` where they are compressed.
+
+    Raises:
+        RadiographError: they cannot be decoded.
+    """
     element, syntax = tags.by_tag[PIXEL_DATA], tags.syntax
     if syntax not in codecs.READ:
         raise RadiographError(

@@ -139,8 +139,12 @@ def looks_like_dicom(data: bytes) -> bool:
     return vr in _SHORT | _LONG or (little and int.from_bytes(data[4:8], "little") <= min(len(data), 1024))
 
 
-def parse(data: bytes) -> Elements:
+def parse(data: bytes, *, whole: bool = False) -> Elements:
     """Walk a file's data set as far as its pixel data; nothing is copied but what is deflated.
+
+    Args:
+        data: the file's bytes.
+        whole: walk into every sequence, and on behind the pixel data.
 
     Returns:
         The data set; its ``syntax`` is the transfer syntax, "" where the file does not tell.
@@ -162,11 +166,31 @@ def parse(data: bytes) -> Elements:
     little = bytes(view[start + 1 : start + 2]) == b"\0" if not syntax else syntax != BIG_ENDIAN
     found = Elements(little=little, syntax=syntax)
     # The bytes are believed more than the syntax: writers confuse explicit and implicit.
-    _Walker(view, little=little, explicit=_is_explicit(view, start)).walk(found, start, len(view))
+    _Walker(view, little=little, explicit=_is_explicit(view, start), whole=whole).walk(found, start, len(view))
     found.cut |= cut
     if not syntax and not _encapsulated(found):
         found.syntax = (EXPLICIT if little else BIG_ENDIAN) if _is_explicit(view, start) else IMPLICIT
     return found
+
+
+def items_of(element: Element) -> tuple[Elements | memoryview, ...]:
+    """A sequence's items, also where the file keeps from its reader that it is one (PS3.5 6.2.2).
+
+    Args:
+        element: of a data set that was walked whole.
+
+    Raises:
+        RadiographError: it is none.
+    """
+    if element.vr == "SQ" or not len(element.value):
+        return element.items
+    if element.vr != "UN":
+        raise RadiographError("is a damaged DICOM file: what should be a sequence is none")
+    walker = _Walker(element.value, little=True, explicit=False, whole=True)
+    items, _, cut = walker._items("SQ", 0, len(element.value), 1, closed=True)  # noqa: SLF001 - our own
+    if cut:
+        raise RadiographError("is a damaged DICOM file: a sequence is cut")
+    return items
 
 
 def syntax_name(syntax: str) -> str:
@@ -178,12 +202,15 @@ def syntax_name(syntax: str) -> str:
 class _Walker:
     """One pass over the bytes; counts what it meets, so that hostile nesting ends in an error."""
 
-    def __init__(self, view: memoryview, *, little: bool, explicit: bool, meta: bool = False) -> None:
+    def __init__(
+        self, view: memoryview, *, little: bool, explicit: bool, meta: bool = False, whole: bool = False
+    ) -> None:
         self.view = view
         self.order = "<" if little else ">"
         self.little = little
         self.explicit = explicit
         self.meta = meta
+        self.whole = whole
         self.met = 0
 
     def walk(self, into: Elements, position: int, end: int, depth: int = 0) -> int:
@@ -196,7 +223,7 @@ class _Walker:
                 return position
             vr, length, body = self._header(position, tag)
             position = self._value(into, (tag, vr), (body, length), end, depth)
-            if tag == PIXEL_DATA and depth == 0:
+            if tag == PIXEL_DATA and depth == 0 and not self.whole:
                 break
         into.cut |= depth == 0 and 0 < end - position < 8  # noqa: PLR2004 - half a header is left
         return position
@@ -234,7 +261,7 @@ class _Walker:
             into.cut = True
             stop = end
         items = ()
-        if vr == "SQ" and _is_wanted_sequence(tag):
+        if vr == "SQ" and (self.whole or _is_wanted_sequence(tag)):
             items, _, _ = self._items(vr, body, stop, depth + 1, closed=True)
         into.by_tag[tag] = Element(vr, self.view[body:stop], items)
         return stop
@@ -247,7 +274,7 @@ class _Walker:
             raise RadiographError(f"nests sequences more than {_MAX_DEPTH} deep", hint="the file is hostile")
         inner = self
         if vr == "UN" and self.explicit:  # an unknown sequence is implicit inside (PS3.5 6.2.2)
-            inner = _Walker(self.view, little=True, explicit=False)
+            inner = _Walker(self.view, little=True, explicit=False, whole=self.whole)
             inner.met = self.met
         found: list[Elements] = []
         while position + 8 <= end:

@@ -13,6 +13,7 @@ from callus.radiograph.elements import parse
 from callus.radiograph.limits import one_line
 from callus.radiograph.picture import Identity
 from callus.radiograph.reading import detect
+from callus.radiograph.same import is_same
 from callus.results.uids import is_uid, made_uid
 from callus.service import audit, jobs
 from callus.service.tables import Image, Model, Study, now
@@ -113,11 +114,14 @@ class Intake:
         is_dicom, identity = look(data)
         self.check_free()
         sha256 = self._objects.put(data)
+        uid = identity.sop_instance_uid if is_dicom else made_uid("picture", sha256, study_uid)
+        alike = self._alike(uid, sha256, data)
         with self._database.writing() as session:
-            uid = identity.sop_instance_uid if is_dicom else made_uid("picture", sha256, study_uid)
             there = session.scalar(sa.select(Image).where(Image.uid == uid))
             if there is not None:
-                if there.sha256 != sha256 and not self._is_same(there.sha256, data):
+                if there.sha256 not in (sha256, alike):
+                    if alike is None:
+                        raise BusyError("another object with this UID comes just now", hint="send it again")
                     raise ConflictError("another object with this SOP Instance UID is here already")
                 return Taken(there.id, there.study_id, uid, is_new=False)
             study = _study(
@@ -161,13 +165,22 @@ class Intake:
         with self._database.writing() as session:
             audit.note(session, who=sender, address=address, did="refused", what=f"an association, {proof}")
 
-    def _is_same(self, sha256: str, data: bytes) -> bool:
-        """Whether a file that is kept holds the same data set; its file meta information is each sender's own."""
+    def _alike(self, uid: str, sha256: str, data: bytes) -> str | None:
+        """Find the file of an object that came before, where it is the same as one that comes now in another encoding.
+
+        Outside of the transaction that takes it in: pixels may have to be decoded, and others would wait for that.
+
+        Returns:
+            The SHA-256 of what was kept of the same object; "" where it is another one, None where there is none.
+        """
+        with self._database.reading() as session:
+            kept = session.scalar(sa.select(Image.sha256).where(Image.uid == uid))
+        if kept is None or kept == sha256:
+            return kept
         try:
-            kept = self._objects.get(sha256)
+            return kept if is_same(self._objects.get(kept), data) else ""
         except CallusError:  # it is damaged or gone: nothing says that this is the same
-            return False
-        return _data_set(kept) == _data_set(data)
+            return ""
 
 
 def look(data: bytes) -> tuple[bool, Identity]:
@@ -190,13 +203,6 @@ def look(data: bytes) -> tuple[bool, Identity]:
         if not is_uid(uid):
             raise RadiographError(f"has no valid {what} Instance UID")
     return True, identity
-
-
-def _data_set(data: bytes) -> bytes:
-    """A DICOM file without its file meta information; all of it where its length is not stated (PS3.10 7.1)."""
-    if data[128:140] != b"DICM\x02\0\0\0UL\x04\0":
-        return data
-    return data[144 + int.from_bytes(data[140:144], "little") :]
 
 
 def _study(session: Session, identity: Identity, uid: str) -> Study:
