@@ -247,7 +247,10 @@ def is_named_as_picture(name: str) -> bool:
 
 
 def is_picture(path: Path) -> bool:
-    """Tell whether a file is a picture: by its ending, and where that is not known by its first bytes."""
+    """Tell whether a file is a picture: by its ending, and where that is not known by its first bytes.
+
+    One that cannot be opened may be a DICOM file without ending: it counts, so that it is a row that says why.
+    """
     ending = path.suffix.lower()
     if ending in PICTURE_ENDINGS:
         return True
@@ -257,7 +260,7 @@ def is_picture(path: Path) -> bool:
         with path.open("rb") as file:
             start = file.read(_DICOM_PREAMBLE + 4)
     except OSError:
-        return False
+        return True
     return (
         start.startswith((*_MAGIC, *_DICOM_STARTS))
         or (start.startswith(b"RIFF") and start[8:12] == b"WEBP")
@@ -298,6 +301,11 @@ def read_text(path: Path, most: int = 1 << 30) -> str:
 def parents(name: str) -> Iterator[str]:
     """Give the folders of a relative name, the deepest first."""
     yield from reversed(name.split("/")[:-1])
+
+
+def stem(name: str) -> str:
+    """Give a relative name without its folders and its ending."""
+    return PurePosixPath(name).stem
 
 
 def _kind(path: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from callus.dataset import build_manifest
-from callus.dataset.manifest import disagreeing
+from callus.dataset.manifest import disagreeing, readable
 from callus.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def small_fracatlas(draw: Callable[..., Path], write: Callable[[str, str], Path]
     draw("FracAtlas/images/Fractured/IMG0000025.jpg", size=(100, 80))
     draw("FracAtlas/images/Fractured/IMG0000049.jpg")
     draw("FracAtlas/images/Non_fractured/IMG0000050.jpg")
-    draw("FracAtlas/Utilities/figure.png")
     write(
         "FracAtlas/dataset.csv",
         FRACATLAS_HEADER
@@ -91,6 +90,30 @@ def test_fracatlas_without_folders_takes_the_table(small_fracatlas: Path, find: 
     assert [row.label for row in found.rows] == [1, 0, 0]
 
 
+def test_what_was_added_to_fracatlas_is_there_and_told(small_fracatlas: Path, draw: Callable[..., Path]) -> None:
+    images = "FracAtlas/images"
+    for name in ("Fractured/copy_of_49.jpg", "Fractured/IMG0000025_rot.png", "Fractured/IMG0000050.jpg"):
+        draw(f"{images}/{name}")
+    draw("FracAtlas/Utilities/figure.png")
+    draw("FracAtlas/copies/IMG0000025.jpg", size=(50, 40))
+    frame = build_manifest(small_fracatlas)
+    assert readable(frame).all()
+    frame.index = [path.removeprefix(f"{small_fracatlas}/FracAtlas/") for path in frame["path"]]
+    unlisted = ["Utilities/figure.png", "images/Fractured/IMG0000025_rot.png", "images/Fractured/copy_of_49.jpg"]
+    assert frame.index[frame["note"] == "not in dataset.csv"].tolist() == unlisted
+    assert frame.loc[unlisted, "label"].fillna(-1).tolist() == [-1, 1, 1]
+    assert frame.attrs["remarks"][1] == (
+        "3 pictures are not in dataset.csv: FracAtlas/Utilities/figure.png, "
+        "FracAtlas/images/Fractured/IMG0000025_rot.png, FracAtlas/images/Fractured/copy_of_49.jpg"
+    )
+    # A number in the name is kept together with its neighbours.
+    assert frame.loc["images/Fractured/IMG0000025_rot.png", "group"] == "block:numbers 25-49"
+    # A second file of a number is what the table says of the number.
+    assert frame.loc["copies/IMG0000025.jpg", ["label", "region"]].tolist() == [1, "hand"]
+    assert frame.loc["copies/IMG0000025.jpg", "boxes"] == [[5.0, 5.0, 10.0, 5.0]]
+    assert disagreeing(frame)["images/Fractured/IMG0000050.jpg"]
+
+
 def test_fracatlas_whole(fracatlas: Path, find: Find) -> None:
     name, found = find(fracatlas)
     assert name == "fracatlas"
@@ -144,6 +167,21 @@ def test_mura_labels_may_stand_in_the_csv_alone(
     assert found.rows[0].label == 1
 
 
+def test_what_was_added_to_mura_is_there_and_told(draw: Callable[..., Path], tmp_path: Path, find: Find) -> None:
+    draw("train/XR_WRIST/patient00001/study1_positive/image1.png")
+    draw("train/XR_WRIST/patient00001/study1_positive/turned/image1.png")
+    draw("originals/copy.png")
+    name, found = find(tmp_path)
+    assert name == "mura"
+    assert [(row.name, row.label, len(row.notes)) for row in found.rows] == [
+        ("originals/copy.png", None, 1),
+        ("train/XR_WRIST/patient00001/study1_positive/image1.png", 1, 1),
+        ("train/XR_WRIST/patient00001/study1_positive/turned/image1.png", 1, 2),
+    ]
+    assert found.rows[0].notes == ["not in XR_REGION/patientN/studyN, where MURA's lie"]
+    assert found.remarks[0].startswith("2 pictures are not in XR_REGION/patientN/studyN, where MURA's lie: originals/")
+
+
 GRAZ_HEADER = (
     "filestem,patient_id,study_number,timehash,gender,age,laterality,projection,initial_exam,ao_classification,cast,"
     "diagnosis_uncertain,osteopenia,fracture_visible,metal\n"
@@ -180,3 +218,20 @@ def test_grazpedwri(draw: Callable[..., Path], write: Callable[[str, str], Path]
     assert "line 2 is not numbers" in frame.loc[1, "note"]
     assert frame.loc[2, "note"] == "labels disagree: dataset.csv says not fractured but a fracture is drawn (taken)"
     assert frame.attrs["remarks"] == ["1 pictures of dataset.csv are not here: this is a part of GRAZPEDWRI-DX"]
+
+
+def test_what_was_added_to_grazpedwri_is_there_and_told(
+    draw: Callable[..., Path], write: Callable[[str, str], Path], tmp_path: Path, find: Find
+) -> None:
+    stem = "0001_1297860395_01_WRI-L1_M014"
+    for name in (f"images_part1/{stem}.png", f"copies/{stem}.jpg", f"images_part1/{stem}_rot.png"):
+        draw(name)
+    write("dataset.csv", f"{GRAZ_HEADER}{stem},1,1,x,M,14,L,1,1,23r-M/2.1,,,,1.0,\n")
+    name, found = find(tmp_path)
+    assert name == "grazpedwri"
+    assert [(row.name, row.label, row.patient, row.notes) for row in found.rows] == [
+        (f"copies/{stem}.jpg", 1, "1", []),
+        (f"images_part1/{stem}.png", 1, "1", []),
+        (f"images_part1/{stem}_rot.png", None, "", ["not in dataset.csv"]),
+    ]
+    assert found.remarks == [f"1 pictures are not in dataset.csv: images_part1/{stem}_rot.png"]

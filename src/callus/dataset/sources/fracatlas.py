@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from callus.dataset.files import stem
 from callus.dataset.sources.csv_table import read_csv
 from callus.dataset.sources.drawn import find_coco, read_coco
 from callus.dataset.sources.folder import folder_labels
+from callus.dataset.sources.labelled import note_unlisted
 from callus.dataset.sources.names import ClassNames
-from callus.dataset.sources.rows import Found, Row, row_from_path
+from callus.dataset.sources.rows import Found, Row, join_copies, row_from_path
 from callus.errors import DatasetError
-from callus.labels import FRACTURED, LABEL_NAMES
+from callus.labels import LABEL_NAMES, NOT_FRACTURED
 
 if TYPE_CHECKING:
     from callus.dataset.files import Listing
@@ -26,7 +28,7 @@ BLOCK: Final = 25
 _REGIONS: Final = ("hand", "leg", "hip", "shoulder")
 _VIEWS: Final = ("frontal", "lateral", "oblique")
 _COLUMNS: Final = ("image_id", "fractured", "hardware", "mixed", *_REGIONS, *_VIEWS)
-_NUMBER: Final = re.compile(r"^IMG(\d+)$", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"^IMG(\d+)", re.IGNORECASE)  # what follows may tell of a copy: IMG0000017_rot
 
 
 def recognises(listing: Listing) -> bool:
@@ -35,7 +37,7 @@ def recognises(listing: Listing) -> bool:
 
 
 def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a source's signature
-    """Give one row a picture of FracAtlas.
+    """Give one row a picture; those that dataset.csv does not list are noted.
 
     Raises:
         DatasetError: dataset.csv or the COCO file does not fit, or none of its pictures is there.
@@ -45,21 +47,16 @@ def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a sourc
         raise DatasetError(
             f"this is not FracAtlas: no dataset.csv with the columns {', '.join(_COLUMNS)}", where=listing.root
         )
-    table = {
-        line["image_id"].rpartition(".")[0] or line["image_id"]: line for line in read_csv(listing.root / csv_name)
-    }
+    table = {stem(line["image_id"]): line for line in read_csv(listing.root / csv_name)}
     folders = folder_labels(listing.pictures, ClassNames())
-    found = Found([])
-    for name in listing.pictures:
-        stem = name.rpartition("/")[2].rpartition(".")[0]
-        line = table.pop(stem, None)
-        if line is None and not _NUMBER.match(stem):
-            continue  # a figure of the utilities, not of the data set
-        found.rows.append(_row(name, stem, line, folders[name]))
-    if not found.rows:
+    found = Found([_row(name, table.get(stem(name)), folders[name]) for name in listing.pictures], tables=[csv_name])
+    missing = len(table.keys() - {stem(name) for name in listing.pictures})
+    if missing == len(table):
         raise DatasetError("none of the pictures that dataset.csv lists is there", where=listing.root)
-    if table:
-        found.remarks.append(f"{len(table):,} pictures of dataset.csv are not here: this is a part of FracAtlas")
+    if missing:
+        found.remarks.append(f"{missing:,} pictures of dataset.csv are not here: this is a part of FracAtlas")
+    found.remarks += note_unlisted([row for row in found.rows if stem(row.name) not in table], "dataset.csv")
+    join_copies(found.rows)
     _add_drawn(listing, found)
     return found
 
@@ -76,14 +73,13 @@ def _csv_name(listing: Listing) -> str | None:
     return None
 
 
-def _row(name: str, stem: str, line: dict[str, str] | None, folder: int | None) -> Row:
+def _row(name: str, line: dict[str, str] | None, folder: int | None) -> Row:
     row = row_from_path(name)
-    number = _NUMBER.match(stem)
+    number = _NUMBER.match(stem(name))
     if number:
         row.block = f"numbers {int(number[1]) // BLOCK * BLOCK}-{int(number[1]) // BLOCK * BLOCK + BLOCK - 1}"
     row.label = folder
     if line is None:
-        row.notes.append("not in dataset.csv")
         return row
     listed = int(line["fractured"] == "1") if line["fractured"] in ("0", "1") else None
     if folder is None:
@@ -99,12 +95,12 @@ def _row(name: str, stem: str, line: dict[str, str] | None, folder: int | None) 
 
 def _add_drawn(listing: Listing, found: Found) -> None:
     """Give the rows the polygons and boxes of the COCO files, and say where they contradict the label."""
-    by_stem = {row.name.rpartition("/")[2].rpartition(".")[0]: row for row in found.rows}
+    by_stem: dict[str, list[Row]] = {}
+    for row in found.rows:
+        by_stem.setdefault(stem(row.name), []).append(row)
     for coco_name in find_coco(listing):
         for drawn in read_coco(listing.root / coco_name, ClassNames()):
-            row = by_stem.get(drawn.file.rpartition("/")[2].rpartition(".")[0])
-            if row is None or not drawn.boxes:
-                continue
-            row.boxes, row.polygons, row.drawn_on = drawn.boxes, drawn.polygons, drawn.drawn_on
-            if row.label != FRACTURED:
-                row.disagree("a fracture is drawn, but folder and dataset.csv say not fractured")
+            for row in by_stem.get(stem(drawn.file), []) if drawn.boxes else []:
+                row.boxes, row.polygons, row.drawn_on = drawn.boxes, drawn.polygons, drawn.drawn_on
+                if row.label == NOT_FRACTURED:
+                    row.disagree("a fracture is drawn, but folder and dataset.csv say not fractured")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from callus.dataset.files import stem
 from callus.dataset.sources.csv_table import read_csv
 from callus.dataset.sources.drawn import read_yolo_lines
-from callus.dataset.sources.rows import Found, Row, combine_labels, row_from_path
+from callus.dataset.sources.labelled import note_unlisted
+from callus.dataset.sources.rows import Found, Row, combine_labels, join_copies, row_from_path
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, NOT_FRACTURED
 
@@ -40,7 +42,7 @@ def recognises(listing: Listing) -> bool:
 
 
 def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a source's signature
-    """Give one row a picture that dataset.csv lists and that is there.
+    """Give one row a picture; those that dataset.csv does not list are noted and have no label.
 
     Raises:
         DatasetError: there is no such dataset.csv, it does not fit, or none of its pictures is there.
@@ -50,18 +52,22 @@ def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a sourc
         raise DatasetError(
             f"this is not GRAZPEDWRI-DX: no dataset.csv with the columns {', '.join(_COLUMNS)}", where=listing.root
         )
-    pictures = {_stem(name): name for name in listing.pictures}
-    labels = {_stem(name): name for name in listing.with_ending(".txt")}
-    found = Found([])
-    missing = 0
-    for line in read_csv(listing.root / csv_name, _COLUMNS):
-        name = pictures.get(line["filestem"])
-        if name is None:
-            missing += 1
-            continue
-        found.rows.append(_row(name, line, listing, labels.get(line["filestem"])))
-    if not found.rows:
+    table = {line["filestem"]: line for line in read_csv(listing.root / csv_name, _COLUMNS)}
+    labels = {stem(name): name for name in listing.with_ending(".txt")}
+    missing = len(table.keys() - {stem(name) for name in listing.pictures})
+    if missing == len(table):
         raise DatasetError(f"none of the {missing:,} pictures that dataset.csv lists is there", where=listing.root)
+    found = Found([], tables=[csv_name])
+    unlisted = []
+    for name in listing.pictures:
+        row = row_from_path(name)
+        if stem(name) in table:
+            _fill(row, table[stem(name)], listing, labels.get(stem(name)))
+        else:
+            unlisted.append(row)
+        found.rows.append(row)
+    join_copies(found.rows)
+    found.remarks += note_unlisted(unlisted, "dataset.csv")
     if missing:
         found.remarks.append(f"{missing:,} pictures of dataset.csv are not here: this is a part of GRAZPEDWRI-DX")
     return found
@@ -79,8 +85,7 @@ def _csv_name(listing: Listing) -> str | None:
     return None
 
 
-def _row(name: str, line: dict[str, str], listing: Listing, labels: str | None) -> Row:
-    row = row_from_path(name)
+def _fill(row: Row, line: dict[str, str], listing: Listing, labels: str | None) -> None:
     row.region = "wrist"
     row.patient = line["patient_id"]
     study = line.get("study_number", "")
@@ -100,7 +105,6 @@ def _row(name: str, line: dict[str, str], listing: Listing, labels: str | None) 
         row.notes += drawn.notes
         if drawn.boxes:
             combine_labels(row, listed, FRACTURED, said_by="dataset.csv")
-    return row
 
 
 def _flag(line: dict[str, str], column: str) -> float:
@@ -109,7 +113,3 @@ def _flag(line: dict[str, str], column: str) -> float:
         return float(line.get(column) or 0)
     except ValueError:
         return 0.0
-
-
-def _stem(name: str) -> str:
-    return name.rpartition("/")[2].rpartition(".")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from callus.dataset.manifest import few
 from callus.dataset.sources.folder import folder_labels
 from callus.dataset.sources.rows import Found, combine_labels, join_copies, row_from_path
 from callus.errors import DatasetError
@@ -12,7 +13,7 @@ from callus.labels import FRACTURED, NOT_FRACTURED
 if TYPE_CHECKING:
     from callus.dataset.files import Listing
     from callus.dataset.sources.drawn import Drawn
-    from callus.dataset.sources.rows import Options
+    from callus.dataset.sources.rows import Options, Row
 
 
 def label_from_drawn(listing: Listing, drawn: list[tuple[str, Drawn]], options: Options) -> Found:
@@ -61,6 +62,13 @@ def missing_remark(missing: list[str], who: str) -> list[str]:
         return []
     more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""  # noqa: PLR2004 - a handful shows the kind
     return [f"{len(missing):,} pictures that {who} are missing: {', '.join(missing[:5])}{more}"]
+
+
+def note_unlisted(rows: list[Row], table: str) -> list[str]:
+    """Note at rows of pictures that a public set's table does not list that they are not; give the remark about it."""
+    for row in rows:
+        row.notes.append(f"not in {table}")
+    return [f"{len(rows):,} pictures are not in {table}: {few([row.name for row in rows])}"] if rows else []
 
 
 def missing_pictures(listing: Listing, missing: list[str], who: str) -> DatasetError:

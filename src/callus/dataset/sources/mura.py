@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from callus.dataset.files import parents
 from callus.dataset.sources.csv_table import read_csv
+from callus.dataset.sources.labelled import note_unlisted
 from callus.dataset.sources.names import study_label
-from callus.dataset.sources.rows import Found, row_from_path
+from callus.dataset.sources.rows import Found, join_copies, row_from_path
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, LABEL_NAMES
 
@@ -32,16 +33,18 @@ def recognises(listing: Listing) -> bool:
 def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a source's signature
     """Give one row a picture; the label from the study's folder, or where that has none from the CSV of studies.
 
+    Pictures elsewhere than in a study's folder are noted.
+
     Raises:
         DatasetError: no picture lies where MURA's lie, or a CSV of studies does not fit.
     """
-    listed = _listed_studies(listing)
+    if not any(_PATH.search(name) for name in listing.pictures):
+        raise DatasetError("this is not MURA: no picture in XR_REGION/patientN/studyN", where=listing.root)
     found = Found([])
+    listed = _listed_studies(listing, found)
     for name in listing.pictures:
-        if not _PATH.search(name):
-            continue
         row = row_from_path(name)
-        from_folder = next((study_label(folder) for folder in parents(name)), None)
+        from_folder = next((label for folder in parents(name) if (label := study_label(folder)) is not None), None)
         from_csv = listed.get("/".join(name.split("/")[-5:-1]))
         row.label = from_csv if from_folder is None else from_folder
         if None not in (from_folder, from_csv) and from_folder != from_csv:
@@ -52,13 +55,14 @@ def rows(listing: Listing, options: Options) -> Found:  # noqa: ARG001 - a sourc
         if row.label == FRACTURED:
             row.notes.append(ABNORMAL)
         found.rows.append(row)
-    if not found.rows:
-        raise DatasetError("this is not MURA: no picture in XR_REGION/patientN/studyN", where=listing.root)
+    join_copies(found.rows)
+    elsewhere = [row for row in found.rows if not _PATH.search(row.name)]
+    found.remarks += note_unlisted(elsewhere, "XR_REGION/patientN/studyN, where MURA's lie")
     found.remarks.append("MURA's labels mean abnormal, not fractured: fractures are only some of its positives")
     return found
 
 
-def _listed_studies(listing: Listing) -> dict[str, int]:
+def _listed_studies(listing: Listing, found: Found) -> dict[str, int]:
     """Give the label of each study that the CSVs list, by the last four folders of its path.
 
     The files have no header: "MURA-v1.1/train/XR_SHOULDER/patient00001/study1_positive/,1".
@@ -67,6 +71,7 @@ def _listed_studies(listing: Listing) -> dict[str, int]:
     for csv_name in _CSVS:
         for name in listing.named(csv_name)[:1]:
             path = listing.root / name
+            found.tables.append(name)
             for line in read_csv(path, header=("study", "label")):
                 if line["label"] not in ("0", "1"):
                     raise DatasetError(

@@ -60,18 +60,32 @@ class Row:
 
 @dataclass(frozen=True)
 class Options:
-    """What a person said about the folder: a label file, and what the classes are called."""
+    """What a person said about the folder.
+
+    Attributes:
+        labels: a label file.
+        names: what the classes are called.
+        take_all: take pictures whose label is not understood without one, and say so; else that is an error.
+    """
 
     labels: Path | None = None
     names: ClassNames = field(default_factory=ClassNames)
+    take_all: bool = False
 
 
 @dataclass
 class Found:
-    """What a source found: its rows, and remarks about the whole set, a line each."""
+    """What a source found.
+
+    Attributes:
+        rows: one a picture.
+        remarks: what is to be known about the whole set, a line each.
+        tables: the CSVs that were read, relative to the listing's root.
+    """
 
     rows: list[Row]
     remarks: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
 
 
 class Source(Protocol):
