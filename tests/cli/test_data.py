@@ -118,6 +118,24 @@ def test_an_audit_that_cannot_finish_leaves_the_former_one_whole(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+def test_an_audit_takes_any_folder(
+    run: Run, radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CALLUS_CACHE", str(tmp_path / "cache"))
+    (radiographs / "fractured").rename(radiographs / "cracked")
+    out = tmp_path / "out"
+    code, printed, errors = run("data", "audit", radiographs, "--out", out)
+    assert (code, errors) == (0, "")
+    assert "9 pictures lie in folders that name no class: they have no label: 'cracked' (9)" in printed.splitlines()
+    assert read_manifest(out / "manifest.parquet")["label"].isna().sum() == 9
+    names = ("--positive", "cracked", "--negative", "not fractured")
+    assert run("data", "audit", radiographs, "--out", out, *names)[0] == 0
+    assert read_manifest(out / "manifest.parquet")["label"].sum() == 9
+    code, _, errors = run("data", "audit", out / "manifest.parquet", "--out", out, *names)
+    assert code == 2
+    assert "names of classes belong to a folder" in errors
+
+
 def test_names_are_printed_on_one_line_each(
     run: Run, radiographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

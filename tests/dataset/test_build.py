@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from callus.dataset import build_manifest, read_manifest, readable, write_manifest
+from callus.dataset.columns import COLUMNS, conform
 from callus.dataset.files import list_files
-from callus.dataset.groups import components, name_groups
+from callus.dataset.groups import components, join_groups, name_groups
 from callus.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -198,6 +199,8 @@ for inner in ("", "deeper"):
 def test_what_may_not_be_read_is_named(draw: Callable[..., Path], tmp_path: Path) -> None:
     draw("fractured/a.png")
     draw("normal/b.png").chmod(0)
+    draw("normal/c.png").rename(tmp_path / "normal" / "IM000001")
+    (tmp_path / "normal" / "IM000001").chmod(0)
     draw("normal/c.png")
     draw("normal/locked/deeper/d.png").parent.parent.chmod(0o700)
     for folder in (tmp_path, *tmp_path.parents):
@@ -205,7 +208,8 @@ def test_what_may_not_be_read_is_named(draw: Callable[..., Path], tmp_path: Path
             folder.chmod(folder.stat().st_mode | 0o005)  # pytest's folders are private
     answer = subprocess.run([sys.executable, "-c", AS_NOBODY, tmp_path], capture_output=True, text=True, check=False)
     found, refused, deeper = answer.stdout.splitlines() or [answer.stderr, "", ""]
-    assert found.startswith("3 ['', 'unreadable: "), answer.stderr
+    assert found.startswith("4 ['', 'unreadable: "), answer.stderr
+    assert found.count("'unreadable: ") == 2
     assert "normal/locked: folder cannot be read: Permission denied" in found
     assert refused.startswith(f"refused: {tmp_path}/normal/locked: cannot be read: Permission denied")
     assert deeper.startswith(f"refused: {tmp_path}/normal/locked/deeper: cannot be looked at: Permission denied")
@@ -235,3 +239,14 @@ def test_group_names_do_not_depend_on_the_order() -> None:
     mixed = [3, 1, 4, 0, 2]
     turned = name_groups(frame.iloc[mixed].reset_index(drop=True), blocks.iloc[mixed].reset_index(drop=True))
     assert turned.tolist() == names.iloc[mixed].tolist()
+
+
+def test_patients_and_studies_without_a_name_join_nothing() -> None:
+    names = ["unknown", "unknown", "N/A", "n/a", "-", "-", "p1", "p1"]
+    for column in ("patient", "study"):
+        frame = pd.DataFrame("", index=range(8), columns=list(COLUMNS), dtype="object")
+        frame["path"] = [f"/{number}.png" for number in range(8)]
+        frame[column] = names
+        joined = join_groups(conform(frame))
+        assert joined["group"].nunique() == 7
+        assert joined[column].tolist() == [""] * 6 + ["p1", "p1"]

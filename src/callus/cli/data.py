@@ -88,14 +88,20 @@ def audit(
     ],
     source: Annotated[str, typer.Option(help="What the folder is, as for data manifest.")] = "auto",
     labels: Annotated[Path | None, typer.Option(readable=False, help="A CSV of labels, as for data manifest.")] = None,
+    positive: Annotated[
+        list[str] | None, typer.Option(help="A class that means fractured, as for data manifest. May be repeated.")
+    ] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="A class that means not fractured. May be repeated.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to use; all where not given.")] = None,
 ) -> None:
     """Find which files show the same radiograph, what leaks between splits, and which labels contradict each other.
 
     Copies are found by their pixels: re-encoded, resized, squashed, cropped a little, relit, inverted, mirrored, turned
-    by any angle, and chains of these. Writes manifest.parquet (radiograph and group given anew), audit.json and
-    audit.html to --out. A search that was stopped goes on with the same command. Exit code: 0 written; 1 it could not
-    be written; 2 there is nothing to audit.
+    by any angle, and chains of these. Pictures whose label is not understood are taken without one. Writes
+    manifest.parquet (radiograph and group given anew), audit.json and audit.html to --out. A search that was stopped
+    goes on with the same command. Exit code: 0 written; 1 it could not be written; 2 there is nothing to audit.
 
     \b
     Examples:
@@ -112,9 +118,9 @@ def audit(
     from callus.report.audit_page import audit_page, summary
 
     check_place(out, _AUDIT_FILES)
-    frame = load(path, source, labels, threads)
+    frame = load(path, source, labels, threads, positive=positive or (), negative=negative or (), take_all=True)
     with Shelf() as shelf:
-        result = look(frame, shelf, threads)
+        result = look(frame, shelf, threads, path if path.is_dir() else None)
     numbers = result.as_dict()
     page = audit_page(result, path.name or str(path.absolute().name))
     with whole_set(out, _AUDIT_FILES) as places:

@@ -16,8 +16,8 @@ from callus.dataset.columns import COLUMNS, UNREADABLE, conform
 from callus.dataset.files import file_sha256, is_folder, list_files
 from callus.dataset.groups import name_groups, name_radiographs
 from callus.dataset.manifest import read_manifest, readable
-from callus.dataset.sources import SOURCES, Options, choose
-from callus.dataset.sources.names import ClassNames, key, region_name, view_name
+from callus.dataset.sources import Options, find_rows
+from callus.dataset.sources.names import ClassNames, is_nobody, key, region_name, view_name
 from callus.errors import DatasetError, RadiographError
 from callus.progress import progress
 
@@ -32,11 +32,6 @@ UNSEEN_COPIES: Final = (
 )
 """What is to be told where a folder is used without an audit."""
 _AHEAD: Final = 32
-# Identities that anonymisers write for everybody: they would join all patients into one.
-_NOBODY: Final = frozenset(
-    "anonymous anonymized anonymised anon unknown none na null deidentified removed patient id test xxx 0 00 000 "  # noqa: SIM905
-    "0000".split()
-)
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,16 @@ class _Looked:
     identity: Identity | None = None
 
 
-def load(path: Path, source: str = "auto", labels: Path | None = None, workers: int | None = None) -> pd.DataFrame:
+def load(
+    path: Path,
+    source: str = "auto",
+    labels: Path | None = None,
+    workers: int | None = None,
+    *,
+    positive: Sequence[str] = (),
+    negative: Sequence[str] = (),
+    take_all: bool = False,
+) -> pd.DataFrame:
     """Give the manifest at ``path``: a folder is made into one (as :func:`build_manifest` does), a file is read.
 
     Raises:
@@ -58,9 +62,10 @@ def load(path: Path, source: str = "auto", labels: Path | None = None, workers: 
     """
     path = Path(path)
     if is_folder(path):
-        return build_manifest(path, source, labels, workers)
-    if labels is not None:
-        raise DatasetError("a label file belongs to a folder, this is none", where=path)
+        return build_manifest(path, source, labels, workers, positive=positive, negative=negative, take_all=take_all)
+    if labels is not None or positive or negative:
+        what = "a label file belongs" if labels is not None else "names of classes belong"
+        raise DatasetError(f"{what} to a folder, this is none", where=path)
     return read_manifest(path)
 
 
@@ -73,6 +78,7 @@ def build_manifest(
     positive: Sequence[str] = (),
     negative: Sequence[str] = (),
     strict: bool = False,
+    take_all: bool = False,
 ) -> pd.DataFrame:
     """Make the manifest of a folder.
 
@@ -84,6 +90,7 @@ def build_manifest(
         positive: names of classes that mean fractured, instead of the common ones.
         negative: names of classes that mean not fractured.
         strict: take files that end early or have other faults as unreadable.
+        take_all: take pictures whose label is not understood without one, and remark it; else that is an error.
 
     Returns:
         A manifest with absolute paths. ``attrs["remarks"]`` has what is to be known about the whole, a line each.
@@ -92,7 +99,8 @@ def build_manifest(
         DatasetError: the folder cannot be read, has no pictures, or its label files do not fit.
     """
     listing = list_files(folder)
-    options = Options(Path(labels) if labels is not None else None, ClassNames(tuple(positive), tuple(negative)))
+    names = ClassNames(tuple(positive), tuple(negative))
+    options = Options(Path(labels) if labels is not None else None, names, take_all)
     if not listing.pictures:
         seen = f"{len(listing.names):,} other files" if listing.names else "nothing else"
         raise DatasetError(
@@ -101,8 +109,7 @@ def build_manifest(
             where=folder,
             hint="give the folder that holds the radiographs",
         )
-    name = choose(listing, source, options)
-    found = SOURCES[name].rows(listing, options)
+    name, found = find_rows(listing, source, options)
     paths = [os.path.join(listing.root, row.name) for row in found.rows]  # noqa: PTH118 - fast, links stay links
     looked = list(_look_at_all(paths, workers, strict=strict))
     frame = _assemble(paths, found.rows, looked, name)
@@ -180,8 +187,8 @@ def _place_drawn(row: Row, seen: _Looked) -> None:
 
 def _identify(row: Row, identity: Identity) -> None:
     """Fill from a DICOM file what the source does not tell; the patient's number only as a hash of it."""
-    known = key(identity.patient_id)
-    if not row.patient and known and known not in _NOBODY:
+    zeros = not key(identity.patient_id).strip("0")  # of an anonymiser; in a table 0 may be the first patient
+    if not (row.patient or zeros or is_nobody(identity.patient_id)):
         row.patient = "dicom-" + hashlib.sha256(identity.patient_id.strip().encode()).hexdigest()[:16]
     row.study = row.study or identity.study_uid
     row.region = row.region or region_name(identity.body_part)

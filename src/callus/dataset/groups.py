@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from callus.dataset.manifest import readable
+from callus.dataset.sources.names import is_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,8 @@ def name_groups(frame: pd.DataFrame, blocks: pd.Series[str]) -> pd.Series[str]:
 def join_groups(frame: pd.DataFrame) -> pd.DataFrame:
     """Give a copy whose ``group`` also joins what radiograph, study, patient and equal bytes hold together.
 
+    Studies and patients that are called "unknown" or the like are nobody's: they are emptied, and join nothing.
+
     A manifest of one's own may have its groups missing or wrong; audit, split, training and evaluation all go by these.
     Studies and patients are joined within their source: another may number its own alike. Equal bytes that are no
     picture (empty files) join nothing. A file joins others even where it is used for nothing itself.
@@ -75,6 +78,7 @@ def join_groups(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: a manifest.
     """
+    frame = frame.assign(**{name: _without_nobody(frame[name]) for name in ("study", "patient")})
     several = len(frame["source"].unique()) > 1
     owner = frame["source"] + "/" if several else pd.Series("", index=frame.index, dtype="str")
     keys = {
@@ -85,6 +89,10 @@ def join_groups(frame: pd.DataFrame) -> pd.DataFrame:
         "bytes": frame["sha256"].where(readable(frame), ""),
     }
     return frame.assign(group=_named(keys, frame["path"]))
+
+
+def _without_nobody(names: pd.Series[str]) -> pd.Series[str]:
+    return names.mask(names.isin([name for name in names.unique() if is_nobody(name)]), "")
 
 
 def _named(keys: Mapping[str, pd.Series[str]], paths: pd.Series[str]) -> pd.Series[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from callus.dataset.files import list_files
-from callus.dataset.sources import SOURCES, Options, choose
+from callus.dataset.sources import Options, find_rows
 from callus.dataset.sources.names import ClassNames
 
 if TYPE_CHECKING:
@@ -27,10 +27,9 @@ def find() -> Callable[..., tuple[str, Found]]:
         labels: Path | None = None,
         positive: tuple[str, ...] = (),
         negative: tuple[str, ...] = (),
+        *,
+        take_all: bool = False,
     ) -> tuple[str, Found]:
-        listing = list_files(folder)
-        options = Options(labels, ClassNames(positive, negative))
-        name = choose(listing, source, options)
-        return name, SOURCES[name].rows(listing, options)
+        return find_rows(list_files(folder), source, Options(labels, ClassNames(positive, negative), take_all))
 
     return look

@@ -117,6 +117,29 @@ def test_unknown_folders_are_listed(draw: Callable[..., Path], tmp_path: Path, f
     assert [row.label for row in found.rows] == [None] * 4
 
 
+@pytest.mark.parametrize(
+    ("names", "labels", "remark"),
+    [
+        (["originals/a.png", "copies/a.png"], [None, None], "'copies' (1), 'originals' (1)"),
+        (["PA000001/ST000001/SE000001/a.png", "PA000001/ST000001/SE000002/a.png"], [None] * 2, "'SE000001' (1), "),
+        (["2021/wrist_a/a.png"], [None], "'wrist_a' (1)"),
+        (["figures/a.png", "fractured/b.png", "normal/c.png"], [None, 1, 0], "'figures' (1)"),
+    ],
+)
+def test_any_folder_can_be_taken_whole(
+    draw: Callable[..., Path], tmp_path: Path, find: Find, names: list[str], labels: list[int | None], remark: str
+) -> None:
+    for name in names:
+        draw(name)
+    with pytest.raises(DatasetError, match="name no class"):
+        find(tmp_path)
+    name, found = find(tmp_path, take_all=True)
+    assert (name, sorted((row.label for row in found.rows), key=str)) == ("folder", sorted(labels, key=str))
+    (told,) = found.remarks
+    assert told.startswith(f"{labels.count(None)} pictures lie in folders that name no class: they have no label: ")
+    assert remark in told
+
+
 def test_a_test_folder_without_classes_has_no_label(draw: Callable[..., Path], tmp_path: Path, find: Find) -> None:
     draw("train/fractured/a.png")
     draw("train/normal/b.png")

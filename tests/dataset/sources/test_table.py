@@ -148,3 +148,117 @@ def test_a_missing_table_and_a_source_that_takes_none(draw: Draw, tmp_path: Path
         find(tmp_path, "folder", labels=tmp_path / "no.csv")
     with pytest.raises(DatasetError, match="has 0 tables"):
         find(tmp_path, "table")
+
+
+def test_a_table_for_each_split_is_read(draw: Draw, write: Write, tmp_path: Path, find: Find) -> None:
+    for name in ("fractured/a.png", "fractured/b.png", "normal/c.png", "normal/d.png", "normal/e.png"):
+        draw(name)
+    write("train_labels.csv", "path,label\na.png,1\nb.png,0\n")
+    write("valid.csv", "file;class;split\nc.png;normal;\nd.png;normal;test\nlost.png;normal;\n")
+    name, found = find(tmp_path)
+    assert name == "table"
+    assert [(row.name, row.label, row.split) for row in found.rows] == [
+        ("fractured/a.png", 1, "train"),
+        ("fractured/b.png", 0, "train"),
+        ("normal/c.png", 0, "val"),
+        ("normal/d.png", 0, "test"),
+        ("normal/e.png", None, ""),
+    ]
+    assert found.rows[1].notes == ["labels disagree: the folder says fractured, train_labels.csv not fractured (taken)"]
+    assert found.remarks == [
+        "1 pictures that train_labels.csv, valid.csv list are missing: lost.png",
+        "1 pictures are not in train_labels.csv, valid.csv: they have no label",
+    ]
+
+
+def test_a_table_for_each_split_may_name_files_from_its_folder(
+    draw: Draw, write: Write, tmp_path: Path, find: Find
+) -> None:
+    for name in ("training/fractured/1.png", "test/1.png", "test/normal/2.png"):
+        draw(name)
+    write("train.csv", "path,label\n1.png,1\n")
+    write("test.csv", "path,label\n1.png,0\nnormal/2.png,0\n")
+    assert [(row.name, row.label) for row in find(tmp_path)[1].rows] == [
+        ("test/1.png", 0),
+        ("test/normal/2.png", 0),
+        ("training/fractured/1.png", 1),
+    ]
+
+
+def test_what_is_wrong_in_one_of_several_tables_is_named_with_it(
+    draw: Draw, write: Write, tmp_path: Path, find: Find
+) -> None:
+    draw("fractured/a.png")
+    write("train.csv", "path,label\na.png,1\na.png,1\n")
+    write("test.csv", "path,label\na.png,perhaps\n")
+    said = (
+        "test.csv row 1: the label 'perhaps' is not understood .*; train.csv row 1: 'a.png' stands in test.csv too; "
+        "train.csv row 2: 'a.png' stands in test.csv too"
+    )
+    with pytest.raises(DatasetError, match=said):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tables", "named"),
+    [
+        (["annotations/labels.csv"], "annotations/labels.csv"),
+        (["first.csv", "second.csv"], "first.csv, second.csv"),
+        (["train.csv", "training.csv"], "train.csv, training.csv"),
+        (["labels.csv", "train.csv"], "labels.csv, train.csv"),
+    ],
+)
+def test_tables_that_are_not_read_are_named(
+    draw: Draw, write: Write, tmp_path: Path, find: Find, tables: list[str], named: str
+) -> None:
+    draw("fractured/a.png")
+    write("notes.csv", "path,colour\na.png,grey\n")
+    for name in tables:
+        write(name, "path,label\na.png,0\n")
+    remark = f"label tables that are not read: {named}; data manifest and data audit take --labels"
+    name, found = find(tmp_path)
+    assert (name, found.rows[0].label, found.remarks) == ("folder", 1, [remark])
+    for source, labels in (("folder", None), ("auto", tmp_path / tables[0])):
+        assert remark not in find(tmp_path, source, labels=labels)[1].remarks
+
+
+def test_labels_that_cannot_be_read_are_left_out_where_everything_is_taken(
+    draw: Draw, write: Write, tmp_path: Path, find: Find
+) -> None:
+    for name in ("fractured/a.png", "fractured/copies/a.png"):
+        draw(name)
+    table = write("labels.csv", "path,label\na.png,0\n")
+    with pytest.raises(DatasetError, match="may mean 2 files"):
+        find(tmp_path)
+    name, found = find(tmp_path, take_all=True)
+    assert (name, [row.label for row in found.rows]) == ("folder", [1, 1])
+    assert found.remarks == [
+        (
+            "its labels are not read, only folders' names: "
+            "as table, 'a.png' may mean 2 files: fractured/a.png, fractured/copies/a.png"
+        ),
+        "label tables that are not read: labels.csv; data manifest and data audit take --labels",
+    ]
+    write("labels.csv", "path,label\nfractured/a.png,perhaps\n")
+    assert (
+        find(tmp_path, take_all=True)[1]
+        .remarks[0]
+        .startswith(
+            "its labels are not read, only folders' names: as table, labels.csv: row 1: the label 'perhaps' is not"
+        )
+    )
+    for source, labels in (("table", None), ("auto", table)):
+        with pytest.raises(DatasetError, match="perhaps"):
+            find(tmp_path, source, labels=labels, take_all=True)
+
+
+def test_cells_that_name_nobody_join_nobody(draw: Draw, write: Write, tmp_path: Path) -> None:
+    cells = ["unknown", "unknown", "NA", "n/a", "-", "Anonymous", "none", "", "0", "0"]
+    lines = []
+    for number, cell in enumerate(cells):
+        draw(f"{number}.png")
+        lines.append(f"{number}.png,{number % 2},{cell},{cell},{cell}\n")
+    table = write("labels.csv", "path,label,patient_id,study,radiograph\n" + "".join(lines))
+    frame = build_manifest(tmp_path, labels=table)
+    assert frame["patient"].tolist() == frame["study"].tolist() == [""] * 8 + ["0", "0"]  # 0 may be the first patient
+    assert frame["radiograph"].nunique() == frame["group"].nunique() == 9

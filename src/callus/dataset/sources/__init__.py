@@ -5,8 +5,10 @@ A source is a module with ``recognises(listing) -> bool`` and ``rows(listing, op
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from callus.dataset.manifest import few
 from callus.dataset.sources import coco, folder, fracatlas, grazpedwri, mura, table, unlabelled, voc, yolo
 from callus.dataset.sources.rows import Found, Options, Row
 from callus.errors import DatasetError
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from callus.dataset.files import Listing
     from callus.dataset.sources.rows import Source
 
-__all__ = ["SOURCES", "Found", "Options", "Row", "choose"]
+__all__ = ["SOURCES", "Found", "Options", "Row", "choose", "find_rows"]
 
 SOURCES: Final[dict[str, Source]] = {
     "fracatlas": fracatlas,
@@ -51,3 +53,36 @@ def choose(listing: Listing, source: str, options: Options) -> str:
     if source != "auto":
         return source
     return next((name for name, module in SOURCES.items() if module.recognises(listing)), "folder")
+
+
+def find_rows(listing: Listing, source: str, options: Options) -> tuple[str, Found]:
+    """Give the name of the source that is used, and what it found.
+
+    Where "auto" chose and everything is to be taken, labels that cannot be read leave the folders' names. What "auto"
+    leaves unread is a remark.
+
+    Args:
+        listing: the folder.
+        source: a name of ``SOURCES``, or "auto".
+        options: what a person said about the folder.
+
+    Raises:
+        DatasetError: see :func:`choose`; or the label files do not fit.
+    """
+    name = source
+    chosen_here = source == "auto" and options.labels is None
+    try:
+        name = choose(listing, source, options)
+        found = SOURCES[name].rows(listing, options)
+    except DatasetError as error:
+        if not (chosen_here and options.take_all):
+            raise
+        place = "" if error.where in (None, str(listing.root)) else f"{Path(str(error.where)).name}: "
+        found = folder.rows(listing, options)
+        found.remarks.insert(0, f"its labels are not read, only folders' names: as {name}, {place}{error.what}")
+        name = "folder"
+    if chosen_here and (unread := [file for file in table.usable_tables(listing) if file not in found.tables]):
+        found.remarks.append(
+            f"label tables that are not read: {few(unread)}; data manifest and data audit take --labels"
+        )
+    return name, found

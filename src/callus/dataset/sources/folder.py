@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from callus.dataset.files import parents
+from callus.dataset.manifest import few
 from callus.dataset.sources.names import UNDERSTOOD, is_structure, key, patient_name, study_name
 from callus.dataset.sources.rows import Found, join_copies, row_from_path
 from callus.errors import DatasetError
@@ -27,21 +28,21 @@ def recognises(listing: Listing) -> bool:
 def rows(listing: Listing, options: Options) -> Found:
     """Give one row a picture, its label from the deepest folder that is named like a class.
 
-    Pictures outside any class folder have no label, unless their folder looks like a class that is not understood.
+    Pictures outside any class folder have no label; where their folder could be a class that is not understood that is
+    an error, or if everything is to be taken a remark.
 
     Raises:
         DatasetError: folders whose names are no class that is known.
     """
     labels = folder_labels(listing.pictures, options.names)
     unknown = _unknown_folders(labels)
-    if unknown:
-        shown = ", ".join(f"{name!r} ({count})" for name, count in unknown.most_common(_MOST_SHOWN))
-        more = f" and {len(unknown) - _MOST_SHOWN} more" if len(unknown) > _MOST_SHOWN else ""
+    shown = few([f"{name!r} ({count:,})" for name, count in unknown.most_common()], _MOST_SHOWN)
+    if unknown and not options.take_all:
         raise DatasetError(
-            f"pictures lie in folders that name no class: {shown}{more}",
+            f"pictures lie in folders that name no class: {shown}",
             where=listing.root,
-            hint=f"understood are {UNDERSTOOD}; or say --positive NAME and --negative NAME, give a table with "
-            "--labels, or take them without labels by --source unlabelled",
+            hint=f"understood are {UNDERSTOOD}; or say to callus data manifest --positive NAME and --negative NAME, "
+            "give it a table with --labels, or take them without labels by --source unlabelled",
         )
     found = Found([])
     for name, label in labels.items():
@@ -51,7 +52,11 @@ def rows(listing: Listing, options: Options) -> Found:
             row.notes.append("labelled abnormal, which need not be a fracture")
         found.rows.append(row)
     join_copies(found.rows)
-    if not any(label is not None for label in labels.values()):
+    if unknown:
+        found.remarks.append(
+            f"{unknown.total():,} pictures lie in folders that name no class: they have no label: {shown}"
+        )
+    elif not any(label is not None for label in labels.values()):
         found.remarks.append("no folder names a class: no file has a label")
     return found
 

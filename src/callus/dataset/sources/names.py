@@ -44,6 +44,11 @@ _VIEWS: Final = {
     "lateral": "lateral", "lat": "lateral", "ll": "lateral", "rl": "lateral", "side": "lateral",
     "oblique": "oblique", "obl": "oblique", "llo": "oblique", "rlo": "oblique",
 }  # fmt: skip
+# What tables and anonymisers write where they tell nobody's name.
+_NOBODY: Final = frozenset(
+    "anonymous anonymized anonymised anon unknown none na nan null notavailable missing deidentified removed patient "  # noqa: SIM905
+    "id test xxx".split()
+)
 _COPY: Final = re.compile(r"(?:-rotated\d+)+$", re.IGNORECASE)
 _ROBOFLOW: Final = re.compile(r"\.rf\.[0-9a-z]{16,}$", re.IGNORECASE)
 _PATIENT: Final = re.compile(r"^(?:patient|pat|subject|subj)[ _-]*(\d+)$", re.IGNORECASE)
@@ -141,6 +146,12 @@ def study_label(name: str) -> int | None:
     if not found or not found[2]:
         return None
     return FRACTURED if found[2].lower() == "positive" else NOT_FRACTURED
+
+
+def is_nobody(name: str) -> bool:
+    """Tell whether a patient or study is called nothing, "unknown", "N/A" or "-": it would join everybody into one."""
+    whole = key(name)
+    return not whole or whole in _NOBODY
 
 
 def original_stem(stem: str) -> str:

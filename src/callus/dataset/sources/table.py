@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from callus.dataset.files import parents
 from callus.dataset.sources.csv_table import read_csv
 from callus.dataset.sources.drawn import is_box
 from callus.dataset.sources.labelled import missing_pictures, missing_remark
-from callus.dataset.sources.names import UNDERSTOOD, key, region_name, split_name
+from callus.dataset.sources.names import UNDERSTOOD, is_nobody, key, region_name, split_name
 from callus.dataset.sources.rows import Found, combine_labels, join_copies, row_from_path
 from callus.errors import DatasetError
 from callus.labels import FRACTURED, LABEL_NAMES, REGIONS
@@ -32,59 +34,76 @@ _OTHERS: Final[dict[str, tuple[str, ...]]] = {
     "split": ("split", "fold", "subset", "partition"),
     "boxes": ("boxes", "box", "bbox", "bboxes"),
 }
+_WHOSE: Final = ("radiograph", "study", "patient")
 _MOST_PROBLEMS: Final = 5
 
 
+@dataclass
+class _Told:
+    """What tables tell so far.
+
+    Attributes:
+        rows: by the picture's name.
+        tables: the table that each of them stands in.
+        problems: what is wrong in the tables, a line each.
+        missing: files that are listed and not there.
+    """
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    tables: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+
 def recognises(listing: Listing) -> bool:
-    """Tell whether exactly one CSV at the top has a column of files and one of labels."""
-    return len(_candidates(listing)) == 1
+    """Tell whether one CSV at the top has a column of files and one of labels, or one for each split."""
+    return bool(_own_tables(listing))
 
 
 def rows(listing: Listing, options: Options) -> Found:
-    """Give one row a picture: what the table tells, and no label for pictures that it does not list.
+    """Give one row a picture: what the tables tell, and no label for pictures that they do not list.
+
+    Of several tables, one a split, each gives its pictures the split that it is named for, where no column tells one.
 
     Raises:
-        DatasetError: no table, columns that are not understood, cells that are not (row and value are named), or none
-            of the listed pictures is there.
+        DatasetError: no table, columns that are not understood, cells that are not (row and value are named), a picture
+            in two tables, or none of the listed pictures is there.
     """
-    path = options.labels or _only_table(listing)
-    lines = read_csv(path)
-    columns = _columns(path, list(lines[0]))
-    near = _relative(path.parent, listing.root)
-    by_name: dict[str, Row] = {}
-    problems: list[str] = []
-    missing: list[str] = []
-    for number, line in enumerate(lines, start=1):
-        file = line[columns["file"]]
-        name = listing.find(file, near)
-        if name is None:
-            missing.append(file or f"row {number}: empty")
-            continue
-        if name in by_name:
-            problems.append(f"row {number}: {file!r} stands there a second time")
-            continue
-        by_name[name] = row_from_path(name)
-        problems += [f"row {number}: {text}" for text in _fill(by_name[name], line, columns, options.names)]
-        _compare(by_name[name], options.names, path.name)
-    if problems:
-        more = f" and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
-        raise DatasetError("; ".join(problems[:_MOST_PROBLEMS]) + more, where=path, hint="correct these rows")
-    if not by_name:
-        raise missing_pictures(listing, missing, f"{path.name} lists")
-    unlisted = [name for name in listing.pictures if name not in by_name]
-    found = Found([*by_name.values(), *map(row_from_path, unlisted)])
+    own = [] if options.labels else _own_tables(listing)
+    paths = [options.labels] if options.labels else [listing.root / name for name in own]
+    if not paths:
+        raise DatasetError(
+            f"has {len(_at_top(listing))} tables with a column of files and one of labels",
+            where=listing.root,
+            hint="say which one: --labels FILE.csv",
+        )
+    told = _Told()
+    for path in paths:
+        _read(path, listing, options.names, told, split=_split_of(path.name) if len(paths) > 1 else "")
+    if told.problems:
+        more = f" and {len(told.problems) - _MOST_PROBLEMS} more" if len(told.problems) > _MOST_PROBLEMS else ""
+        raise DatasetError(
+            "; ".join(told.problems[:_MOST_PROBLEMS]) + more,
+            where=listing.root if len(paths) > 1 else paths[0],
+            hint="correct these rows",
+        )
+    names = ", ".join(path.name for path in paths)
+    who = f"{names} lists" if len(paths) == 1 else f"{names} list"
+    if not told.rows:
+        raise missing_pictures(listing, told.missing, who)
+    unlisted = [name for name in listing.pictures if name not in told.rows]
+    found = Found([*told.rows.values(), *map(row_from_path, unlisted)], tables=own)
     join_copies(found.rows)
-    found.remarks += missing_remark(missing, f"{path.name} lists")
+    found.remarks += missing_remark(told.missing, who)
     if unlisted:
-        found.remarks.append(f"{len(unlisted):,} pictures are not in {path.name}: they have no label")
+        found.remarks.append(f"{len(unlisted):,} pictures are not in {names}: they have no label")
     return found
 
 
-def _candidates(listing: Listing) -> list[Path]:
+def usable_tables(listing: Listing) -> list[str]:
+    """Give the CSVs that have a column of files and one of labels, the least deep first."""
     found = []
     for name in listing.with_ending(".csv", ".tsv"):
-        if "/" in name:
-            break
         try:
             with (listing.root / name).open("rb") as file:
                 header = file.readline(1 << 16).decode("utf-8-sig", "replace")
@@ -92,19 +111,54 @@ def _candidates(listing: Listing) -> list[Path]:
             continue
         keys = {key(cell) for cell in header.replace(";", ",").replace("\t", ",").split(",")}
         if keys & set(FILE_COLUMNS) and keys & set(LABEL_COLUMNS):
-            found.append(listing.root / name)
+            found.append(name)
     return found
 
 
-def _only_table(listing: Listing) -> Path:
-    found = _candidates(listing)
-    if len(found) != 1:
-        raise DatasetError(
-            f"has {len(found)} tables with a column of files and one of labels",
-            where=listing.root,
-            hint="say which one: --labels FILE.csv",
-        )
-    return found[0]
+def _at_top(listing: Listing) -> list[str]:
+    return [name for name in usable_tables(listing) if "/" not in name]
+
+
+def _own_tables(listing: Listing) -> list[str]:
+    """Give the tables that are read unasked: the only one at the top, or all there if each is named for its split."""
+    names = _at_top(listing)
+    splits = {_split_of(name) for name in names} - {""}
+    return names if len(names) == 1 or len(names) == len(splits) else []
+
+
+def _split_of(table: str) -> str:
+    """Give the split that a table is named for: "train_labels.csv"; empty where its name tells none, or several."""
+    splits = {split_name(word) for word in re.split(r"[\W_]+", table)} - {""}
+    return splits.pop() if len(splits) == 1 else ""
+
+
+def _split_folder(listing: Listing, split: str) -> str:
+    """Give the folder at the top that is named for a split, where its table may name files from; empty without one."""
+    tops = sorted({name.split("/")[0] for name in listing.pictures if "/" in name})
+    return next((folder for folder in tops if split_name(folder) == split), "")
+
+
+def _read(path: Path, listing: Listing, names: ClassNames, told: _Told, *, split: str) -> None:
+    """Add what a table tells; ``split`` is that of its pictures where neither empty nor told by a column."""
+    lines = read_csv(path)
+    columns = _columns(path, list(lines[0]))
+    near = _split_folder(listing, split) if split else _relative(path.parent, listing.root)
+    for number, line in enumerate(lines, start=1):
+        where = f"{path.name} row {number}" if split else f"row {number}"
+        file = line[columns["file"]]
+        name = listing.find(file, near)
+        if name is None:
+            told.missing.append(file or f"{where}: empty")
+            continue
+        if name in told.rows:
+            other = "there a second time" if told.tables[name] == path.name else f"in {told.tables[name]} too"
+            told.problems.append(f"{where}: {file!r} stands {other}")
+            continue
+        told.tables[name] = path.name
+        row = told.rows[name] = row_from_path(name)
+        row.split = split or row.split
+        told.problems += [f"{where}: {text}" for text in _fill(row, line, columns, names)]
+        _compare(row, names, path.name)
 
 
 def _columns(path: Path, header: list[str]) -> dict[str, str]:
@@ -126,6 +180,7 @@ def _fill(row: Row, line: dict[str, str], columns: dict[str, str], names: ClassN
     if cell and row.label is None:
         problems.append(f"the label {cell!r} is not understood ({UNDERSTOOD})")
     cells = {what: line[name] for what, name in columns.items() if what not in ("file", "label") and line[name]}
+    cells = {what: cell for what, cell in cells.items() if what not in _WHOSE or not is_nobody(cell)}
     if "radiograph" in cells:
         row.family = cells["radiograph"]
     row.study = cells.get("study", row.study)
