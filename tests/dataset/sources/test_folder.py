@@ -140,6 +140,21 @@ def test_any_folder_can_be_taken_whole(
     assert remark in told
 
 
+def test_label_files_that_nobody_can_look_at_are_left_out_where_everything_is_taken(
+    draw: Callable[..., Path], write: Callable[[str, str], Path], tmp_path: Path, find: Find
+) -> None:
+    draw("fractured/a.png")
+    write("fractured/a.txt", "0 0.5 0.5 0.1 0.1")
+    (tmp_path / "data.yaml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DatasetError, match=r"data.yaml: cannot be read"):
+        find(tmp_path)
+    name, found = find(tmp_path, take_all=True)
+    assert (name, [row.label for row in found.rows]) == ("folder", [1])
+    assert found.remarks == [
+        "its labels are not read, only folders' names: as auto, data.yaml: cannot be read: No such file or directory"
+    ]
+
+
 def test_a_test_folder_without_classes_has_no_label(draw: Callable[..., Path], tmp_path: Path, find: Find) -> None:
     draw("train/fractured/a.png")
     draw("train/normal/b.png")
