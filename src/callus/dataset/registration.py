@@ -151,7 +151,7 @@ def contradicted(a: Description, b: Description, overlay: Overlay) -> float:
     What is near the overlay's edge does not count, nor what is near an even part of either that reaches its border:
     copies have black corners, and files that end early have bars.
     """
-    first, covered = _laid(a.thumbnail, b.thumbnail, overlay.matrix, inverted=bool(overlay.variant & INVERTED))
+    first, covered = laid(a.thumbnail, b.thumbnail, overlay.matrix, inverted=bool(overlay.variant & INVERTED))
     over, size = covered > 0, (covered.shape[1], covered.shape[0])
     covered[cv2.warpAffine(_even(a.thumbnail), overlay.matrix, size, flags=cv2.INTER_NEAREST) > 0] = 0
     covered[_even(b.thumbnail) > 0] = 0
@@ -160,7 +160,7 @@ def contradicted(a: Description, b: Description, overlay: Overlay) -> float:
     if inner.sum() < _BLOCK * _BLOCK:
         return 0.0
     second = b.thumbnail.astype(np.float32)
-    x, y = _shapes(np.where(over, first, second)), _shapes(second)
+    x, y = shapes(np.where(over, first, second)), shapes(second)
     mean_x, mean_y = _windowed(x), _windowed(y)
     spread_x, spread_y = _windowed(x * x) - mean_x * mean_x, _windowed(y * y) - mean_y * mean_y
     shown = np.minimum(spread_x, spread_y) > _SHAPED * _SHAPED
@@ -224,7 +224,7 @@ def _agreement(
     a: NDArray[np.uint8], b: NDArray[np.uint8], matrix: NDArray[np.float64], *, inverted: bool
 ) -> tuple[float, float, float, float, float]:
     """The overlay's ``detail``, ``agreeing``, ``block``, ``tone`` and ``share``."""
-    first, covered = _laid(a, b, matrix, inverted=inverted)
+    first, covered = laid(a, b, matrix, inverted=inverted)
     inside = cv2.erode(covered, np.ones((5, 5), np.uint8), borderValue=255) > 0
     share = inside.sum() / max(1.0, min(a.size * abs(np.linalg.det(matrix[:, :2])), b.size))
     if inside.sum() < _BLOCK * _BLOCK:
@@ -244,10 +244,10 @@ def _agreement(
     return detail, agreeing, block, min(_told(coarse_a, coarse_b), _told(coarse_b, coarse_a)), float(share)
 
 
-def _laid(
+def laid(
     a: NDArray[np.uint8], b: NDArray[np.uint8], matrix: NDArray[np.float64], *, inverted: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """``a`` as it lies over ``b``, and 255 where it does."""
+    """``a`` as it lies over ``b``, float32 (h, w), and uint8 255 where it does; all are thumbnails."""
     size = b.shape[1], b.shape[0]
     laid = cv2.warpAffine(255 - a if inverted else a, matrix, size).astype(np.float32)
     return laid, cv2.warpAffine(np.full(a.shape, 255, np.uint8), matrix, size, flags=cv2.INTER_NEAREST)  # type: ignore[return-value]
@@ -265,7 +265,7 @@ def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(reach.astype(np.uint8)[parts], np.uint8)
 
 
-def _shapes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def shapes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     """What is coarser than noise and finer than a limb's shade."""
     return _blurred(picture, _SHAPES[0]) - _blurred(picture, _SHAPES[1])
 
