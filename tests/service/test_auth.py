@@ -14,12 +14,13 @@ import sqlalchemy as sa
 from clinic import Browser, Clinic, opened
 from joserfc.jwk import ECKey, OctKey
 from openid import CLIENT, SECRET, Provider, provider
+from programs import free_port
 
 from callus.service.accounts import accept, first_key
 from callus.service.database import Database
 from callus.service.passwords import hashed
 from callus.service.refusals import ClashError, ForbiddenError, TooManyError, UnfitError
-from callus.service.settings import OpenIdConnect
+from callus.service.settings import OpenIdConnect, load_settings
 from callus.service.tables import Entry, Once, Session, Token, User, now
 from callus.service.throttle import FREE, Throttle
 
@@ -264,7 +265,7 @@ def joined(tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[Clin
     (tmp_path / "secret").write_text(SECRET + "\n")
     told = OpenIdConnect(issuer.address, CLIENT, str(tmp_path / "secret"))
     issuer.claims = {"sub": "1", "preferred_username": "ada", "roles": ["reader", "radiologist", "other"]}
-    issuer.lies, issuer.signing = {}, issuer.key
+    issuer.lies, issuer.elsewhere, issuer.error, issuer.signing = {}, {}, "", issuer.key
     with opened(tmp_path / "data", tiny_bundle, openid=told) as clinic:
         yield clinic
 
@@ -279,6 +280,17 @@ def log_in_there(browser: Browser, **changed: str) -> httpx.Response:
     query = dict(httpx.URL(back).params) | changed
     assert httpx.URL(back).path == "/api/v1/login/openid/return"
     return browser.get("/login/openid/return", params=query)
+
+
+def refused_there(browser: Browser, **changed: str) -> str:
+    """Go to the provider and come back to the page, not let in: its word for why."""
+    answer = log_in_there(browser, **changed)
+    assert answer.status_code == 302
+    assert 'callus_openid=""' in answer.headers["Set-Cookie"]
+    assert browser.get("/me").status_code == 401
+    place, _, why = answer.headers["Location"].partition("#login=")
+    assert place == "/"
+    return why
 
 
 def test_logging_in_at_an_identity_provider(joined: Clinic, issuer: Provider) -> None:
@@ -301,7 +313,7 @@ def test_logging_in_at_an_identity_provider(joined: Clinic, issuer: Provider) ->
     log_in_there(other)
     assert other.get("/me").json()["name"] == "ada 2"
     change(joined, User, disabled=True)
-    assert log_in_there(Browser(joined)).status_code == 403
+    assert refused_there(Browser(joined)) == "disabled"
 
 
 @pytest.mark.parametrize(
@@ -316,34 +328,105 @@ def test_logging_in_at_an_identity_provider(joined: Clinic, issuer: Provider) ->
 )
 def test_an_id_token_that_lies_is_refused(joined: Clinic, issuer: Provider, lies: dict) -> None:
     issuer.lies = lies
-    browser = Browser(joined)
-    assert log_in_there(browser).status_code == 401
-    assert browser.get("/me").status_code == 401
+    assert refused_there(Browser(joined)) == "unfit"
 
 
 @pytest.mark.parametrize("kind", ["another key", "the secret"])
 def test_an_id_token_of_another_signature_is_refused(joined: Clinic, issuer: Provider, kind: str) -> None:
     another = ECKey.generate_key("P-256", parameters={"kid": "1", "alg": "ES256"})
     issuer.signing = another if kind == "another key" else OctKey.import_key(SECRET + "x" * 32)
-    assert log_in_there(Browser(joined)).status_code == 401
+    assert refused_there(Browser(joined)) == "unfit"
 
 
 def test_a_login_that_was_begun_elsewhere_is_refused(joined: Clinic) -> None:
-    assert log_in_there(Browser(joined), state="another").status_code == 401
-    assert log_in_there(Browser(joined), code="another").status_code == 401
+    assert refused_there(Browser(joined), state="another") == "late"
+    assert refused_there(Browser(joined), code="another") == "unfit"
     browser = Browser(joined)
     sent = browser.get("/login/openid")
     back = httpx.get(sent.headers["Location"], follow_redirects=False).headers["Location"]
     query = dict(httpx.URL(back).params)
-    assert Browser(joined).get("/login/openid/return", params=query).status_code == 401  # another browser
-    assert browser.get("/login/openid/return", params=query).status_code == 302
-    assert browser.get("/login/openid/return", params=query).status_code == 401  # twice
+    places = [
+        one.get("/login/openid/return", params=query).headers["Location"] for one in (Browser(joined), browser, browser)
+    ]
+    assert places == ["/#login=late", "/", "/#login=late"]  # another browser, this one, and twice
 
 
-def test_without_a_role_nobody_comes_in(joined: Clinic, issuer: Provider) -> None:
-    issuer.claims["roles"] = ["nurse"]
-    assert log_in_there(Browser(joined)).status_code == 403
+@pytest.mark.parametrize("roles", [["nurse"], [], "", None, 7, [{"reader": "radiologist"}], {"reader": 1}])
+def test_without_a_role_nobody_comes_in(joined: Clinic, issuer: Provider, roles: Any) -> None:
+    issuer.claims["roles"] = roles
+    assert refused_there(Browser(joined)) == "role"
     assert joined.rows(User, User.subject.is_not(None)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "why"), [("access_denied", "cancelled"), ("invalid_scope", "refused"), ("a\r\nb" * 99, "refused")]
+)
+def test_whom_the_provider_does_not_let_in_comes_back_to_the_page(
+    joined: Clinic, issuer: Provider, caplog: pytest.LogCaptureFixture, error: str, why: str
+) -> None:
+    issuer.error = error
+    assert refused_there(Browser(joined)) == why
+    assert f"lets nobody in: {' '.join(error.split())[:40]}" in caplog.text
+
+
+@pytest.fixture
+def by_groups(tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[Clinic]:
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "clinic.toml").write_text(
+        f"""
+        [openid]
+        issuer = "{issuer.address}"
+        client_id = "{CLIENT}"
+        client_secret_file = "{tmp_path / "secret"}"
+        role_claim = "realm.groups"
+        scopes = ["openid", "profile", "groups"]
+        [openid.roles]
+        "CN=Radiology,DC=clinic" = "radiologist"
+        "3f2c-77" = "administrator"
+        """
+    )
+    told = load_settings(tmp_path / "clinic.toml", data=tmp_path).openid
+    issuer.claims, issuer.lies, issuer.elsewhere, issuer.error = {"sub": "1"}, {}, {}, ""
+    issuer.signing = issuer.key
+    with opened(tmp_path / "data", tiny_bundle, openid=told) as clinic:
+        yield clinic
+
+
+@pytest.mark.parametrize(
+    ("groups", "role"),
+    [
+        (["staff", "CN=Radiology,DC=clinic"], "radiologist"),
+        (["CN=Radiology,DC=clinic", "3f2c-77"], "administrator"),
+        ("3f2c-77", "administrator"),
+        (["administrator"], None),  # a group of that name there is no role here
+    ],
+)
+@pytest.mark.parametrize("in_token", [True, False])
+def test_groups_mean_roles_wherever_the_provider_tells_them(
+    by_groups: Clinic, issuer: Provider, groups: Any, role: str | None, in_token: bool
+) -> None:
+    told = {"realm": {"groups": groups}, "preferred_username": "ada"}
+    (issuer.claims if in_token else issuer.elsewhere).update(told)
+    browser = Browser(by_groups)
+    if role is None:
+        assert refused_there(browser) == "role"
+        return
+    assert log_in_there(browser).headers["Location"] == "/"
+    assert issuer.scopes == "openid profile groups"
+    assert (browser.get("/me").json()["role"], browser.get("/me").json()["name"]) == (role, "ada")
+
+
+@pytest.mark.parametrize("elsewhere", [{"sub": "another"}, {"sub": None}])
+def test_what_is_told_of_somebody_else_is_not_believed(by_groups: Clinic, issuer: Provider, elsewhere: Any) -> None:
+    issuer.elsewhere = {"realm": {"groups": ["3f2c-77"]}, **elsewhere}
+    assert refused_there(Browser(by_groups)) == "role"
+
+
+def test_a_provider_that_does_not_answer_is_told_on_the_page(tmp_path: Path, tiny_bundle: Path) -> None:
+    told = OpenIdConnect(f"http://127.0.0.1:{free_port()}", CLIENT)
+    with opened(tmp_path / "data", tiny_bundle, openid=told) as clinic:
+        answer = clinic.nobody.get("/login/openid")
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/#login=away")
 
 
 def test_without_a_provider_there_is_no_such_login(clinic: Clinic) -> None:

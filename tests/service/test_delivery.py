@@ -35,6 +35,7 @@ from pynetdicom.sop_class import (
 from callus.service import delivery, dicom_transport, dicomweb, jobs
 from callus.service import worker as worker_module
 from callus.service.answering import Answering
+from callus.service.checks import check
 from callus.service.database import Database
 from callus.service.delivery import Delivering, check_c_store
 from callus.service.dicom_node import Node
@@ -50,7 +51,6 @@ from callus.service.settings import (
     Settings,
     SettingsError,
     Source,
-    check,
     load_settings,
 )
 from callus.service.tables import Answer, Entry, Job, Model, now

@@ -46,3 +46,18 @@ def test_a_caller_may_be_known_by_its_certificate(tmp_path: Path) -> None:
 def test_a_caller_that_could_be_anybody_or_nobody_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         loaded(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('scopes = ["profile"]', "expected openid"),
+        ('scopes = ["openid profile"]', "without blanks"),
+        ('scopes = "openid"', "expected tuple"),
+        ('[openid.roles]\nstaff = "nurse"', "expected one of reader, radiologist, administrator"),
+        ("[openid.roles]\nstaff = 3", "expected one of"),
+    ],
+)
+def test_a_provider_that_could_let_nobody_in_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        loaded(tmp_path, f'[openid]\nissuer = "https://login.example"\n{text}\n')

@@ -25,12 +25,24 @@ CLIENT, SECRET = "callus", "the client's secret"
 
 
 class Provider:
-    """Attributes: claims: of whoever logs in next. lies: what the next ID token says wrongly. key: that signs."""
+    """An identity provider.
+
+    Attributes:
+        claims: of whoever logs in next.
+        elsewhere: more of them, which the ID token does not tell: the user info endpoint does.
+        lies: what the next ID token says wrongly.
+        key: that signs.
+        scopes: that the last login was begun with.
+        error: what a login ends with; "" for a code.
+    """
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.claims: dict[str, Any] = {"sub": "1", "preferred_username": "ada", "roles": ["radiologist"]}
+        self.elsewhere: dict[str, Any] = {}
         self.lies: dict[str, Any] = {}
+        self.scopes, self.error = "", ""
+        self.token = secrets.token_urlsafe()
         self.key = ECKey.generate_key("P-256", parameters={"kid": "1", "use": "sig", "alg": "ES256"})
         self.signing: Any = self.key
         self._codes: dict[str, dict[str, str]] = {}
@@ -45,6 +57,7 @@ class Provider:
                 "authorization_endpoint": f"{self.address}/authorize",
                 "token_endpoint": f"{self.address}/token",
                 "jwks_uri": f"{self.address}/keys",
+                "userinfo_endpoint": f"{self.address}/userinfo",
                 "id_token_signing_alg_values_supported": ["ES256"],
             }
 
@@ -58,6 +71,10 @@ class Provider:
             wanted = {"response_type": "code", "client_id": CLIENT, "code_challenge_method": "S256"}
             if any(asked.get(name) != value for name, value in wanted.items()) or "openid" not in asked["scope"]:
                 raise HTTPException(400)
+            self.scopes = asked["scope"]
+            if self.error:
+                told = {"error": self.error, "state": asked["state"]}
+                return RedirectResponse(asked["redirect_uri"] + "?" + urlencode(told), 302)
             code = secrets.token_urlsafe()
             self._codes[code] = asked
             return RedirectResponse(
@@ -79,9 +96,15 @@ class Provider:
             claims |= self.claims | self.lies
             header = {"alg": self.signing.get("alg") or "HS256", "kid": "1"}
             signed = jwt.encode(header, claims, self.signing, algorithms=["ES256", "HS256"])
-            return {"access_token": "x", "token_type": "Bearer", "expires_in": 300, "id_token": signed}
+            return {"access_token": self.token, "token_type": "Bearer", "expires_in": 300, "id_token": signed}
 
+        app.get("/userinfo")(self._userinfo)
         return app
+
+    def _userinfo(self, request: Request) -> dict[str, Any]:
+        if request.headers.get("Authorization") != f"Bearer {self.token}":
+            raise HTTPException(401)
+        return {"sub": self.claims["sub"], **self.elsewhere}
 
 
 @contextmanager

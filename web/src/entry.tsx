@@ -17,10 +17,31 @@ function takeLink(): Link | null {
   return { kind: found[1] as Link["kind"], secret: found[2]! };
 }
 
+/** Why the hospital's account opened nothing, by the service's word for it. */
+const REFUSALS: Record<string, string> = {
+  away: "The hospital's login does not answer. Try again in a few minutes.",
+  cancelled: "You did not log in at the hospital's login.",
+  disabled: "Your account here is disabled. Ask an administrator of callus.",
+  late: "That took too long, or was begun in another window. Try again.",
+  refused: "The hospital's login refused. Whoever runs callus finds the reason in its log.",
+  role: "Your hospital account has no role in callus. Ask an administrator of callus for one.",
+  taken: "There are too many accounts of your name here. Ask an administrator of callus.",
+  unfit: "What the hospital's login says of you does not fit. Whoever runs callus finds the reason in its log.",
+};
+
+/** Why nobody was let in at the provider, out of the address as well: loaded again it would be said again. */
+function takeRefusal(): string {
+  const found = /^#login=([a-z]{1,20})$/.exec(location.hash);
+  if (!found) return "";
+  history.replaceState(null, "", "/");
+  return REFUSALS[found[1]!] ?? "The hospital's login did not work. Try again.";
+}
+
 const TITLES = { first: "Make the administrator's account", accept: "Make your account", reset: "Choose another password" };
 
 export function Entry({ became }: { became: (me: Me) => void }) {
   const [link, setLink] = useState(takeLink);
+  const [refusal] = useState(takeRefusal);
   const [whose, setWhose] = useState(""); // another password was chosen for
   const [provider, setProvider] = useState(false);
   const [failed, setFailed] = useState("");
@@ -73,6 +94,11 @@ export function Entry({ became }: { became: (me: Me) => void }) {
         <img src="/icon.svg" alt="" width="28" height="28" /> callus
       </p>
       <h1 id="entry-title">{title}</h1>
+      {refusal && (
+        <p class="error" role="alert">
+          {refusal}
+        </p>
+      )}
       {whose && <p role="status">The password of {whose} is changed. Log in with it.</p>}
       <form onSubmit={enter} key={whose}>
         {link?.kind !== "reset" && (

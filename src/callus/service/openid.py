@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
+from callus.errors import CallusError
+from callus.radiograph.limits import one_line
 from callus.service import audit
 from callus.service.accounts import add_user
 from callus.service.keys import digest, new_key
-from callus.service.refusals import ClashError, ElsewhereError, ForbiddenError, UnknownCallerError
+from callus.service.refusals import ClashError
 from callus.service.roles import ROLES
 from callus.service.settings import SettingsError, is_loopback
 from callus.service.tables import User
@@ -51,6 +54,27 @@ _ALGORITHMS: Final = [
 """Signatures only: never "none", nor a shared secret."""
 _LEEWAY: Final = 60
 _LONGEST_NAME: Final = 48
+_OK: Final = 200
+Why = Literal["away", "cancelled", "disabled", "late", "refused", "role", "taken", "unfit"]
+log = logging.getLogger(__name__)
+
+
+class NotLetInError(CallusError):
+    """Nobody comes in by this login.
+
+    Attributes:
+        why: the page has words for it (``web/src/entry.tsx``).
+    """
+
+    def __init__(self, what: str, why: Why) -> None:
+        """Compose it.
+
+        Args:
+            what: what is wrong.
+            why: a word for the page.
+        """
+        super().__init__(what)
+        self.why = why
 
 
 @dataclass(frozen=True)
@@ -98,7 +122,7 @@ class OpenId:
             The address to send the browser to, and the secret for a cookie, by which it is known again.
 
         Raises:
-            ElsewhereError: the provider does not answer.
+            NotLetInError: the provider does not answer.
         """
         described = self._described()
         begun = _Begun(new_key(), new_key(), secrets.token_urlsafe(48), redirect, time.monotonic() + BEGUN_LASTS)
@@ -121,11 +145,11 @@ class OpenId:
             query: of the address that the browser came back to.
 
         Returns:
-            The claims of the ID token, whose signature, issuer, audience, times and nonce were checked.
+            The claims of the ID token, whose signature, issuer, audience, times and nonce were checked; and where the
+            role's is not among them, those that the provider tells of the same person elsewhere.
 
         Raises:
-            UnknownCallerError: something does not fit.
-            ElsewhereError: the provider does not answer.
+            NotLetInError: something does not fit, or the provider does not answer.
         """
         from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]  # noqa: PLC0415 - only who logs in so
         from joserfc import jwt  # noqa: PLC0415
@@ -140,9 +164,13 @@ class OpenId:
             or begun.ends < time.monotonic()
             or not secrets.compare_digest(query.get("state", "").encode(), begun.state.encode())
         ):
-            raise UnknownCallerError("this login was not begun here, or too long ago", hint="try again")
+            raise NotLetInError("this login was not begun here, or too long ago", "late")
         if "code" not in query:
-            raise UnknownCallerError("the identity provider did not let you in")
+            said = query.get("error", "")  # RFC 6749 4.1.2.1
+            log.warning("the identity provider lets nobody in: %s", one_line(said, 60) or "it does not say why")
+            raise NotLetInError(
+                "the identity provider did not let you in", "cancelled" if said == "access_denied" else "refused"
+            )
         described = self._described()
         from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]  # noqa: PLC0415
 
@@ -175,23 +203,46 @@ class OpenId:
             )
             claims.validate(leeway=_LEEWAY)
         except RequestException as error:
-            raise ElsewhereError("the identity provider does not answer") from error
+            raise NotLetInError("the identity provider does not answer", "away") from error
         except (JoseError, AuthlibBaseError, KeyError, ValueError, TypeError) as error:
-            raise UnknownCallerError("what the identity provider says does not fit") from error
-        return dict(claims)
+            log.warning("what the identity provider says does not fit: %s", type(error).__name__)
+            raise NotLetInError("what the identity provider says does not fit", "unfit") from error
+        told = dict(claims)
+        if self._found(told) is None and described.get("userinfo_endpoint"):
+            told = self._more(described["userinfo_endpoint"], token, told) | told
+        return told
+
+    def _more(self, place: str, token: Any, claims: Mapping[str, Any]) -> dict[str, Any]:
+        """What the provider tells beside the ID token (OpenID Connect Core 5.3); nothing where it does not.
+
+        Raises:
+            NotLetInError: the provider does not answer.
+        """
+        import requests  # noqa: PLC0415 - only for those who log in so
+
+        headers = {"Authorization": f"Bearer {token.get('access_token')}", "Accept": "application/json"}
+        try:
+            answer = requests.get(place, headers=headers, timeout=_TIMEOUT, allow_redirects=False)
+            more = answer.json() if answer.status_code == _OK else {}
+        except ValueError:  # it signs what it tells, which nobody asked it to
+            return {}
+        except requests.RequestException as error:
+            raise NotLetInError("the identity provider does not answer", "away") from error
+        is_theirs = isinstance(more, dict) and more.get("sub") == claims["sub"]
+        return more if is_theirs else {}
 
     def account(self, database: Database, claims: Mapping[str, Any], address: str) -> User:
         """The account that claims are of; made when it first comes, and given its role at each login.
 
         Raises:
-            ForbiddenError: the provider gives no role, or the account is disabled.
+            NotLetInError: the provider gives no role, the account is disabled, or its name cannot be had.
         """
         role = self._role(claims)
         subject = f"{claims['iss']} {claims['sub']}"[:512]
         with database.writing() as session:
             user = session.scalar(sa.select(User).where(User.subject == subject))
             if user is not None and user.disabled:
-                raise ForbiddenError("this account is disabled")
+                raise NotLetInError("this account is disabled", "disabled")
             if user is None:
                 user = _add(session, claims, role, subject)
                 audit.note(session, who=user.name, did="joined", what=f"user {user.id} {role}", address=address)
@@ -201,18 +252,24 @@ class OpenId:
             return user
 
     def _role(self, claims: Mapping[str, Any]) -> str:
+        found = self._found(claims)
+        values = [found] if isinstance(found, str) else found if isinstance(found, list) else []
+        roles = self._settings.roles or {role: role for role in ROLES}
+        meant = {roles.get(str(value)) for value in values}
+        for role in reversed(ROLES):
+            if role in meant:
+                return role
+        log.warning("the identity provider gives somebody no role by the claim %s", self._settings.role_claim)
+        raise NotLetInError("the identity provider gives you no role here", "role")
+
+    def _found(self, claims: Mapping[str, Any]) -> Any:
+        """The value of the role's claim; a name with dots is a way down, such as realm_access.roles."""
         found: Any = claims.get(self._settings.role_claim)
-        if found is None:  # a name with dots is a way down, such as realm_access.roles
+        if found is None:
             found = claims
             for step in self._settings.role_claim.split("."):
                 found = found.get(step) if isinstance(found, dict) or found is claims else None
-        values = [found] if isinstance(found, str) else found if isinstance(found, list) else []
-        for role in reversed(ROLES):
-            if role in values:
-                return role
-        raise ForbiddenError(
-            "the identity provider gives you no role here", hint=f"it is to be one of {', '.join(ROLES)}"
-        )
+        return found
 
     def _described(self) -> dict[str, Any]:
         """What the provider says of itself (OpenID Connect Discovery)."""
@@ -227,12 +284,14 @@ class OpenId:
             answer.raise_for_status()
             described: dict[str, Any] = answer.json()
             wanted = [described[name] for name in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
+            wanted += [described[name] for name in ("userinfo_endpoint",) if described.get(name)]
             fits = described["issuer"].rstrip("/") == self._settings.issuer.rstrip("/")
         except (requests.RequestException, KeyError, ValueError, AttributeError, TypeError) as error:
-            raise ElsewhereError("the identity provider does not answer") from error
+            raise NotLetInError("the identity provider does not answer", "away") from error
         of_issuer = urlsplit(self._settings.issuer).scheme
         if not fits or any(urlsplit(str(one)).scheme not in ("https", of_issuer) for one in wanted):
-            raise ElsewhereError("the identity provider describes another one")
+            log.warning("the identity provider describes another one than openid.issuer names")
+            raise NotLetInError("the identity provider describes another one", "unfit")
         self._known = (time.monotonic(), described)
         return described
 
@@ -244,7 +303,7 @@ class OpenId:
         return OAuth2Session(
             self._settings.client_id,
             self._secret or None,
-            scope="openid profile",
+            scope=" ".join(self._settings.scopes),
             redirect_uri=redirect,
             code_challenge_method="S256",
             token_endpoint_auth_method="client_secret_basic" if self._secret else "none",
@@ -262,4 +321,4 @@ def _add(session: Session, claims: Mapping[str, Any], role: str, subject: str) -
             )
         except ClashError:
             continue
-    raise ClashError("there are too many accounts of that name")
+    raise NotLetInError("there are too many accounts of that name", "taken")

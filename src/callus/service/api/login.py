@@ -95,12 +95,15 @@ def password(given: NewPassword, parts: Service, who: Person) -> Nothing:
     dependencies=[open_to_all()],
     response_class=RedirectResponse,
     status_code=302,
-    responses=refused(404, 503),
+    responses=refused(404),
 )
 def begin_openid(request: Request, parts: Service) -> RedirectResponse:
-    """Go to the identity provider."""
+    """Go to the identity provider; or back to the page, which is told by ``#login=`` why that cannot be."""
     provider = _provider(parts)
-    address, key = provider.begin(str(request.url_for("end_openid")))
+    try:
+        address, key = provider.begin(str(request.url_for("end_openid")))
+    except openid.NotLetInError as error:
+        return _back(error)
     response = RedirectResponse(address, 302)
     # Lax: the provider's page sends the browser back, and a stricter cookie would stay behind.
     response.set_cookie(
@@ -120,15 +123,25 @@ def begin_openid(request: Request, parts: Service) -> RedirectResponse:
     dependencies=[open_to_all()],
     response_class=RedirectResponse,
     status_code=302,
-    responses=refused(401, 403, 404, 409, 503),
+    responses=refused(401, 404),
 )
 def end_openid(request: Request, parts: Service) -> RedirectResponse:
-    """Come back from the identity provider."""
+    """Come back from the identity provider, to the page; it is told by ``#login=`` why nobody was let in."""
     provider = _provider(parts)
-    claims = provider.end(request.cookies.get(openid.COOKIE, ""), request.query_params)
-    user = provider.account(parts.database, claims, address_of(request))
+    try:
+        claims = provider.end(request.cookies.get(openid.COOKIE, ""), request.query_params)
+        user = provider.account(parts.database, claims, address_of(request))
+    except openid.NotLetInError as error:
+        return _back(error)
     response = RedirectResponse("/", 302)
     _logged_in(parts, user, request, response)
+    response.delete_cookie(openid.COOKIE, path=f"{API}/login/openid")
+    return response
+
+
+def _back(error: openid.NotLetInError) -> RedirectResponse:
+    """To the page, with a word for why; a browser's window has no use for an error as JSON."""
+    response = RedirectResponse(f"/#login={error.why}", 302)
     response.delete_cookie(openid.COOKIE, path=f"{API}/login/openid")
     return response
 
