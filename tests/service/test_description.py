@@ -104,7 +104,8 @@ def test_every_field_of_an_answer_is_told(whole: Whole) -> None:
     fields = [
         one for _, _, kind, schema in answers(whole) if kind.endswith("json") for one in inside(whole, schema, seen)
     ]
-    fields += inside(whole, {"$ref": "#/components/schemas/Finding"}, seen)
+    for name in ("Finding", "StudyChanged"):
+        fields += inside(whole, {"$ref": f"#/components/schemas/{name}"}, seen)
     assert [name for name, field in fields if not field.get("description")] == []
     assert len(fields) > 150
     told = dict(fields)
@@ -130,6 +131,36 @@ def test_every_refusal_is_told_as_it_is(app: FastAPI, whole: Whole) -> None:
             assert ({400, 408, 413} <= told) == ("requestBody" in whole["paths"][route.path_format][method.lower()])
             assert 404 in told or "{number}" not in route.path
             assert 500 in told
+
+
+def test_every_route_tells_who_may_and_what_they_bring(app: FastAPI, whole: Whole) -> None:
+    schemes = whole["components"]["securitySchemes"]
+    assert {name: (one["type"], one.get("name", one.get("scheme"))) for name, one in schemes.items()} == {
+        "bearer": ("http", "bearer"),
+        "cookie": ("apiKey", "callus_session"),
+        "csrf": ("apiKey", "X-CSRF-Token"),
+    }
+    told = {}
+    for route in app.routes:
+        assert isinstance(route, APIRoute)
+        if not route.include_in_schema:
+            continue
+        ((method,), (rule,)) = (route.methods, rules_of(route))
+        operation = whole["paths"][route.path_format][method.lower()]
+        told[f"{method} {route.path_format}"] = operation
+        needed = operation["security"]
+        if rule.role is None:
+            assert needed == []
+            continue
+        assert f"the role {rule.role}" in operation["description"]
+        assert {"bearer": [rule.scope]} in needed or rule.scope is None
+        assert any("csrf" in one for one in needed) == (method != "GET")
+    assert told["POST /api/v1/radiographs"]["security"] == [{"bearer": ["send"]}, {"cookie": [], "csrf": []}]
+    assert told["GET /api/v1/studies"]["security"] == [{"bearer": ["read"]}, {"cookie": []}]
+    assert told["POST /api/v1/tokens"]["security"] == [{"cookie": [], "csrf": []}]
+    assert told["GET /api/v1/metrics"]["security"][-1] == {}
+    assert "a token needs the scope send" in told["POST /api/v1/radiographs"]["description"]
+    assert told["POST /api/v1/login"]["security"] == []
 
 
 def test_an_answer_that_is_not_told_of_is_seen(app: FastAPI) -> None:

@@ -7,18 +7,40 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from callus.service.access import SAFE, Rule
+from callus.service.access import COOKIE, CSRF_HEADER, SAFE, Rule
 from callus.service.responses import PLACE, reference, refused
+from callus.service.roles import ROLES
 from callus.service.schemas.sending import Refusal, StoreAnswer
-from callus.service.schemas.studies import Finding
+from callus.service.schemas.studies import Finding, StudyChanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.routing import BaseRoute
 
-_MORE: Final = (Finding, StoreAnswer)  # of events and of application/dicom+json, where FastAPI sees no schema
+# Of events and of application/dicom+json, where FastAPI sees no schema.
+_MORE: Final = (Finding, StudyChanged, StoreAnswer)
 _NOT_OURS: Final = ("HTTPValidationError", "ValidationError")  # FastAPI's errors; this service tells them its own way
+
+_SCHEMES: Final = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A program's token, made in the page; what it may do is its scopes', within its owner's role.",
+    },
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "A login's: POST /api/v1/login.",
+    },
+    "csrf": {
+        "type": "apiKey",
+        "in": "header",
+        "name": CSRF_HEADER,
+        "description": "Beside the cookie, where something is changed: csrf of the login's answer, or of /api/v1/me.",
+    },
+}
 
 
 def complete(described: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
@@ -35,11 +57,14 @@ def complete(described: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
             schemas.setdefault(name, inner)
     for name in _NOT_OURS:
         schemas.pop(name, None)
+    described["components"]["securitySchemes"] = _SCHEMES
     for route in routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
             for method in route.methods or ():
                 operation = described["paths"][route.path_format][method.lower()]
-                _add_refusals(operation, method, rules_of(route))
+                rules = rules_of(route)
+                _add_refusals(operation, method, rules)
+                _add_security(operation, method, rules)
 
 
 def rules_of(route: APIRoute) -> list[Rule]:
@@ -71,6 +96,26 @@ def _add_refusals(operation: dict[str, Any], method: str, rules: list[Rule]) -> 
         if str(status) not in answers or _is_not_ours(answers[str(status)]):
             answers[str(status)] = answer
     operation["responses"] = dict(sorted(answers.items()))
+
+
+def _add_security(operation: dict[str, Any], method: str, rules: list[Rule]) -> None:
+    """What a request has to bring: a program its token, a browser its cookie and what shows that its page asks."""
+    needed: list[dict[str, list[str]]] = []
+    said = "Open to everybody."
+    for rule in rules:
+        if rule.role is None:
+            continue
+        cookie: dict[str, list[str]] = {"cookie": []} if method in SAFE else {"cookie": [], "csrf": []}
+        least = f"For the role {rule.role}" + ("" if rule.role == ROLES[-1] else ", or one above it")
+        if rule.scope is None:
+            needed, said = [cookie], f"{least}; not for tokens."
+        else:
+            needed, said = [{"bearer": [rule.scope]}, cookie], f"{least}; a token needs the scope {rule.scope}."
+        if rule.on_loopback:
+            needed.append({})
+            said += " On the service's own machine it is open, where no proxy is in front."
+    operation["security"] = needed
+    operation["description"] = "\n\n".join(part for part in (operation.get("description", ""), said) if part)
 
 
 def _is_not_ours(answer: dict[str, Any]) -> bool:
