@@ -37,6 +37,10 @@ class RadiographError(CallusError):
     """A file cannot be read as a radiograph: missing, truncated, too large, not an image, no pixels."""
 
 
+class PassingError(RadiographError):
+    """A radiograph cannot be read just now, for a reason that may not be the file's: trying again may help."""
+
+
 class DatasetError(CallusError):
     """A data set, a manifest or a split is not what it has to be."""
 

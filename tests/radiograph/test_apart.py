@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import resource
+import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
-from callus.errors import RadiographError
+from callus.errors import PassingError, RadiographError
 from callus.radiograph import apart, read
 
 if TYPE_CHECKING:
@@ -64,8 +67,53 @@ def test_a_decoder_that_crashes_costs_one_file(every_format: dict[str, bytes], m
 def test_a_decoder_that_hangs_is_ended(every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "LIMIT_S", 0.5)
     monkeypatch.setattr(apart, "_SERVE", "import time; time.sleep(600)")
-    with pytest.raises(RadiographError, match=r"not done with in 0\.5 s"):
+    with pytest.raises(PassingError, match=r"not done with in 0\.5 s"):  # perhaps the machine has too much to do
         read(every_format[LOSSLESS], isolated=True)
+
+
+def test_a_decoder_that_was_killed_while_it_waited_costs_nothing(every_format: dict[str, bytes]) -> None:
+    expected = read(every_format[LOSSLESS], isolated=True).pixels
+    (idle,) = apart._idle
+    os.kill(idle._process.pid, signal.SIGKILL)
+    idle._process.wait(60)
+
+    assert np.array_equal(read(every_format[LOSSLESS], isolated=True).pixels, expected)
+    assert apart._idle != [idle]
+
+
+def test_a_decoder_that_dies_once_is_not_the_files_fault(
+    every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    once = f"import os, pathlib; p = pathlib.Path({str(tmp_path / 'died')!r}); p.exists() or (p.touch(), os.abort())"
+    monkeypatch.setattr(apart, "_SERVE", f"{once}; from callus.radiograph import apart; apart.serve()")
+    assert read(every_format[LOSSLESS], isolated=True).shape == (16, 16)
+    assert (tmp_path / "died").exists()
+
+
+def test_decoders_that_are_killed_and_cannot_be_started_pass(
+    every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(apart, "_SERVE", "import os; os.kill(os.getpid(), 9)")  # as where memory is short
+        with pytest.raises(PassingError, match=r"signal 9"):
+            read(every_format[LOSSLESS], isolated=True)
+        full = "from callus.radiograph import apart, codecs\ndef full(*_): raise MemoryError\ncodecs.coded = full\n"
+        context.setattr(apart, "_SERVE", f"{full}apart.serve()")
+        with pytest.raises(PassingError, match="does not fit into memory"):
+            read(every_format[LOSSLESS], isolated=True)
+    apart._end_idle()
+    handle = os.open(os.devnull, os.O_RDONLY)
+    os.close(handle)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (handle, limits[1]))  # no other file can be opened now
+    try:
+        with pytest.raises(PassingError, match=r"no process can be started for it \(.*Too many open files"):
+            read(every_format[LOSSLESS], isolated=True)
+        with pytest.raises(PassingError, match="Too many open files"):
+            read(__file__)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert read(every_format[LOSSLESS], isolated=True).shape == (16, 16)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 from callus.bundle import DEFAULT_MODEL, Bundle, Engine
 from callus.bundle.engine import AUTO, usable_cores
 from callus.bundle.views import answered, checked
-from callus.errors import BundleError, CallusError, RadiographError
+from callus.errors import BundleError, CallusError, PassingError, RadiographError
 from callus.identify.cautions import cautions, unlike
 from callus.identify.finding import Finding
 from callus.metrics.boxes import after, boxes_from_map, map_to_input
@@ -183,6 +183,8 @@ class Identifier:
                 return source, radiograph, prepare_one(radiograph, self._spec)
             except CallusError as error:
                 return source, None, error
+            except MemoryError:
+                return source, None, PassingError("does not fit into memory", where=_named(source), hint="reduce it")
             except Exception as error:  # noqa: BLE001 - a decoder's bug costs one file, not the batch
                 return source, None, RadiographError(f"cannot be read: {error!r}"[:300], where=_named(source))
 

@@ -14,6 +14,7 @@ import atexit
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -24,9 +25,10 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from callus.errors import RadiographError
+from callus.errors import PassingError, RadiographError
 from callus.radiograph import codecs
 from callus.radiograph.elements import syntax_name
+from callus.radiograph.limits import one_line
 
 LIMIT_S: float = 60.0
 """How long one frame may take: 100 million pixels of lossless JPEG take 10 s on a slow core."""
@@ -43,23 +45,38 @@ _idle: list[_Decoder] = []
 def coded(data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame:
     """Decode one compressed frame as :func:`callus.radiograph.codecs.coded` does, but in another process.
 
-    Threads may call it at once; each then has a process of its own. The processes are kept for the next call.
+    Threads may call it at once; each then has a process of its own. The processes are kept for the next call. One that
+    ends before it answers is replaced, once: it may have been killed while it waited, or with others that the machine
+    had no memory for.
 
     Raises:
-        RadiographError: as there; and where the decoder crashed, or took too long.
+        RadiographError: as there; and where two processes in turn ended at it, or one answered nonsense.
+        PassingError: a process cannot be started, took too long, was killed twice, or has no memory.
     """
     try:
         decoder = _idle.pop()
     except IndexError:
         decoder = _Decoder()
     try:
+        frame = _decoded_by(decoder, data, layout, syntax)
+    except _DiedError:
+        try:
+            frame = _decoded_by(_Decoder(), data, layout, syntax)
+        except _DiedError as error:
+            kind = PassingError if error.was_killed else RadiographError
+            raise kind(error.what, hint=error.hint) from error
+    if isinstance(frame, RadiographError):
+        raise frame
+    return frame
+
+
+def _decoded_by(decoder: _Decoder, data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame | RadiographError:
+    try:
         frame = decoder.decode(data, layout, syntax)
     except BaseException:  # after Ctrl-C, too: it would give the next question this one's answer
         decoder.end()
         raise
     _idle.append(decoder)
-    if isinstance(frame, RadiographError):
-        raise frame
     return frame
 
 
@@ -81,26 +98,46 @@ def _answer(data: bytes, layout: codecs.Layout, syntax: str) -> tuple[dict[str, 
     except RadiographError as error:
         return {"what": error.what, "hint": error.hint}, memoryview(b"")
     except MemoryError:
-        return {"what": "does not fit into memory", "hint": "reduce it"}, memoryview(b"")
+        return {"what": "does not fit into memory", "hint": "reduce it", "passes": True}, memoryview(b"")
     values = np.ascontiguousarray(frame.values)
     answer = {"layout": asdict(frame.layout), "missing": frame.missing, "kind": values.dtype.name}
     return answer | {"shape": values.shape}, values.data.cast("B")
+
+
+class _DiedError(RadiographError):
+    """A process ended before it answered.
+
+    Attributes:
+        was_killed: from outside, as the system does where memory is short; no decoder crashes that way.
+    """
+
+    was_killed = False
 
 
 class _Decoder:
     """The other process, seen from here."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(  # nosec B603  # noqa: S603 - our own code in our own interpreter
-            # Without -P a file in the working folder could stand in for a module; Ctrl-C is this process's to handle.
-            [sys.executable, "-P", "-c", _SERVE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(  # nosec B603  # noqa: S603 - our own code in our own interpreter
+                # Without -P a file in the working folder could stand in for a module; Ctrl-C is this process's to
+                # handle.
+                [sys.executable, "-P", "-c", _SERVE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:  # too many processes or open files, no memory
+            raise _not_now(error) from error
 
     def decode(self, data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame | RadiographError:
-        """Ask, and give what it answers; raise where it does not."""
+        """Ask, and give what it answers.
+
+        Raises:
+            RadiographError: it answers nonsense.
+            PassingError: it takes too long.
+            _DiedError: it ended.
+        """
         late = threading.Event()
 
         def stop() -> None:
@@ -109,14 +146,20 @@ class _Decoder:
 
         timer = threading.Timer(LIMIT_S, stop)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError as error:  # no more threads
+            raise _not_now(error) from error
         try:
             return self._asked(data, layout, syntax)
         except (OSError, EOFError, ValueError, TypeError, LookupError) as error:
-            raise RadiographError(
-                f"has pixel data {self._fate(late=late.is_set())} [{syntax_name(syntax)}]",
-                hint="the file is damaged or hostile; leave it out, or export it uncompressed",
-            ) from error
+            if late.is_set():
+                raise PassingError(
+                    f"has pixel data that its decoder is not done with in {LIMIT_S:g} s [{syntax_name(syntax)}]",
+                    hint="try again when the machine has less to do; if that does not help, export it uncompressed",
+                ) from error
+            died = isinstance(error, OSError | EOFError)
+            raise self._failure(syntax, _DiedError if died else RadiographError) from error
         finally:
             timer.cancel()
 
@@ -131,9 +174,13 @@ class _Decoder:
         if question is None or answers is None:
             raise EOFError
         _send(question, {"bytes": len(data), "layout": asdict(layout), "syntax": syntax}, memoryview(data))
-        answer = json.loads(answers.readline(_LONGEST_LINE))
+        line = answers.readline(_LONGEST_LINE)
+        if not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+            raise EOFError
+        answer = json.loads(line)
         if "what" in answer:
-            return RadiographError(str(answer["what"]), hint=str(answer["hint"]))
+            kind_of = PassingError if answer.get("passes") else RadiographError
+            return kind_of(str(answer["what"]), hint=str(answer["hint"]))
         kind, shape = np.dtype(_KINDS[answer["kind"]]), tuple(answer["shape"])
         if shape not in ((layout.rows, layout.columns), (layout.rows, layout.columns, 3)):
             raise ValueError(shape)
@@ -142,16 +189,27 @@ class _Decoder:
         values = np.frombuffer(body, kind).reshape(shape)
         return codecs.Frame(values, codecs.Layout(**answer["layout"]), missing if missing is None else float(missing))
 
-    def _fate(self, *, late: bool) -> str:
-        if late:
-            return f"that its decoder is not done with in {LIMIT_S:g} s"
-        self._process.kill()  # where it answers nonsense it may still run
+    def _failure(self, syntax: str, kind: type[RadiographError]) -> RadiographError:
+        if kind is RadiographError:
+            self._process.kill()  # where it answers nonsense it may still run
         try:
-            code = self._process.wait(_END_S)
+            code: int | None = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
-            return "that make the process of its decoder fail (it does not end)"
-        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"that make the process of its decoder fail ({ended})"
+            code = None
+        ended = "it does not end" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
+        failure = kind(
+            f"has pixel data that make the process of its decoder fail ({ended}) [{syntax_name(syntax)}]",
+            hint="the file is damaged or hostile; leave it out, or export it uncompressed",
+        )
+        if isinstance(failure, _DiedError):
+            failure.was_killed = code == -getattr(signal, "SIGKILL", 9)
+        return failure
+
+
+def _not_now(error: Exception) -> PassingError:
+    return PassingError(
+        f"cannot be decoded now: no process can be started for it ({one_line(error)})", hint="try again later"
+    )
 
 
 def _send(pipe: IO[bytes], head: dict[str, Any], body: memoryview) -> None:

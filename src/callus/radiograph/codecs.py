@@ -145,6 +145,8 @@ def coded(data: bytes, layout: Layout, syntax: str) -> Frame:
             return _jpeg(data, layout)
     except RadiographError as error:
         raise RadiographError(f"{error.what} [{name}]", hint=error.hint) from error.__cause__
+    except MemoryError:  # it is not the file's; whoever asks knows what to say of it
+        raise
     except Exception as error:  # each decoder raises its own kinds
         raise RadiographError(
             f"has pixel data that its decoder refuses: {limits.one_line(error)} [{name}]",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from callus.errors import RadiographError
+from callus.errors import PassingError, RadiographError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +20,7 @@ MAX_FILE_BYTES: Final = 512 * 1024 * 1024
 """A file's length, and what a deflated DICOM data set may inflate to."""
 MAX_SIDE: Final = 65_535
 """JPEG's and DICOM's own limit on rows and columns."""
+_PASSING: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EIO, errno.EINTR})
 
 
 def load(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -> bytes:
@@ -106,7 +108,9 @@ def _cannot_open(error: OSError | ValueError) -> RadiographError:
         if isinstance(error, kind):
             return RadiographError(what, hint=hint)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return RadiographError(f"cannot be opened: {one_line(reason)}", hint="check the path and the disk")
+    passes = isinstance(error, OSError) and error.errno in _PASSING
+    kind_of = PassingError if passes else RadiographError
+    return kind_of(f"cannot be opened: {one_line(reason)}", hint="check the path and the disk")
 
 
 def _file_too_large(size: int) -> RadiographError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from callus.errors import RadiographError
+from callus.errors import PassingError, RadiographError
 from callus.radiograph import limits, raster
 from callus.radiograph.picture import Identity, Radiograph
 
@@ -39,6 +39,7 @@ def read(
 
     Raises:
         RadiographError: one line that says which file, what is wrong with it and what to do.
+        PassingError: the same, where the file may not be to blame.
     """
     path = None if isinstance(source, bytes | bytearray | memoryview) else _name(source)
     where = "the given bytes" if path is None else path
@@ -46,11 +47,12 @@ def read(
         data = limits.load(source)
         kind, decoded = _decode(data, frame, strict=strict, isolated=isolated)
     except RadiographError as error:
-        raise RadiographError(limits.one_line(error.what, 400), where=where, hint=error.hint) from error.__cause__
+        kind_of = PassingError if isinstance(error, PassingError) else RadiographError
+        raise kind_of(limits.one_line(error.what, 400), where=where, hint=error.hint) from error.__cause__
     except MemoryError as error:
-        raise RadiographError("does not fit into memory", where=where, hint="reduce it") from error
+        raise PassingError("does not fit into memory", where=where, hint="reduce it") from error
     except ImportError as error:
-        raise RadiographError(
+        raise PassingError(
             f"needs a library that cannot be imported here: {limits.one_line(error)}",
             where=where,
             hint="install callus again with all that it needs; the file is not to blame",

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 import callus
-from callus.errors import RadiographError
+from callus.errors import PassingError, RadiographError
 from callus.radiograph import limits
 from callus.radiograph.dicom import stated_layout
 from callus.radiograph.elements import Elements, parse
@@ -89,10 +89,13 @@ class Exam:
         Raises:
             ResultError: it is no DICOM, holds several frames, has changed since it was read, or lacks what a result
                 has to name (UIDs), or its patient's ID cannot be written as it stands.
+            PassingError: the file cannot be read just now.
         """
         where = radiograph.path or "the given bytes"
         try:
             return cls._of(radiograph, radiograph.path if source is None else source)
+        except PassingError:
+            raise
         except (ResultError, RadiographError) as error:
             raise ResultError(error.what, where=where, hint=error.hint) from error
 
