@@ -66,6 +66,7 @@ LEAST = {
     "GET /api/v1/images/{number}/report.fhir.json": ("radiologist", "read"),
     "GET /api/v1/images/{number}/original": ("radiologist", "read"),
     "POST /api/v1/images/{number}/verdict": ("radiologist", "verdict"),
+    "POST /api/v1/images/{number}/retry": ("reader", "send"),
     "GET /api/v1/verdicts/export": ("radiologist", "verdict"),
     "GET /api/v1/events": ("reader", "read"),
     "GET /api/v1/jobs": ("administrator", "administer"),

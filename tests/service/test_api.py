@@ -335,13 +335,22 @@ def test_deleting_really_deletes(either: Clinic) -> None:
 
 
 def test_what_is_too_old_is_deleted(either: Clinic) -> None:
-    old, new = (one["study"] for one in either.sent(radiograph(1), radiograph(2, study=2)))
+    sent = either.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3))
+    continued, new = (one["study"] for one in sent[1:])
+    long_ago = now() - timedelta(days=31)
     with either.parts.database.writing() as session:
-        session.execute(sa.update(Study).where(Study.id == old).values(received=now() - timedelta(days=31)))
+        session.execute(sa.update(Study).where(Study.id != new).values(received=long_ago))
+        session.execute(sa.update(Image).where(Image.study_id != new).values(received=long_ago))
+    either.sent(radiograph(4, study=2))
 
     assert deletion.Keeping(either.parts.database, either.parts.objects, 30).delete_old() == 1
 
-    assert [study.id for study in either.rows(Study)] == [new]
+    assert [study.id for study in either.rows(Study)] == [continued, new]
+    late = [continued, new]  # as if they had been looked up before an image came
+    deletion.delete_studies(
+        either.parts.database, either.parts.objects, late, who="service", before=now() - timedelta(days=30)
+    )
+    assert [study.id for study in either.rows(Study)] == [continued, new]
     assert either.files() == either.named()
     assert [entry.who for entry in either.rows(Entry, Entry.did == "deleted")] == ["service"]
 
@@ -471,18 +480,54 @@ def test_a_stuck_job_is_shown_and_tried_again(clinic: Clinic) -> None:
 
 def test_what_the_service_was_killed_at_is_begun_again_at_once_but_not_for_ever(either: Clinic) -> None:
     from callus.service import jobs
+    from callus.service.placing import give_up_killers
 
     either.sent(radiograph(1), radiograph(2), radiograph(3), answered=False)
-    assert len(jobs.take(either.parts.database, "identify", "killed", 2)) == 2
+    database = either.parts.database
+    assert len(jobs.take(database, "identify", "killed", 2)) == 2
     first, second, third = (job.id for job in either.rows(Job))
-    with either.parts.database.writing() as session:
-        session.execute(sa.update(Job).where(Job.id == second).values(attempts=5))
+    with database.writing() as session:
+        session.execute(sa.update(Job).where(Job.id == second).values(killed=4))
 
-    jobs.take_up(either.parts.database, most=5)
+    jobs.take_up(database)
+    give_up_killers(database, most=5)
 
     assert {job.id: job.state for job in either.rows(Job)} == {first: "waiting", second: "stuck", third: "waiting"}
+    assert [job.attempts for job in either.rows(Job)] == [0, 0, 0]
+    study = either.reader.get(f"/studies/{either.rows(Study)[0].id}").json()
+    assert study["level"] == "unanswered"
+    assert [image["error"] for image in study["images"]] == ["", study["jobs"][0]["error"], ""]
+    assert [job.id for job in jobs.take(database, "identify", "next", 16)] == [first]  # alone, and then the others
+    assert [job.id for job in jobs.take(database, "identify", "next", 16)] == [third]
+    jobs.release(database, "next")
     either.answer()
     assert len(either.rows(Answer)) == 2
+
+
+def test_a_crash_while_an_archive_is_down_gives_no_delivery_up(either: Clinic) -> None:
+    from callus.service import jobs
+    from callus.service.placing import give_up_killers
+
+    database = either.parts.database
+    with database.writing() as session:
+        for number in range(3):
+            jobs.add(session, "deliver", str(number))
+        jobs.add(session, "pull", "a study")
+        session.execute(sa.update(Job).values(attempts=9, killed=9))  # it has failed often
+    assert jobs.take(database, "deliver", "killed", 16)
+    assert jobs.take(database, "pull", "killed", 16)
+
+    jobs.take_up(database)
+    give_up_killers(database, most=5)
+
+    assert {job.state for job in either.rows(Job)} == {"waiting"}
+    assert {job.attempts for job in either.rows(Job)} == {9}
+    (job,) = jobs.take(database, "pull", "next")
+    assert job.killed == 10
+    with database.writing() as session:
+        assert not jobs.fail(session, job, "next", "the archive does not answer", most=30)
+        assert not jobs.fail(session, job, "next", "it is not held any more", most=0)
+    assert either.rows(Job, Job.kind == "pull")[0].killed == 0  # the service has outlived it
 
 
 def test_what_does_not_end_is_told_after_all_else_has_ended(tmp_path: Path, tiny_bundle: Path) -> None:

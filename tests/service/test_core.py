@@ -16,8 +16,8 @@ from callus.errors import RadiographError
 from callus.service import jobs
 from callus.service.answering import Answering
 from callus.service.database import Database, DatabaseError
-from callus.service.intake import IDENTIFY, BusyError, ConflictError, Intake
-from callus.service.jobs import DELIVER
+from callus.service.intake import BusyError, ConflictError, Intake
+from callus.service.jobs import DELIVER, IDENTIFY
 from callus.service.models import Models
 from callus.service.objects import FullError, ObjectStore
 from callus.service.settings import Destination

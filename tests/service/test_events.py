@@ -14,15 +14,18 @@ import httpx
 import pytest
 import sqlalchemy as sa
 from clinic import Clinic, opened, picture, radiograph
+from described import described
 from listening import listening
 
+from callus.service import changes
 from callus.service import events as module
 from callus.service.access import COOKIE, UNATTENDED
 from callus.service.database import Database
+from callus.service.events import Last
 from callus.service.keys import digest
 from callus.service.refusals import TooManyError
 from callus.service.sessions import IDLE
-from callus.service.tables import Answer, now
+from callus.service.tables import Answer, Change, now
 from callus.service.tables import Session as Login
 
 
@@ -35,20 +38,29 @@ def clinic(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Cl
 class Listener:
     """Listens in the clinic's loop."""
 
-    def __init__(self, clinic: Clinic, after: int | None) -> None:
+    def __init__(self, clinic: Clinic, *after: int) -> None:
         self._clinic = clinic
-        self.stream: AsyncIterator[bytes] = clinic.parts.events.listen(after, lambda: True)
+        self.stream: AsyncIterator[bytes] = clinic.parts.events.listen(Last(*after) if after else None, lambda: True)
         assert b"not a medical device" in clinic.loop.run(anext(self.stream))
 
-    def next(self, seconds: float = 10) -> dict[str, Any]:
-        async def one() -> bytes:
-            return await asyncio.wait_for(anext(self.stream), seconds)
+    def next(self, seconds: float = 10, name: str = "finding") -> dict[str, Any]:
+        """The next event of that name."""
 
-        lines = self._clinic.loop.run(one()).decode().splitlines()
-        fields = dict(line.split(": ", 1) for line in lines if line)
-        assert fields["event"] == "finding"
+        async def one() -> dict[str, str]:
+            async for piece in self.stream:
+                fields = dict(line.split(": ", 1) for line in piece.decode().splitlines() if line)
+                if fields.get("event") == name:
+                    return fields
+            raise AssertionError
+
+        async def in_time() -> dict[str, str]:
+            return await asyncio.wait_for(one(), seconds)
+
+        fields: dict[str, str] = self._clinic.loop.run(in_time())
         data: dict[str, Any] = json.loads(fields["data"])
-        assert int(fields["id"]) == data["id"]
+        self.id = fields["id"]
+        assert int(self.id.split(".")[-1]) == data["id"]
+        assert ("." in self.id) == (name == "study")
         return data
 
     def close(self) -> None:
@@ -57,7 +69,7 @@ class Listener:
 
 def test_a_finding_is_told_in_pixels_and_millimetres(clinic: Clinic) -> None:
     clinic.sent(radiograph(9, study=9))  # before anybody listens
-    listener = Listener(clinic, None)
+    listener = Listener(clinic)
     (known,) = clinic.sent(radiograph(1, ImagerPixelSpacing=[0.2, 0.1]))
     while (told := listener.next())["image"] != known["image"]:
         pass  # the one before, which was told a moment after it stood in the database
@@ -91,7 +103,7 @@ def test_whoever_comes_back_gets_what_was_missed(clinic: Clinic) -> None:
 
 def test_a_slow_listener_gets_everything_all_the_same(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_QUEUE", 2)
-    listener = Listener(clinic, None)
+    listener = Listener(clinic)
     clinic.sent(*(radiograph(number) for number in range(1, 9)))
     wanted = {answer.id for answer in clinic.rows(Answer)}
     got: set[int] = set()
@@ -176,15 +188,86 @@ def test_a_login_that_only_listens_ends_idle(clinic: Clinic, monkeypatch: pytest
         assert now() - used() < timedelta(minutes=1)  # somebody is there
 
 
+def test_what_becomes_of_a_study_is_told(clinic: Clinic) -> None:
+    listener = Listener(clinic)
+    (taken,) = clinic.sent(picture()[:40], answered=False)
+    told = [listener.next(name="study")]
+    clinic.answer()
+    told.append(listener.next(name="study"))
+    assert clinic.reader.post(f"/images/{taken['image']}/retry").status_code == 202
+    told.append(listener.next(name="study"))
+    clinic.answer()
+    told.append(listener.next(name="study"))
+    clinic.administrator.delete(f"/studies/{taken['study']}")
+    told.append(listener.next(name="study"))
+
+    assert [one["what"] for one in told] == ["arrived", "unanswered", "waiting", "unanswered", "deleted"]
+    assert [one["image"] for one in told] == [taken["image"]] * 4 + [None]
+    assert {one["study"] for one in told} == {taken["study"]}
+    assert [one["id"] for one in told] == [change.id for change in clinic.rows(Change)]
+    for one in told:
+        described(clinic.app).check_data("StudyChanged", one)
+        assert set(one) == {"id", "study", "image", "what", "at"}  # and so nothing of a patient
+    listener.close()
+
+
+def test_nothing_is_told_of_what_did_not_come_to_stand(clinic: Clinic) -> None:
+    listener = Listener(clinic)
+    with clinic.parts.database.writing() as session:
+        changes.note(session, 99, "arrived", 99)
+        session.rollback()
+    clinic.sent(radiograph(), answered=False)
+    assert listener.next(name="study")["study"] != 99
+    listener.close()
+
+
+def test_whoever_comes_back_hears_what_became_of_studies_meanwhile(clinic: Clinic) -> None:
+    (first,) = clinic.sent(radiograph(1))
+    listener = Listener(clinic)
+    (second,) = clinic.sent(radiograph(2, study=2), answered=False)
+    assert listener.next(name="study")["study"] == second["study"]
+    by_study = [int(number) for number in listener.id.split(".")]
+    listener.close()
+    clinic.answer()
+    (third,) = clinic.sent(radiograph(3, study=3))
+    clinic.administrator.delete(f"/studies/{second['study']}")
+    with clinic.parts.database.writing() as session:  # more answers than threads may tell out of order
+        session.execute(sa.update(Change).where(Change.study == first["study"]).values(after=-100))
+
+    for after in (by_study, [by_study[0]]):  # what a study event's id says, or a finding's
+        back = Listener(clinic, *after)
+        told = [back.next(name="study")]
+        while told[-1]["what"] != "deleted":
+            told.append(back.next(name="study"))
+        assert {one["study"] for one in told[-2:]} == {second["study"], third["study"]}
+        if clinic.parts.database.is_sqlite:  # PostgreSQL's transactions may end out of order, so some come twice
+            assert len(told) == (2 if len(after) > 1 else 3)
+        found = [back.next()["study"]]
+        while found[-1] != third["study"]:
+            found.append(back.next()["study"])
+        back.close()
+    headers = {"Last-Event-ID": "3.x"}
+    assert clinic.reader.get("/events", headers=headers).status_code == 422
+
+
+def test_what_became_of_studies_is_kept_for_a_week(clinic: Clinic) -> None:
+    clinic.sent(*(radiograph(number) for number in range(1, 4)), answered=False)
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.update(Change).values(at=now() - timedelta(days=8)))
+    newest = clinic.rows(Change)[-1].id
+    changes.forget_old(clinic.parts.database)
+    assert [change.id for change in clinic.rows(Change)] == [newest]
+
+
 def test_there_are_only_so_many_listeners(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LISTENERS", 1)
-    first = Listener(clinic, None)
+    first = Listener(clinic)
     with pytest.raises(TooManyError):
         clinic.loop.run(anext(clinic.parts.events.listen(None, lambda: True)))
     assert clinic.reader.get("/events").status_code == 429
     first.close()
     assert clinic.reader.get("/events", headers={"Last-Event-ID": "x"}).status_code == 422
-    Listener(clinic, None).close()
+    Listener(clinic).close()
 
 
 def test_what_a_trial_answers_is_told_to_nobody(clinic: Clinic, tmp_path: Path) -> None:
@@ -192,7 +275,7 @@ def test_what_a_trial_answers_is_told_to_nobody(clinic: Clinic, tmp_path: Path) 
 
     from callus.service import trials
 
-    listener = Listener(clinic, None)
+    listener = Listener(clinic)
     (known,) = clinic.sent(radiograph(1))
     assert listener.next()["image"] == known["image"]
     number = clinic.parts.models.add(write_tiny_bundle(tmp_path / "other", name="other"))

@@ -42,6 +42,11 @@ class Described:
             problem = next(self._validator(route.path_format, request.method, answer.status_code, kind)(answer), None)
             assert problem is None, f"{what}: {problem}"
 
+    def check_data(self, name: str, data: Any) -> None:
+        """Refuse an event's data that are not what the schema of that name says."""
+        schema = {"$ref": f"#/components/schemas/{name}", "components": self._whole["components"]}
+        Draft202012Validator(schema).validate(data)
+
     def _made(self, path: str, method: str, status: int, kind: str) -> Any:
         schema = self._whole["paths"][path][method.lower()]["responses"][str(status)]["content"][kind]["schema"]
         validator = Draft202012Validator({**schema, "components": self._whole["components"]})

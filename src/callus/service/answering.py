@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from callus.errors import CallusError, RadiographError
+from callus.errors import CallusError, PassingError, RadiographError
 from callus.radiograph.limits import one_line
 from callus.service import jobs, making
 from callus.service.deletion import forget
-from callus.service.intake import IDENTIFY
-from callus.service.jobs import DELIVER
-from callus.service.shown import current_answers
-from callus.service.tables import RANK, UNANSWERED, Answer, Image, Job, Model, Study, now
+from callus.service.jobs import DELIVER, IDENTIFY, TRY
+from callus.service.placing import hold_study, leave_unanswered, place_study
+from callus.service.tables import Answer, Image, Job, Model
 from callus.service.worker import ended
 
 if TYPE_CHECKING:
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from callus.service.objects import ObjectStore
     from callus.service.settings import Destination
 
-TRY: Final = "try"
-"""Answers of a model that is being tried: when nothing else waits, and nobody is told."""
 _ATTEMPTS: Final = 5
 _AT_ONCE: Final = 16  # jobs that are taken together
 _TRIED: Final = 4  # the same, while a model is tried: what comes meanwhile waits for no more than these
@@ -92,11 +89,11 @@ class Answering(threading.Thread):
                     if not self._some(makers):
                         self.came.wait(_IDLE)
                         self.came.clear()
-                except (CallusError, sa.exc.SQLAlchemyError) as error:
+                except Exception as error:  # noqa: BLE001 - nothing may end the thread: what comes is acknowledged
                     # Not its text nor its trace, which may hold what the database holds.
                     log.error("answering waits: %s", type(error).__name__)  # noqa: TRY400
                     self._stopping.wait(_IDLE)
-        with suppress(sa.exc.SQLAlchemyError):
+        with suppress(Exception):  # else the lease ends
             jobs.release(self._database, self._holder)
 
     def stop(self) -> None:
@@ -117,9 +114,15 @@ class Answering(threading.Thread):
         by_model: dict[int, list[Job]] = {}
         for job in taken:
             by_model.setdefault(int(job.about["model"]), []).append(job)
-        for model_id, group in by_model.items():
-            self._answer(model_id, group, makers)
-        self._held = set()
+        try:
+            for model_id, group in by_model.items():
+                self._answer(model_id, group, makers)
+        except Exception as error:
+            for job in taken:  # those that have ended do not change any more
+                self._failed(job, error)
+            raise
+        finally:
+            self._held = set()
         return len(taken)
 
     def _answer(self, model_id: int, group: list[Job], makers: ThreadPoolExecutor) -> None:
@@ -132,23 +135,29 @@ class Answering(threading.Thread):
         with self._database.reading() as session:
             wanted = [job.image_id for job in group]
             images = {image.id: image for image in session.scalars(sa.select(Image).where(Image.id.in_(wanted)))}
-        asked = {str(self._objects.path(images[job.image_id].sha256)): job for job in group if job.image_id in images}
-        begun = time.monotonic()
+        asked: dict[str, list[Job]] = {}  # images of different studies may be the same bytes
+        for job in group:
+            if job.image_id in images:
+                asked.setdefault(str(self._objects.path(images[job.image_id].sha256)), []).append(job)
+        begun, count = time.monotonic(), 0
         waiting: list[tuple[Job, Future[None]]] = []
-        for path, radiograph, answer in identifier.identify_many(list(asked)):
-            job = asked[path]
-            image = images[job.image_id or 0]
-            seconds = (time.monotonic() - begun) / (len(waiting) + 1)
-            if isinstance(answer, CallusError) or radiograph is None:
-                self._refused(job, image, answer)
-                continue
-            work = makers.submit(self._complete, job, image, identifier, radiograph, answer, seconds)
-            waiting.append((job, work))
-        for job, work in waiting:
-            try:
-                work.result()
-            except Exception as error:  # noqa: BLE001 - whatever went wrong with one costs that one
-                self._failed(job, error)
+        try:
+            for path, radiograph, answer in identifier.identify_many(list(asked)):
+                count += 1
+                seconds = (time.monotonic() - begun) / count
+                for job in asked[path]:
+                    image = images[job.image_id or 0]
+                    if isinstance(answer, CallusError) or radiograph is None:
+                        self._refused(job, image, answer)
+                        continue
+                    work = makers.submit(self._complete, job, image, identifier, radiograph, answer, seconds)
+                    waiting.append((job, work))
+        finally:
+            for job, work in waiting:
+                try:
+                    work.result()
+                except Exception as error:  # noqa: BLE001 - whatever went wrong with one costs that one
+                    self._failed(job, error)
 
     def _complete(
         self, job: Job, image: Image, identifier: Identifier, radiograph: Radiograph, finding: Finding, seconds: float
@@ -174,6 +183,7 @@ class Answering(threading.Thread):
         stands = False
         try:
             with self._database.writing() as session:
+                hold_study(session, image.study_id)  # before its rows, as deleting does
                 if jobs.finish(session, job, self._holder):
                     self._write_down(session, job, answer, image.study_id, radiograph)
                     self._check_there(made)
@@ -194,6 +204,9 @@ class Answering(threading.Thread):
             raise CallusError("its results were deleted while they were made")
 
     def _write_down(self, session: Session, job: Job, answer: Answer, study_id: int, radiograph: Radiograph) -> None:
+        state = sa.select(Model.state).where(Model.id == answer.model_id).with_for_update(read=True)
+        is_active = session.scalar(state) == "active"  # and stays so until this answer stands
+        answer.tried = job.kind == TRY and not is_active
         session.add(answer)
         session.flush()
         height, width = radiograph.shape
@@ -203,11 +216,10 @@ class Answering(threading.Thread):
             .values(height=height, width=width, spacing=_listed(radiograph.spacing_mm), error="")
         )
         # What came before a switch is answered, shown and delivered by the model that was active when it came.
+        if not answer.tried:
+            place_study(session, study_id)
         if job.kind == IDENTIFY:
-            place_study(session, study_id)
             self._deliver(session, answer)
-        elif session.scalar(sa.select(Model.state).where(Model.id == answer.model_id)) == "active":
-            place_study(session, study_id)
 
     def _deliver(self, session: Session, answer: Answer) -> None:
         for one in self._destinations:
@@ -217,50 +229,28 @@ class Answering(threading.Thread):
 
     def _refused(self, job: Job, image: Image, error: object) -> None:
         """A radiograph that cannot be answered: it says so in the worklist, and is not tried again."""
-        if not isinstance(error, RadiographError):
+        if not isinstance(error, RadiographError) or isinstance(error, PassingError):
             self._failed(job, error)
             return
         with self._database.writing() as session:
+            hold_study(session, image.study_id)
             if jobs.finish(session, job, self._holder) and job.kind == IDENTIFY:
-                session.execute(sa.update(Image).where(Image.id == image.id).values(error=_said(error)))
-                place_study(session, image.study_id)
+                leave_unanswered(session, image.id, _said(error))
 
     def _failed(self, job: Job, error: object) -> None:
         """Something went wrong that may go right later."""
         with self._database.writing() as session:
-            if jobs.fail(session, job, self._holder, _said(error), most=_ATTEMPTS) and job.kind == IDENTIFY:
-                image = session.get(Image, job.image_id)
-                if image is not None:
-                    image.error = _said(error)
-                    place_study(session, image.study_id)
+            image = session.get(Image, job.image_id)
+            if image is not None:
+                hold_study(session, image.study_id)
+            if jobs.fail(session, job, self._holder, _said(error), most=_ATTEMPTS) and job.kind == IDENTIFY and image:
+                leave_unanswered(session, image.id, _said(error))
 
     def _renew(self) -> None:
         while not self._stopping.wait(jobs.LEASE.total_seconds() / 3):
-            with suppress(sa.exc.SQLAlchemyError):
+            with suppress(Exception):  # the next time, before the lease ends
                 if held := set(self._held):
                     jobs.renew(self._database, self._holder, held)
-
-
-def place_study(session: Session, study_id: int, *, changed: bool = True) -> None:
-    """Give a study its place in the worklist, by the answers that count to its images.
-
-    Args:
-        session: a writing one.
-        study_id: the study.
-        changed: whether something came, by which it is newer than others.
-    """
-    images = session.execute(sa.select(Image.id, Image.error).where(Image.study_id == study_id)).all()
-    answers = [answer for answer, _ in current_answers(session, [number for number, _ in images]).values()]
-    ranks = [RANK[answer.level] for answer in answers]
-    if any(error for _, error in images):
-        ranks.append(UNANSWERED)
-    values: dict[str, Any] = {
-        "rank": max(ranks, default=0),
-        "probability": max((answer.probability for answer in answers), default=None),
-    }
-    if changed:
-        values["changed"] = now()
-    session.execute(sa.update(Study).where(Study.id == study_id).values(**values))
 
 
 def _said(error: object) -> str:

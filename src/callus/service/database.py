@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from callus.errors import CallusError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_MS = 30_000  # how long a writer waits for another one
@@ -54,7 +54,17 @@ class Database:
         options: dict[str, Any] = {"pool_pre_ping": True}
         if self.is_sqlite:
             options = {"connect_args": {"timeout": _BUSY_MS / 1000, "check_same_thread": False}}
-        self.engine = sa.create_engine(parsed, **options)
+        try:
+            self.engine = sa.create_engine(parsed, **options)
+        except sa.exc.NoSuchModuleError as error:
+            raise DatabaseError(
+                f"there is no database called {parsed.drivername[:40]!r}", hint="give a postgresql:// address"
+            ) from error
+        except ModuleNotFoundError as error:
+            raise DatabaseError(
+                f"this database needs {error.name}, which is not installed",
+                hint="pip install 'callus[postgresql]', and give a postgresql:// address",
+            ) from error
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -82,6 +92,21 @@ class Database:
         """A transaction: what was written stands on the disk when the block has ended, or not at all."""
         with self._sessions.begin() as session:
             yield session
+
+    def hold(self, session: Session, name: str) -> None:
+        """Have others who hold the same name wait until this transaction ends, before there is a row to lock.
+
+        Args:
+            session: a writing one.
+            name: whatever two may be about to add at once.
+        """
+        if not self.is_sqlite:  # there only one writes at a time
+            number = sa.func.hashtextextended(name, 0)
+            session.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+
+    def on_commit(self, heard: Callable[[Session], None]) -> None:
+        """Have somebody told of each transaction that now stands; it may not ask the database with that session."""
+        event.listen(self._sessions, "after_commit", heard)
 
     def close(self) -> None:
         """Give the connections back."""

@@ -6,18 +6,20 @@ import logging
 import threading
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import sqlalchemy as sa
 
-from callus.service import audit
+from callus.service import audit, changes
+from callus.service.copying import clear_copies
 from callus.service.jobs import ENDED, PULL
 from callus.service.tables import Answer, Image, Job, Study, now
 from callus.service.worker import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import datetime
 
     from numpy.typing import NDArray
 
@@ -31,7 +33,13 @@ log = logging.getLogger(__name__)
 
 
 def delete_studies(
-    database: Database, objects: ObjectStore, numbers: Sequence[int], *, who: str, address: str = ""
+    database: Database,
+    objects: ObjectStore,
+    numbers: Sequence[int],
+    *,
+    who: str,
+    address: str = "",
+    before: datetime | None = None,
 ) -> set[str]:
     """Delete studies with all that belongs to them; lines of the audit log stay.
 
@@ -41,13 +49,18 @@ def delete_studies(
         numbers: the studies'; those that are not there are passed over.
         who: on whose account.
         address: where the request came from.
+        before: passes over those to which an image came since; None for none.
 
     Returns:
         The hashes of files that were theirs, whether others have them too or not.
     """
     hashes: set[str] = set()
     with database.writing() as session:
-        there = session.scalars(sa.select(Study.id).where(Study.id.in_(numbers)).with_for_update()).all()
+        held = sa.select(Study.id).where(Study.id.in_(numbers)).order_by(Study.id).with_for_update()
+        there = session.scalars(held).all()
+        if before is not None:  # asked again, now that nothing can come any more
+            fresh = set(session.scalars(_fresh(before).where(Image.study_id.in_(there))))
+            there = [number for number in there if number not in fresh]
         hashes |= set(session.scalars(sa.select(Image.sha256).where(Image.study_id.in_(there))))
         for heat, results in session.execute(
             sa.select(Answer.map, Answer.results).join(Image).where(Image.study_id.in_(there))
@@ -55,6 +68,7 @@ def delete_studies(
             hashes |= {heat, *results.values()}
         for number in there:
             audit.note(session, who=who, did="deleted", what=f"study {number}", address=address)
+            changes.note(session, number, "deleted")
         pulled = sa.and_(Job.kind == PULL, Job.state.in_((*ENDED, "stuck")))
         uids = sa.select(Study.uid).where(Study.id.in_(there))
         session.execute(sa.delete(Job).where(pulled, Job.about["study"].as_string().in_(uids)))
@@ -109,7 +123,7 @@ class Keeping(threading.Thread):
         Args:
             database: where.
             objects: where the files are.
-            days: studies that came earlier are deleted; 0 keeps them.
+            days: studies whose newest image came earlier are deleted; 0 keeps them.
             gone: told the hashes of files that were deleted.
         """
         super().__init__(name="keeping", daemon=True)
@@ -126,6 +140,8 @@ class Keeping(threading.Thread):
                 if self._days:
                     self.delete_old()
                 sweep(self._database, self._objects)
+                changes.forget_old(self._database)
+                clear_copies(self._objects.folder.parent)
             except (sa.exc.SQLAlchemyError, OSError) as error:
                 log.error("deleting waits: %s", type(error).__name__)  # noqa: TRY400 - a trace may hold rows
             if self._stopping.wait(_EVERY):
@@ -145,14 +161,20 @@ class Keeping(threading.Thread):
         count, before = 0, now() - timedelta(days=self._days)
         while not self._stopping.is_set():
             with self._database.reading() as session:
-                old = session.scalars(sa.select(Study.id).where(Study.received < before).limit(_AT_ONCE)).all()
+                is_old = sa.and_(Study.received < before, ~_fresh(before).where(Image.study_id == Study.id).exists())
+                old = session.scalars(sa.select(Study.id).where(is_old).limit(_AT_ONCE)).all()
             if not old:
                 break
-            hashes = delete_studies(self._database, self._objects, old, who="service")
+            hashes = delete_studies(self._database, self._objects, old, who="service", before=before)
             if self._gone is not None:
                 self._gone(hashes)
             count += len(old)
         return count
+
+
+def _fresh(since: datetime) -> sa.Select[Any]:
+    """The studies to which an image came since then."""
+    return sa.select(Image.study_id).where(Image.received >= since)
 
 
 def _beginnings(database: Database) -> Iterator[int]:

@@ -1,4 +1,8 @@
-"""Findings as they come, for whoever listens: server-sent events that go on where a listener left off."""
+"""Findings as they come, and what else becomes of studies: server-sent events that go on where a listener left off.
+
+The database is the log. A finding's number is its answer's; a study event has a number of its own, and knows after
+which finding it came, so that a listener who names the last finding gets the study events since then as well.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,47 @@ import asyncio
 import json
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from starlette.concurrency import run_in_threadpool
 
 from callus.labels import RESEARCH_ONLY
+from callus.service import changes
 from callus.service.refusals import TooManyError
-from callus.service.shown import box_in_millimetres, moment
-from callus.service.tables import Answer, Image, Model
+from callus.service.shown import COUNTS, box_in_millimetres, moment
+from callus.service.tables import Answer, Change, Image, Model
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from sqlalchemy.orm import Session
+
     from callus.service.database import Database
-    from callus.service.schemas.studies import Finding
+    from callus.service.schemas.studies import Finding, StudyChanged
+
+    Told = tuple[str, Finding | StudyChanged]  # the event's name and its data
 
 LISTENERS: Final = 200
 """At once; each holds a connection."""
-_QUEUE: Final = 64  # findings that wait for a slow listener; then it reads on from the database
+_QUEUE: Final = 64  # events that wait for a slow listener; then it reads on from the database
 _STILL: Final = 15.0  # seconds after which a listener is asked for anew, and told that the line is not dead
 _AT_ONCE: Final = 100
 _LATE: Final = 16  # numbers by which transactions of PostgreSQL may end out of order
+
+
+@dataclass(frozen=True)
+class Last:
+    """What a listener got last.
+
+    Attributes:
+        finding: its number.
+        change: the study event's number; None where only the finding is known.
+    """
+
+    finding: int
+    change: int | None = None
 
 
 class Events:
@@ -43,6 +66,7 @@ class Events:
         self._listeners: set[_Listener] = set()
         self._lock = threading.Lock()
         self._closed = False
+        database.on_commit(self._tell_changes)
 
     def tell(self, number: int) -> Finding | None:
         """Tell all listeners of an answer.
@@ -53,17 +77,14 @@ class Events:
         found = self._load(Answer.id == number)
         if not found:
             return None
-        with self._lock:
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener.give(found[0])
+        self._give("finding", found[0])
         return found[0]
 
-    async def listen(self, after: int | None, still: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def listen(self, after: Last | None, still: Callable[[], bool]) -> AsyncIterator[bytes]:
         """The stream for one listener.
 
         Args:
-            after: the number of the last finding that it has; None for those to come only.
+            after: what it has; None for what is to come only.
             still: whether it may still listen; asked from time to time, whatever comes meanwhile, in a thread.
 
         Yields:
@@ -80,9 +101,7 @@ class Events:
             self._listeners.add(listener)
         listener.behind = after is not None
         try:
-            last = await run_in_threadpool(self._newest) if after is None else after
-            if not self._database.is_sqlite:
-                last -= _LATE  # what a listener gets twice it knows by its number
+            place = await run_in_threadpool(self._place, after)
             yield f": {RESEARCH_ONLY}\nretry: 3000\n\n".encode()
             due = loop.time() + _STILL
             while not self._closed:
@@ -93,16 +112,14 @@ class Events:
                     yield b": still there\n\n"
                 if listener.behind:
                     listener.behind = False
-                    found = await run_in_threadpool(self._since, last)
-                    for finding in found:
-                        last = finding["id"]
-                        yield _as_event(finding)
+                    found = await run_in_threadpool(self._since, place)
+                    for told in found:
+                        yield place.passed(told)
                     listener.behind |= bool(found)  # there may be more
                     continue
-                told = await listener.next(due - loop.time())
-                if told is not None and (told["id"] > last or not self._database.is_sqlite):
-                    last = max(told["id"], last)
-                    yield _as_event(told)
+                came = await listener.next(due - loop.time())
+                if came is not None and (place.is_before(came) or not self._database.is_sqlite):
+                    yield place.passed(came)
         finally:
             with self._lock:
                 self._listeners.discard(listener)
@@ -114,25 +131,83 @@ class Events:
             for listener in self._listeners:
                 listener.wake()
 
-    def _newest(self) -> int:
-        with self._database.reading() as session:
-            return session.scalar(sa.select(sa.func.max(Answer.id))) or 0
+    def _tell_changes(self, session: Session) -> None:
+        for change in changes.noted(session):
+            self._give("study", changes.as_told(change))
 
-    def _since(self, after: int) -> list[Finding]:
-        return self._load(Answer.id > after)
+    def _give(self, name: str, data: Finding | StudyChanged) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener.give((name, data))
+
+    def _place(self, after: Last | None) -> _Place:
+        late = 0 if self._database.is_sqlite else _LATE  # what a listener gets twice it knows by its number
+        with self._database.reading() as session:
+            newest = sa.select(sa.func.max(Change.id))
+            if after is None:
+                finding = session.scalar(sa.select(sa.func.max(Answer.id))) or 0
+                change = session.scalar(newest) or 0
+            else:
+                finding, known = after.finding, after.change
+                # Threads tell what came at once in whatever order.
+                since = newest.where(Change.after < finding - _LATE)
+                change = (session.scalar(since) or 0) if known is None else known
+        return _Place(finding - late, change - late, finding)
+
+    def _since(self, place: _Place) -> list[Told]:
+        """The next that a listener has missed. Study events first: a finding's number says that it has those."""
+        with self._database.reading() as session:
+            found = session.scalars(
+                sa.select(Change).where(Change.id > place.change).order_by(Change.id).limit(_AT_ONCE)
+            ).all()
+        if found:
+            return [("study", changes.as_told(change)) for change in found]
+        return [("finding", finding) for finding in self._load(Answer.id > place.finding)]
 
     def _load(self, which: sa.ColumnElement[bool]) -> list[Finding]:
-        """Answers of models that are or were active, as they are told; the oldest first."""
+        """Answers that count, as they are told; the oldest first."""
         with self._database.reading() as session:
             found = session.execute(
                 sa.select(Answer, Image)
                 .join(Image, Image.id == Answer.image_id)
                 .join(Model, Model.id == Answer.model_id)
-                .where(which, Model.state != "trial")
+                .where(which, COUNTS)
                 .order_by(Answer.id)
                 .limit(_AT_ONCE)
             ).all()
         return [as_finding(answer, image) for answer, image in found]
+
+
+@dataclass
+class _Place:
+    """How far a listener is.
+
+    Attributes:
+        finding: the number after which findings are read.
+        change: the same of study events.
+        named: the last finding's number, as study events name it.
+    """
+
+    finding: int
+    change: int
+    named: int
+
+    def is_before(self, told: Told) -> bool:
+        """Whether the listener has yet to get it."""
+        name, data = told
+        return data["id"] > (self.finding if name == "finding" else self.change)
+
+    def passed(self, told: Told) -> bytes:
+        """The event, which the listener then has."""
+        name, data = told
+        number = str(data["id"])
+        if name == "finding":
+            self.finding, self.named = max(self.finding, data["id"]), max(self.named, data["id"])
+        else:
+            self.change = max(self.change, data["id"])
+            number = f"{self.named}.{number}"
+        return f"id: {number}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 class _Listener:
@@ -140,27 +215,27 @@ class _Listener:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: asyncio.Queue[Finding | None] = asyncio.Queue(_QUEUE)
+        self._queue: asyncio.Queue[Told | None] = asyncio.Queue(_QUEUE)
         self.behind = False
 
-    def give(self, finding: Finding) -> None:
+    def give(self, told: Told) -> None:
         with suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._put, finding)
+            self._loop.call_soon_threadsafe(self._put, told)
 
     def wake(self) -> None:
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._put, None)
 
-    def _put(self, finding: Finding | None) -> None:
+    def _put(self, told: Told | None) -> None:
         try:
-            self._queue.put_nowait(finding)
+            self._queue.put_nowait(told)
         except asyncio.QueueFull:
             self.behind = True
             while not self._queue.empty():
                 self._queue.get_nowait()
             self._queue.put_nowait(None)
 
-    async def next(self, longest: float) -> Finding | None:
+    async def next(self, longest: float) -> Told | None:
         try:
             return await asyncio.wait_for(self._queue.get(), longest)
         except TimeoutError:
@@ -185,7 +260,3 @@ def as_finding(answer: Answer, image: Image) -> Finding:
         "made": moment(answer.made),
         "notice": RESEARCH_ONLY,
     }
-
-
-def _as_event(finding: Finding) -> bytes:
-    return f"id: {finding['id']}\nevent: finding\ndata: {json.dumps(finding)}\n\n".encode()

@@ -15,7 +15,8 @@ from callus.radiograph.picture import Identity
 from callus.radiograph.reading import detect
 from callus.radiograph.same import is_same
 from callus.results.uids import is_uid, made_uid
-from callus.service import audit, jobs
+from callus.service import audit, changes, jobs
+from callus.service.jobs import IDENTIFY
 from callus.service.tables import Image, Model, Study, now
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from callus.service.database import Database
     from callus.service.objects import ObjectStore
 
-IDENTIFY: Final = "identify"
 _OWN: Final = "callus"
 _MADE_BY: Final = 0x00181016  # Secondary Capture Device Manufacturer
 
@@ -117,6 +117,9 @@ class Intake:
         uid = identity.sop_instance_uid if is_dicom else made_uid("picture", sha256, study_uid)
         alike = self._alike(uid, sha256, data)
         with self._database.writing() as session:
+            exam = identity.study_uid if is_dicom else study_uid or made_uid("study", sha256)
+            self._database.hold(session, f"study {exam}")  # always the study first, or two would wait for each other
+            self._database.hold(session, f"image {uid}")
             there = session.scalar(sa.select(Image).where(Image.uid == uid))
             if there is not None:
                 if there.sha256 not in (sha256, alike):
@@ -124,9 +127,7 @@ class Intake:
                         raise BusyError("another object with this UID comes just now", hint="send it again")
                     raise ConflictError("another object with this SOP Instance UID is here already")
                 return Taken(there.id, there.study_id, uid, is_new=False)
-            study = _study(
-                session, identity, identity.study_uid if is_dicom else study_uid or made_uid("study", sha256)
-            )
+            study = _study(session, identity, exam)
             image = Image(
                 study_id=study.id,
                 uid=uid,
@@ -150,6 +151,7 @@ class Intake:
                 jobs.add(session, IDENTIFY, f"{image.id} {model_id}", image_id=image.id, about={"model": model_id})
             what = f"image {image.id}, {proof}" if proof else f"image {image.id}"
             audit.note(session, who=sender, address=address, did="sent", what=what)
+            changes.note(session, study.id, "arrived", image.id)
             session.flush()
             self._objects.keep(sha256, data)
             return Taken(image.id, study.id, uid, is_new=True)
@@ -206,7 +208,7 @@ def look(data: bytes) -> tuple[bool, Identity]:
 
 
 def _study(session: Session, identity: Identity, uid: str) -> Study:
-    study = session.scalar(sa.select(Study).where(Study.uid == uid))
+    study = session.scalar(sa.select(Study).where(Study.uid == uid).with_for_update())
     if study is not None:
         return study
     study = Study(

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from callus.radiograph.limits import one_line
 from callus.service.tables import Job, now
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     Numbers = Sequence[int] | sa.Select[Any]
 
+IDENTIFY: Final = "identify"
+TRY: Final = "try"
+"""Answers of a model that is being tried: when nothing else waits, and nobody is told."""
 DELIVER: Final = "deliver"
 PULL: Final = "pull"
 ENDED: Final = ("done", "dropped")
@@ -55,17 +59,19 @@ def add(
     Returns:
         Whether it is new.
     """
-    if session.scalar(sa.select(Job.id).where(Job.kind == kind, Job.key == key)) is not None:
-        return False
-    session.add(Job(kind=kind, key=key, image_id=image_id, about=about or {}, due=due or now()))
-    session.flush()
-    return True
+    session.flush()  # the image that it names
+    insert: Any = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    row = insert(Job).values(kind=kind, key=key, image_id=image_id, about=about or {}, due=due or now())
+    new = row.on_conflict_do_nothing(index_elements=["kind", "key"]).returning(Job.id)
+    return session.scalar(new) is not None
 
 
 def take(
     database: Database, kind: str, holder: str, most: int = 1, only: sa.ColumnElement[bool] | None = None
 ) -> list[Job]:
     """Take the jobs that have waited longest, those too whose holder's lease has ended.
+
+    One at which the service was killed is taken alone: if it is the cause, others must not be killed with it.
 
     Args:
         database: where they are.
@@ -84,6 +90,7 @@ def take(
             .limit(most)
             .with_for_update(skip_locked=True)
         ).all()
+        found = found[:1] if found and found[0].killed else [job for job in found if not job.killed]
         for job in found:
             job.state, job.holder, job.lease, job.attempts = "taken", holder, at + LEASE, job.attempts + 1
         return list(found)
@@ -124,11 +131,11 @@ def fail(session: Session, job: Job, holder: str, reason: object, *, most: int) 
         most: attempts after which it is given up: its state is then "stuck".
 
     Returns:
-        Whether it was given up.
+        Whether it was given up; not where somebody else has it, or it has ended.
     """
     stuck = job.attempts >= most
     wait = min(_FIRST_WAIT * 2 ** min(job.attempts - 1, 20), _LONGEST_WAIT)
-    session.execute(
+    done: Any = session.execute(
         sa.update(Job)
         .where(Job.id == job.id, Job.holder == holder, Job.state == "taken")
         .values(
@@ -136,17 +143,22 @@ def fail(session: Session, job: Job, holder: str, reason: object, *, most: int) 
             lease=None,
             due=now() + timedelta(seconds=wait),
             error=one_line(reason, 500),
+            killed=0,
         )
     )
-    return stuck
+    return stuck and bool(done.rowcount)
 
 
 def retry(session: Session, numbers: Numbers) -> int:
     """Have jobs that were given up tried again; the number of those that were."""
-    done: Any = session.execute(
-        sa.update(Job).where(Job.id.in_(numbers), Job.state == "stuck").values(state="waiting", attempts=0, due=now())
-    )
+    done: Any = session.execute(sa.update(Job).where(Job.id.in_(numbers), Job.state == "stuck").values(_anew()))
     return int(done.rowcount)
+
+
+def renew_ended(session: Session, kind: str, key: str) -> None:
+    """Have a job that has ended, however it did, done again."""
+    ended = sa.and_(Job.kind == kind, Job.key == key, Job.state.in_((*ENDED, "stuck")))
+    session.execute(sa.update(Job).where(ended).values(_anew()))
 
 
 def drop(session: Session, numbers: Numbers) -> int:
@@ -167,24 +179,22 @@ def release(database: Database, holder: str) -> None:
         )
 
 
-def take_up(database: Database, *, most: int) -> None:
+def take_up(database: Database) -> None:
     """Free what is still held, at the start of the only service that there is: its holders were killed.
 
-    Args:
-        database: where the jobs are.
-        most: times that a job may have been begun; who saw the service end as often while it was done is given up.
+    That counts apart from attempts that failed: whoever waits for an archive is not what the service was killed by.
     """
     with database.writing() as session:
-        held = Job.state == "taken"
-        session.execute(
-            sa.update(Job)
-            .where(held, Job.attempts >= most)
-            .values(state="stuck", lease=None, error="the service ended each time while this was done")
-        )
-        session.execute(sa.update(Job).where(held).values(state="waiting", lease=None))
+        values = {"state": "waiting", "lease": None, "attempts": Job.attempts - 1, "killed": Job.killed + 1}
+        session.execute(sa.update(Job).where(Job.state == "taken").values(values))
 
 
 def waiting(session: Session, kind: str) -> int:
     """How many jobs of a kind are to be done."""
     count = sa.select(sa.func.count()).select_from(Job).where(Job.kind == kind, Job.state.in_(["waiting", "taken"]))
     return session.scalar(count) or 0
+
+
+def _anew() -> dict[str, Any]:
+    """A job as if it had just been added."""
+    return {"state": "waiting", "attempts": 0, "killed": 0, "due": now(), "finished": None, "error": ""}

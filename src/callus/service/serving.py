@@ -19,6 +19,7 @@ from callus.service.models import Models
 from callus.service.objects import ObjectStore
 from callus.service.parts import Parts
 from callus.service.pictures import Pictures
+from callus.service.placing import give_up_killers
 from callus.service.seen import Seen
 from callus.service.throttle import Throttle
 from callus.service.uploads import Room
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from callus.service.parts import Running
     from callus.service.settings import Settings
 
-_BEGUN: Final = 5  # times that a job may have been begun when the service was killed
+_KILLED: Final = 5  # times in a row that the service may have been killed at a radiograph
 
 
 def build(settings: Settings, *, threads: int | None = None) -> Parts:
@@ -54,7 +55,8 @@ def build(settings: Settings, *, threads: int | None = None) -> Parts:
 
 def _build(settings: Settings, threads: int | None, lock: int) -> Parts:
     database = Database(settings.database_url)
-    jobs.take_up(database, most=_BEGUN)
+    jobs.take_up(database)
+    give_up_killers(database, most=_KILLED)
     stuck.give_up_gone(database, settings)
     objects = ObjectStore(settings.data / "objects", settings.keep_free)
     models = Models(database, settings.data / "models", threads)

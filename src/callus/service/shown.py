@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 RANKS: Final = {**RANK, "unanswered": UNANSWERED, "waiting": WAITING}
 """What a study's line in the worklist says, by its place."""
+COUNTS: Final = sa.or_(Answer.tried.is_(False), Model.state == "active")
+"""Whether an answer is shown, told and delivered: one of a trial is not, until its model is switched to."""
 _NAMES: Final = {rank: name for name, rank in RANKS.items()}
 
 
@@ -180,7 +182,7 @@ def token_whole(token: Token, name: str) -> TokenWhole:
 
 
 def current_answers(session: Session, image_ids: Iterable[int]) -> dict[int, tuple[Answer, Model]]:
-    """The answer that counts for each image: the active model's, else the newest of those that were active before.
+    """The answer that counts for each image: the active model's, else the newest that was not made in a trial.
 
     Args:
         session: any.
@@ -189,7 +191,7 @@ def current_answers(session: Session, image_ids: Iterable[int]) -> dict[int, tup
     found = session.execute(
         sa.select(Answer, Model)
         .join(Model, Model.id == Answer.model_id)
-        .where(Answer.image_id.in_(list(image_ids)), Model.state != "trial")
+        .where(Answer.image_id.in_(list(image_ids)), COUNTS)
         .order_by(Answer.id)
     ).all()
     chosen: dict[int, tuple[Answer, Model]] = {}

@@ -154,7 +154,7 @@ class Model(Table):
     Attributes:
         digest: SHA-256 of the bundle.
         path: its folder below the service's data.
-        state: "active" (one at most), "trial" or "retired".
+        state: "active" (one at most), "trial" (it never was active) or "retired".
     """
 
     __tablename__ = "models"
@@ -175,6 +175,7 @@ class Answer(Table):
         map: SHA-256 of the heat map's file.
         results: SHA-256 of the files that were made of it, by kind: "overlay", "sr", "sc", "pr", "fhir".
         seconds: that it took, reading included.
+        tried: it was made in a trial, and counts only while its model is active.
     """
 
     __tablename__ = "answers"
@@ -191,6 +192,7 @@ class Answer(Table):
     map: Mapped[str] = mapped_column(String(64), default="")
     results: Mapped[dict[str, Any]]
     seconds: Mapped[float] = mapped_column(Float, default=0.0)
+    tried: Mapped[bool] = mapped_column(Boolean, default=False)
     made: Mapped[datetime] = mapped_column(default=now)
     image: Mapped[Image] = relationship(back_populates="answers")
     model: Mapped[Model] = relationship()
@@ -200,13 +202,14 @@ class Job(Table):
     """Work that outlives a crash: taken with a lease, done once.
 
     Attributes:
-        kind: "identify", "deliver" or "pull".
+        kind: "identify", "try", "deliver" or "pull".
         key: what it is about; with ``kind`` it is unique, so the same work is never there twice.
         image_id: the image, where there is one.
         about: more, by kind.
         state: "waiting", "taken", "done", "stuck" (given up; somebody has to look) or "dropped" (somebody has looked,
             and it is not to be done).
-        attempts: how often it was taken.
+        attempts: how often it was taken, and neither given back nor killed.
+        killed: how often in a row the service was killed while it was done.
         due: not to be taken before.
         lease: while taken, until when; afterwards it is free again.
         holder: who took it.
@@ -223,12 +226,31 @@ class Job(Table):
     about: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[str] = mapped_column(String(16), default="waiting")
     attempts: Mapped[int] = mapped_column(default=0)
+    killed: Mapped[int] = mapped_column(default=0)
     due: Mapped[datetime] = mapped_column(default=now)
     lease: Mapped[datetime | None]
     holder: Mapped[str] = mapped_column(String(64), default="")
     error: Mapped[str] = mapped_column(String(512), default="")
     made: Mapped[datetime] = mapped_column(default=now)
     finished: Mapped[datetime | None]
+
+
+class Change(Table):
+    """What became of a study, for listeners who were away; it outlives the study.
+
+    Attributes:
+        what: "arrived", "unanswered", "waiting" or "deleted".
+        after: the newest answer's number at that time: the place among the findings.
+    """
+
+    __tablename__ = "changes"
+
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    study: Mapped[int] = mapped_column(BigInteger)
+    image: Mapped[int | None] = mapped_column(BigInteger)
+    what: Mapped[str] = mapped_column(String(16))
+    after: Mapped[int] = mapped_column(BigInteger, index=True)
+    at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
 class User(Table):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from callus.service import audit, jobs
-from callus.service.answering import TRY, place_study
+from callus.service.jobs import TRY
+from callus.service.placing import place_study
 from callus.service.refusals import ClashError, MissingError
 from callus.service.shown import current_answers, moment
 from callus.service.tables import Answer, Image, Job, Model
@@ -65,7 +66,9 @@ def begin_trial(database: Database, number: int, last: int, *, who: str, address
         model = _model(session, number)
         if model.state == "active":
             raise ClashError("this model answers already")
-        model.state = "trial"
+        counting = sa.select(Answer.id).where(Answer.model_id == number, Answer.tried.is_(False))
+        if session.scalar(counting.limit(1)) is None:  # else it was active once, and its answers of then count on
+            model.state = "trial"
         answered = sa.select(Answer.image_id).where(Answer.model_id == number)
         images = session.scalars(
             sa.select(Image.id)
@@ -99,6 +102,8 @@ def trial(session: Session, number: int) -> Tried:
             if answer.image_id not in before:
                 continue
             old = before[answer.image_id][0]
+            if old.id == answer.id:  # it was active when this image came
+                continue
             answered += 1
             levels[old.level, answer.level] += 1
             if old.level != answer.level:
@@ -147,14 +152,13 @@ def switch(database: Database, models: Models, number: int, *, who: str, address
         session.execute(sa.select(Model.id).with_for_update()).all()
         session.execute(sa.update(Model).where(Model.state == "active").values(state="retired"))
         session.execute(sa.update(Model).where(Model.id == number).values(state="active"))
+        session.execute(sa.update(Answer).where(Answer.model_id == number, Answer.tried).values(tried=False))
         audit.note(session, who=who, did="switched", what=f"to model {number}", address=address)
-    others = sa.select(Answer.image_id).where(Answer.model_id != number)  # elsewhere the same answer counts as before
+    # Elsewhere the same answer counts as before.
+    several = sa.select(Answer.image_id).group_by(Answer.image_id).having(sa.func.count() > 1)
     with database.reading() as session:
         studies = session.scalars(
-            sa.select(Image.study_id)
-            .join(Answer)
-            .where(Answer.model_id == number, Answer.image_id.in_(others))
-            .distinct()
+            sa.select(Image.study_id).where(Image.id.in_(several)).distinct().order_by(Image.study_id)
         ).all()
     for begin in range(0, len(studies), _AT_ONCE):
         with database.writing() as session:

@@ -9,13 +9,12 @@ from abc import abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import sqlalchemy as sa
-
 from callus.errors import CallusError
 from callus.radiograph.limits import one_line
 from callus.service import jobs
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from sqlalchemy.orm import Session
 
     from callus.service.database import Database
@@ -103,10 +102,10 @@ class Worker(threading.Thread):
                 if not self._some():
                     self.came.wait(_IDLE)
                     self.came.clear()
-            except (CallusError, sa.exc.SQLAlchemyError) as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end the thread
                 log.error("%s waits: %s", self.name, type(error).__name__)  # noqa: TRY400 - texts may quote rows
                 self.stopping.wait(_IDLE)
-        with suppress(sa.exc.SQLAlchemyError):
+        with suppress(Exception):  # else the lease ends
             jobs.release(self.database, self.holder)
 
     def stop(self) -> None:
@@ -146,6 +145,6 @@ class Worker(threading.Thread):
 
     def _renew(self) -> None:
         while not self.stopping.wait(jobs.LEASE.total_seconds() / 3):
-            with suppress(sa.exc.SQLAlchemyError):
+            with suppress(Exception):  # the next time, before the lease ends
                 if held := set(self._held):
                     jobs.renew(self.database, self.holder, held)

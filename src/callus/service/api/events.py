@@ -1,5 +1,6 @@
-"""Findings as they come, as server-sent events."""
+"""Findings as they come, and what else becomes of studies, as server-sent events."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -9,11 +10,13 @@ from fastapi.responses import StreamingResponse
 from callus.errors import CallusError
 from callus.service.access import Who, allow, find_who
 from callus.service.api.common import API, LARGEST_NUMBER, Service
+from callus.service.events import Last
 from callus.service.refusals import UnfitError
 from callus.service.responses import reference, refused
-from callus.service.schemas.studies import Finding
+from callus.service.schemas.studies import Finding, StudyChanged
 
 router = APIRouter(prefix=API, tags=["events"])
+_ID = re.compile(r"[0-9]{1,19}(\.[0-9]{1,19})?")
 Listener = Annotated[Who, allow("reader", "read", attended=False)]
 """Whoever may see findings. Browsers come back by themselves where the line breaks: nobody needs to be there."""
 _EVENTS: dict[int | str, dict[str, Any]] = {
@@ -22,13 +25,13 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
             "text/event-stream": {
                 "schema": {
                     "type": "string",
-                    "description": "the data of each event named finding, its id is the finding's",
+                    "description": "the data of each event, a Finding or a StudyChanged; a finding's id is its number",
                     "contentMediaType": "application/json",
-                    "contentSchema": reference(Finding),
+                    "contentSchema": {"anyOf": [reference(Finding), reference(StudyChanged)]},
                 }
             }
         },
-        "description": "events named finding",
+        "description": "events named finding and study",
     },
     **refused(429),
 }
@@ -43,17 +46,19 @@ async def events(
     request: Request,
     parts: Service,
     _who: Listener,
-    last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+    last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)] = None,
 ) -> StreamingResponse:
     """Findings as they come: ``finding`` events with boxes in pixels and, where the spacing is known, in millimetres.
 
-    A listener that was away sends the last number that it has as ``Last-Event-ID``, and gets what it missed.
+    ``study`` events tell that an image arrived, gets no answer or waits for one again, or that a study is gone. A
+    listener that was away sends the last id that it has as ``Last-Event-ID``, and gets what it missed.
     """
     after = None
     if last:
-        if not last.isascii() or not last.isdigit() or int(last) > LARGEST_NUMBER:
-            raise UnfitError("Last-Event-ID is the number of a finding")
-        after = int(last)
+        numbers = [int(number) for number in last.split(".")] if _ID.fullmatch(last) else [LARGEST_NUMBER + 1]
+        if max(numbers) > LARGEST_NUMBER:
+            raise UnfitError("Last-Event-ID is the id of an event, or the number of a finding")
+        after = Last(*numbers)
 
     def still() -> bool:
         try:

@@ -10,15 +10,15 @@ from sqlalchemy.orm import Session
 from callus.results.uids import is_uid
 from callus.service import audit, jobs, stuck
 from callus.service.access import Who
-from callus.service.answering import TRY
-from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Service
-from callus.service.intake import IDENTIFY
+from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Sender, Service
+from callus.service.jobs import IDENTIFY, TRY
 from callus.service.parts import Parts
+from callus.service.placing import have_waiting, try_again
 from callus.service.refusals import ClashError, MissingError, UnfitError
 from callus.service.responses import refused
 from callus.service.schemas.running import Counted, Jobs, Nothing, Pulled
 from callus.service.shown import job_whole
-from callus.service.tables import Job
+from callus.service.tables import Image, Job
 
 router = APIRouter(prefix=API, tags=["jobs"])
 _BACK = "put it back into the settings and start the service anew; or drop what was meant for it"
@@ -65,8 +65,12 @@ def listed(
 def retry(number: Number, parts: Service, who: Administrator) -> Nothing:
     """Have a job that was given up tried again."""
     with parts.database.writing() as session:
-        _check_done_by_somebody(_stuck(session, number), parts)
+        job = _stuck(session, number)
+        _check_done_by_somebody(job, parts)
         jobs.retry(session, [number])
+        image = session.get(Image, job.image_id) if job.kind == IDENTIFY else None
+        if image is not None:
+            have_waiting(session, image)
         audit.note(session, who=who.name, did="retried", what=f"job {number}", address=who.address)
     parts.wake()
     return {}
@@ -102,6 +106,16 @@ def drop_those(given: Those, parts: Service, who: Administrator) -> Counted:
         count = jobs.drop(session, stuck.stuck_for(given.destination))
         _note_those(session, who, "dropped", count, given.destination)
     return {"count": count}
+
+
+@router.post("/images/{number}/retry", status_code=202, responses=refused(404, 409))
+def answer_again(number: Number, parts: Service, who: Sender) -> Nothing:
+    """Have a radiograph that got no answer answered after all, by the model that is active now."""
+    with parts.database.writing() as session:
+        try_again(session, number)
+        audit.note(session, who=who.name, did="retried", what=f"image {number}", address=who.address)
+    parts.wake()
+    return {}
 
 
 @router.post("/pull", status_code=202, responses=refused(404))

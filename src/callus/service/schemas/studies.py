@@ -205,3 +205,19 @@ class Finding(TypedDict):
     seconds: Seconds
     made: Moment
     notice: Notice
+
+
+class StudyChanged(TypedDict):
+    """What became of a study; nothing in it names a patient."""
+
+    id: Id
+    study: Annotated[int, told("the study's number", minimum=1)]
+    image: Annotated[int | None, told("the image's number; null where the whole study is meant", minimum=1)]
+    what: Annotated[
+        str,
+        told(
+            "an image arrived, gets no answer, waits for one again; or the study is gone",
+            enum=["arrived", "unanswered", "waiting", "deleted"],
+        ),
+    ]
+    at: Moment
