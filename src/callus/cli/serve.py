@@ -54,7 +54,8 @@ def serve(
         typer.Option("--database", help="URL of a PostgreSQL database; SQLite in the data folder where not given."),
     ] = None,
     retention_days: Annotated[
-        int | None, typer.Option("--retention-days", min=0, help="Delete studies that came earlier; 0 keeps them.")
+        int | None,
+        typer.Option("--retention-days", min=0, help="Delete studies whose last image came earlier; 0 keeps them."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Cores for the network; all where not given.")
