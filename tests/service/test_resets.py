@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,12 +17,16 @@ import sqlalchemy as sa
 from clinic import Browser, Clinic, opened
 
 from callus.service import accounts
-from callus.service.accounts import begin_reset, end_reset
+from callus.service.accounts import add_user, begin_reset, check_password, end_reset
 from callus.service.database import Database
+from callus.service.objects import ObjectStore
 from callus.service.passwords import hashed
-from callus.service.refusals import ForbiddenError
+from callus.service.recovery import reset_password
+from callus.service.refusals import ClashError, ForbiddenError, MissingError, UnknownCallerError
+from callus.service.settings import Settings
 from callus.service.tables import Entry, Reset, User, now
 from callus.service.tables import Session as Login
+from callus.service.throttle import Throttle
 
 OLD, NEW = "correct horse battery", "another horse entirely"
 
@@ -163,3 +171,75 @@ def test_a_link_that_two_use_at_once_works_for_one(database: Database) -> None:
         thread.join(60)
         assert not thread.is_alive()
     assert sorted(outcomes) == [False, False, True]
+
+
+@pytest.fixture
+def lost(database: Database, tmp_path: Path) -> Settings:
+    """A service whose only administrator has lost their password."""
+    ObjectStore(tmp_path / "objects", keep_free=0)
+    with database.writing() as session:
+        add_user(session, "Ada", "administrator", password=hashed(OLD))
+    url = "" if database.is_sqlite else database.engine.url.render_as_string(hide_password=False)
+    return Settings(tmp_path, database=url)
+
+
+def test_the_only_administrator_comes_back_in_by_the_machine_itself(lost: Settings, database: Database) -> None:
+    old, key = reset_password(lost, "ada"), reset_password(lost, "ADA")
+    with pytest.raises(UnknownCallerError):
+        check_password(database, Throttle(), "Ada", OLD, "")
+    with pytest.raises(ForbiddenError):
+        end_reset(database, old, NEW, address="")
+    assert end_reset(database, key, NEW, address="10.0.0.1").role == "administrator"
+    assert check_password(database, Throttle(), "Ada", NEW, "").name == "Ada"
+    with database.reading() as session:
+        lines = [(entry.who, entry.did, entry.what) for entry in session.scalars(sa.select(Entry).order_by(Entry.id))]
+    assert lines[0][1:] == ("reset", "password of user 1")
+    assert lines[0][0].endswith("at the command line")
+
+
+def test_who_cannot_be_helped_by_the_machine_is_told_why(lost: Settings, database: Database, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no account of that name; administrators are: Ada"):
+        reset_password(lost, "eve")
+    with database.writing() as session:
+        add_user(session, "bob", "administrator", subject="https://login.example 1")
+    with pytest.raises(ClashError, match="at the identity provider"):
+        reset_password(lost, "bob")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MissingError, match="no service in"):
+        reset_password(Settings(tmp_path / "empty", database=lost.database), "Ada")
+    with database.reading() as session:
+        assert session.scalars(sa.select(Reset)).all() == []
+
+
+@pytest.fixture
+def shown() -> Iterator[Path]:
+    """A folder that others may look into; pytest's they may not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_who_cannot_write_the_folder_cannot_take_a_password_away(shown: Path) -> None:
+    ObjectStore(shown / "objects", keep_free=0)
+    database = Database(f"sqlite:///{shown / 'callus.sqlite'}")
+    with database.writing() as session:
+        add_user(session, "Ada", "administrator", password=hashed(OLD))
+    code = "import os, sys; from callus.cli import main; import callus.service.recovery; os.setgid(65534); "
+    code += f"os.setuid(65534); sys.argv = ['callus', 'password', 'Ada', '--data', {str(shown)!r}]; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 1
+    assert "cannot be written; do this as the service's own user" in done.stderr
+    assert check_password(database, Throttle(), "Ada", OLD, "").name == "Ada"
+    database.close()
+
+
+def test_the_command_line_prints_the_link(lost: Settings, database: Database) -> None:
+    line = [sys.executable, "-m", "callus", "password", "ada", "--data", str(lost.data)]
+    line += ["--database", lost.database] if lost.database else []
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stderr
+    key = done.stdout.rpartition("/#reset=")[2].strip()
+    assert end_reset(database, key, NEW, address="").name == "Ada"
+    nobody = subprocess.run([*line[:4], "eve", *line[5:]], capture_output=True, text=True, check=False, timeout=180)
+    assert (nobody.returncode, nobody.stderr.count("\n")) == (2, 1)

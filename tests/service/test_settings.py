@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from callus.service.database import Database, DatabaseError
 from callus.service.settings import Caller, SettingsError, load_settings
 
 NODE = """
@@ -61,3 +63,27 @@ def test_a_caller_that_could_be_anybody_or_nobody_is_refused(tmp_path: Path, tex
 def test_a_provider_that_could_let_nobody_in_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         loaded(tmp_path, f'[openid]\nissuer = "https://login.example"\n{text}\n')
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("oracl://x", "there is no database called 'oracl'"),
+        ("postgresql+nothing://x", "there is no database called"),
+        ("mysql+pymysql://x", "needs pymysql, which is not installed"),
+        ("nonsense", "cannot be understood"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_told_in_a_line(url: str, said: str) -> None:
+    with pytest.raises(DatabaseError, match=said) as caught:
+        Database(url)
+    assert caught.value.hint
+
+
+def test_without_its_driver_postgresql_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "psycopg"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # as if it were not installed
+    with pytest.raises(DatabaseError, match="needs psycopg, which is not installed") as caught:
+        Database("postgresql://callus@127.0.0.1:1/callus")
+    assert "callus[postgresql]" in caught.value.hint

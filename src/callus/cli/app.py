@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import callus
-from callus.cli import backup, bench, compare, data, demo, evaluate, export, identify, model, serve, train
+from callus.cli import backup, bench, compare, data, demo, evaluate, export, identify, model, password, serve, train
 from callus.labels import RESEARCH_ONLY
 
 app = typer.Typer(
@@ -56,6 +56,7 @@ compare.register(app)
 identify.register(app)
 serve.register(app)
 backup.register(app)
+password.register(app)
 demo.register(app)
 bench.register(app)
 model.register(app)

@@ -60,9 +60,9 @@ class Database:
             raise DatabaseError(
                 f"there is no database called {parsed.drivername[:40]!r}", hint="give a postgresql:// address"
             ) from error
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise DatabaseError(
-                f"this database needs {error.name}, which is not installed",
+                f"this database needs {error.name or parsed.get_driver_name()}, which is not installed",
                 hint="pip install 'callus[postgresql]', and give a postgresql:// address",
             ) from error
         if self.is_sqlite:
