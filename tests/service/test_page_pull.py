@@ -1,7 +1,8 @@
-"""A study is fetched from another archive in the page: by its UID, with how far it is and what became of it."""
+"""A study is fetched from another archive in the page: searched or by its UID, and what became of it is told."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,52 @@ def test_a_study_is_fetched(tmp_path: Path, tiny_bundle: Path, width: int) -> No
         dialog.get_by_role("link", name="study 1").click()
         page.get_by_role("heading", name="A-17").wait_for()
         page.get_by_role("list", name="images of this exam").get_by_role("listitem").nth(1).wait_for()
+        visit.fine()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [DESK, PHONE])
+def test_an_archive_is_searched(tmp_path: Path, tiny_bundle: Path, width: int) -> None:
+    found = {
+        "0020000D": {"vr": "UI", "Value": [STUDY]},
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": "Doe^Jane"}]},
+        "00100020": {"vr": "LO", "Value": ["P-4711"]},
+        "00080020": {"vr": "DA", "Value": ["20240229"]},
+        "00080061": {"vr": "CS", "Value": ["DX"]},
+    }
+    with (
+        answering(STUDY) as web,
+        started(tmp_path / "data", tiny_bundle, sources=(Source("archive", web.url),)) as service,
+        visiting(service.address, width) as visit,
+    ):
+        web.hold(radiograph(1, bright=True))
+        web.answers["/dicom-web/studies"] = (200, "application/dicom+json", json.dumps([found]).encode())
+        begin(visit, service.secret)
+        visit.page.get_by_role("button", name="Fetch a study").click()
+        dialog = visit.page.get_by_role("dialog")
+        search = dialog.get_by_role("button", name="Search")
+        search.click()
+        dialog.get_by_text("nothing is searched for").wait_for()
+        dialog.get_by_label("Patient's number").fill(" P-4711 ")
+        search.click()
+        dialog.get_by_text("1 found.").wait_for()
+        (line,) = dialog.get_by_role("list", name="studies found").get_by_role("listitem").all()
+        for text in ("Doe, Jane", "P-4711", "2024-02-29", "DX"):
+            assert text in line.inner_text()
+        checked(visit)
+        dialog.get_by_role("button", name=f"Fetch {STUDY}").click()
+        dialog.get_by_text("1 taken").wait_for()
+        search.click()
+        line.get_by_role("link", name="study 1").wait_for()
+        assert not [path for path in web.asked if "Doe" in path]
+
+        web.answers["/dicom-web/studies"] = (200, "application/dicom+json", b"[]")
+        search.click()
+        dialog.get_by_text("It has no such study.").wait_for()
+        visit.page.keyboard.press("Escape")
+        visit.page.get_by_role("button", name="Fetch a study").click()
+        assert dialog.get_by_label("Patient's number").input_value() == ""  # nobody's stays
+        visit.written = [line for line in visit.written if "422" not in line]  # browsers write down what was refused
         visit.fine()
 
 

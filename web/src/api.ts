@@ -29,8 +29,10 @@ export function onLoggedOut(then: () => void): void {
   loggedOut = then;
 }
 
-async function ask(method: string, path: string, body?: unknown): Promise<Response> {
+/** Ask; what the page asks by itself does not keep a login that nobody uses. */
+async function ask(method: string, path: string, body?: unknown, byItself = false): Promise<Response> {
   const headers: Record<string, string> = {};
+  if (byItself) headers["X-Unattended"] = "1";
   if (method !== "GET" && csrf) headers["X-CSRF-Token"] = csrf;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer: Response;
@@ -59,12 +61,12 @@ export function refused(status: number, text: string): Refused {
   }
 }
 
-export async function get<T>(path: string): Promise<T> {
-  return (await ask("GET", path)).json() as Promise<T>;
+export async function get<T>(path: string, byItself = false): Promise<T> {
+  return (await ask("GET", path, undefined, byItself)).json() as Promise<T>;
 }
 
-export async function send<T>(method: "POST" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<T> {
-  return (await ask(method, path, body)).json() as Promise<T>;
+export async function send<T>(method: "POST" | "PATCH" | "DELETE", path: string, body?: unknown, byItself = false): Promise<T> {
+  return (await ask(method, path, body, byItself)).json() as Promise<T>;
 }
 
 export async function getBlob(path: string): Promise<Blob> {
@@ -83,10 +85,17 @@ export async function getFrame(path: string): Promise<{ pixels: Uint16Array; row
   };
 }
 
-/** Send files as a form, with progress from 0 to 1. */
-export function sendFiles<T>(path: string, field: string, files: File[], progress: (share: number) => void): Promise<T> {
+/** Send files as a form, after plain fields, with progress from 0 to 1. */
+export function sendFiles<T>(
+  path: string,
+  fields: Record<string, string | number>,
+  field: string,
+  files: File[],
+  progress: (share: number) => void,
+): Promise<T> {
   return new Promise((done, failed) => {
     const form = new FormData();
+    for (const [name, value] of Object.entries(fields)) form.append(name, String(value));
     for (const file of files) form.append(field, file, file.name);
     const request = new XMLHttpRequest();
     request.open("POST", API + path);
@@ -105,9 +114,9 @@ export function sendFiles<T>(path: string, field: string, files: File[], progres
 }
 
 /** Who is logged in; null for nobody. */
-export async function whoIsThere(): Promise<Me | null> {
+export async function whoIsThere(byItself = false): Promise<Me | null> {
   try {
-    return await get<Me>("/me");
+    return await get<Me>("/me", byItself);
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return null;
     throw error;

@@ -5,6 +5,17 @@ import type { Box } from "./types";
 const COLOUR = { solid: "#56dcff", dotted: "#56dcff", reader: "#f0c85a" };
 const DASHES = { solid: undefined, dotted: "2 6", reader: "10 5" };
 
+/** The first corner of a box, where the second is still to come: a cross on the screen. */
+export function Corner({ at: [x, y] }: { at: [number, number] }) {
+  const cross = `M${x - 9} ${y}h18M${x} ${y - 9}v18`;
+  return (
+    <g class="first-corner">
+      <path d={cross} stroke="#000" stroke-opacity="0.8" stroke-width="5" />
+      <path d={cross} stroke={COLOUR.reader} stroke-width="2" />
+    </g>
+  );
+}
+
 export function Boxes({ boxes, kind }: { boxes: Box[]; kind: keyof typeof COLOUR }) {
   return (
     <>

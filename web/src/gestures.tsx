@@ -2,25 +2,23 @@
 
 import type { RefObject } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import type { Drawing, Point } from "./drawing";
 import type { Stage } from "./stage";
-import type { Box } from "./types";
 
 export type Tool = "window" | "pan";
+
+const SLIP = 8; // pixels that a finger may slip by and still have tapped
 
 interface Props {
   stage: RefObject<Stage | null>;
   tool: Tool;
-  drawing: boolean;
-  inside: (x: number, y: number) => [number, number];
-  pending: (box: Box | null) => void;
-  done: (box: Box | null) => void;
+  drawing: Drawing;
 }
 
-export function Gestures({ stage, tool, drawing, inside, pending, done }: Props) {
-  const fingers = useRef(new Map<number, [number, number]>());
+export function Gestures({ stage, tool, drawing }: Props) {
+  const fingers = useRef(new Map<number, Point>());
   const pinched = useRef(false);
-  const start = useRef<[number, number] | null>(null);
-  const box = useRef<Box | null>(null);
+  const start = useRef<{ at: Point; from: Point; to: Point | null } | null>(null); // `to` once it is more than a tap
   const surface = useRef<HTMLDivElement>(null);
 
   useEffect(() => {
@@ -35,32 +33,41 @@ export function Gestures({ stage, tool, drawing, inside, pending, done }: Props)
     return () => element.removeEventListener("wheel", turned);
   }, []);
 
-  const where = (event: PointerEvent): [number, number] => {
+  const where = (event: PointerEvent): Point => {
     const { left, top } = surface.current!.getBoundingClientRect();
     return [event.clientX - left, event.clientY - top];
   };
   const end = (event: PointerEvent) => {
     fingers.current.delete(event.pointerId);
     if (!fingers.current.size) pinched.current = false;
-    if (start.current) done(box.current);
-    start.current = box.current = null;
+    if (!start.current) return;
+    const { from, to } = start.current;
+    start.current = null;
+    if (event.type === "pointercancel") drawing.unspan();
+    else if (to) drawing.keep(from, to);
+    else drawing.tap(from);
   };
   const down = (event: PointerEvent) => {
     if (!stage.current?.stands) return;
     surface.current!.setPointerCapture(event.pointerId);
     fingers.current.set(event.pointerId, where(event));
-    if (drawing && event.button === 0 && fingers.current.size === 1) start.current = inside(...where(event));
+    if (drawing.on && event.button === 0 && fingers.current.size === 1) {
+      const at = where(event);
+      start.current = { at, from: drawing.inside(...at), to: null };
+    }
     if (fingers.current.size > 1) pinched.current = true;
     if (fingers.current.size > 1 && start.current) {
-      start.current = box.current = null; // a second finger: it was meant to zoom
-      pending(null);
+      start.current = null; // a second finger: it was meant to zoom
+      drawing.unspan();
     }
   };
   const move = (event: PointerEvent) => {
     const here = stage.current;
     const before = fingers.current.get(event.pointerId);
-    if (!here || !before) return;
+    if (!here?.stands) return;
     const now = where(event);
+    if (!before && drawing.corner) drawing.span(drawing.corner, drawing.inside(...now));
+    if (!before) return;
     const [x, y] = [now[0] - before[0], now[1] - before[1]];
     if (pinched.current && fingers.current.size === 1) {
       fingers.current.set(event.pointerId, now);
@@ -68,19 +75,15 @@ export function Gestures({ stage, tool, drawing, inside, pending, done }: Props)
     }
     if (fingers.current.size === 2) {
       const [one, other] = [...fingers.current.entries()].sort(([id]) => (id === event.pointerId ? -1 : 1)).map(([, at]) => at);
-      const far = (a: [number, number], b: [number, number]) => Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1]));
+      const far = (a: Point, b: Point) => Math.max(1, Math.hypot(a[0] - b[0], a[1] - b[1]));
       here.zoom(far(now, other!) / far(one!, other!), (now[0] + other![0]) / 2, (now[1] + other![1]) / 2);
       here.pan(x / 2, y / 2);
     } else if (start.current) {
-      const [left, top] = start.current;
-      const [right, bottom] = inside(...now);
-      box.current = {
-        x: Math.min(left, right),
-        y: Math.min(top, bottom),
-        width: Math.abs(right - left),
-        height: Math.abs(bottom - top),
-      };
-      pending(box.current);
+      const { at, from, to } = start.current;
+      if (to || Math.hypot(now[0] - at[0], now[1] - at[1]) > SLIP) {
+        start.current.to = drawing.inside(...now);
+        drawing.span(from, start.current.to);
+      }
     } else if (tool === "pan" || event.buttons & 6) {
       here.pan(x, y); // the middle and the right button always do
     } else {

@@ -16,6 +16,7 @@ const KEYS = [
   ["o, held", "the original without anything"],
   ["n p", "next, previous image of the exam"],
   ["w m", "dragging changes the window, moves"],
+  ["d", "draw boxes, for who gives verdicts; Escape ends it"],
   ["?", "this list"],
 ];
 
@@ -33,6 +34,10 @@ export function Keys({ dialog }: { dialog: RefObject<HTMLDialogElement | null> }
           </div>
         ))}
       </dl>
+      <p class="quiet">
+        While boxes are drawn, arrows move one and size it with Shift, Enter keeps it, Escape drops it, Delete takes the last one
+        back. Or drag it, or point at two opposite corners.
+      </p>
       <p class="quiet">
         Dragging does what is pressed, Window or Move: with a finger too. The wheel zooms and the right button moves; two fingers
         do both. A box solid: fracture; dotted: doubt; dashed: drawn by a reader.

@@ -42,7 +42,7 @@ export function Models() {
     const input = event.currentTarget as HTMLInputElement;
     const files = [...(input.files ?? [])];
     input.value = "";
-    if (files.length) act(() => sendFiles("/models", "file", files, setShare).finally(() => setShare(null)));
+    if (files.length) act(() => sendFiles("/models", {}, "file", files, setShare).finally(() => setShare(null)));
   };
   const show = (model: Model) => act(async () => setTrial(await get<Trial>(`/models/${model.id}/trial`)));
   const begin = (model: Model) =>

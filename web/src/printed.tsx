@@ -1,8 +1,17 @@
-/** A study on paper: only printers see it. */
+/** A study on paper: only printers see it, and only for them are its pictures loaded. */
 
 import { LevelMark, Moment, Probability, day, person } from "./level";
 import { levelOf, pictureOf, titleOf } from "./study";
 import type { Study } from "./types";
+
+/** Print once the pictures are there. Where the browser's own menu prints, it waits for those that are lazy by itself, but
+ * not for any that a listener has begun to load. */
+export async function printWithPictures(): Promise<void> {
+  const pictures = [...document.querySelectorAll<HTMLImageElement>(".printed img")];
+  for (const picture of pictures) picture.loading = "eager";
+  await Promise.all(pictures.map((picture) => picture.decode().catch(() => {}))); // one that is missing costs only itself
+  print();
+}
 
 export function Printed({ study }: { study: Study }) {
   const { patient } = study;
@@ -17,7 +26,7 @@ export function Printed({ study }: { study: Study }) {
       </p>
       {study.images.map((image, at) => (
         <figure key={image.id}>
-          <img src={pictureOf(image)} alt="" />
+          <img loading="lazy" src={pictureOf(image)} alt="" />
           <figcaption>
             {titleOf(image) || `image ${at + 1}`}: <LevelMark level={levelOf(image)} />{" "}
             <Probability value={image.answer?.probability ?? null} />

@@ -1,9 +1,10 @@
-/** Fetching a study from another archive by its UID: asked for here, with how far it is and what became of it. */
+/** Fetching a study from another archive: searched or asked for by its UID, with how far it is and what became of it. */
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, send } from "./api";
 import { Moment } from "./level";
 import { follow } from "./route";
+import { Seek } from "./seek";
 
 type Counts = Record<"taken" | "known" | "other" | "refused", number>;
 
@@ -32,13 +33,14 @@ export function Pull({ came }: { came: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [open, setOpen] = useState(false);
   const [told, setTold] = useState(NOTHING);
+  const [source, setSource] = useState("");
   const [study, setStudy] = useState("");
   const [said, setSaid] = useState("");
   const [failed, setFailed] = useState("");
 
   const load = useCallback(
     () =>
-      get<Pulls>("/pull")
+      get<Pulls>("/pull", true)
         .then(setTold)
         .catch((error) => setFailed(error.message)),
     [],
@@ -57,11 +59,12 @@ export function Pull({ came }: { came: () => void }) {
     before.current = taken;
   }, [taken]);
 
-  const ask = async (source: string, uid: string) => {
+  const from = source || (told.sources[0] ?? "");
+  const ask = async (archive: string, uid: string) => {
     setSaid("");
     setFailed("");
     try {
-      const answer = await send<{ new: boolean }>("POST", "/pull", { source, study_uid: uid });
+      const answer = await send<{ new: boolean }>("POST", "/pull", { source: archive, study_uid: uid });
       setSaid(answer.new ? "Asked for." : "This study is on its way already.");
       setStudy("");
       await load();
@@ -71,7 +74,7 @@ export function Pull({ came }: { came: () => void }) {
   };
   const submit = (event: SubmitEvent) => {
     event.preventDefault();
-    void ask(String(new FormData(event.currentTarget as HTMLFormElement).get("source")), study);
+    void ask(from, study);
   };
   const show = () => {
     setOpen(true);
@@ -86,17 +89,20 @@ export function Pull({ came }: { came: () => void }) {
       </button>
       <dialog ref={dialog} class="pull" aria-labelledby="pull-title" onClose={() => setOpen(false)}>
         <h2 id="pull-title">Fetch a study from another archive</h2>
-        <form class="stacked" onSubmit={submit}>
+        <div class="stacked">
           <label>
             Archive
-            <select name="source">
-              {told.sources.map((source) => (
-                <option key={source}>{source}</option>
+            <select value={from} onChange={(event) => setSource(event.currentTarget.value)}>
+              {told.sources.map((one) => (
+                <option key={one}>{one}</option>
               ))}
             </select>
           </label>
+        </div>
+        {open && <Seek key={from} source={from} fetch={(uid) => void ask(from, uid)} />}
+        <form class="stacked" onSubmit={submit}>
           <label>
-            Study Instance UID
+            Or by its Study Instance UID
             <input
               value={study}
               required

@@ -271,6 +271,17 @@ export class Stage {
     return [step(right, 0), step(right, 1), step(below, 0), step(below, 1), origin[0], origin[1]];
   }
 
+  /** The element's middle. */
+  middle(): [number, number] {
+    return [this.element.clientWidth / 2, this.element.clientHeight / 2];
+  }
+
+  /** The element's point at a pixel of the picture. */
+  pointAt(x: number, y: number): [number, number] {
+    const [a, b, c, d, e, f] = this.matrix();
+    return [a * x + c * y + e, b * x + d * y + f];
+  }
+
   /** The picture's pixel at a point of the element. */
   pixelAt(x: number, y: number): [number, number] {
     const [a, b, c, d, e, f] = this.matrix();

@@ -2,14 +2,17 @@
 
 import { lazy, Suspense } from "preact/compat";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { API, get, send } from "./api";
+import { API, type Refused, get, send } from "./api";
 import { Keys } from "./keys";
 import { LevelMark, Moment, Probability, day, person } from "./level";
-import { useFindings } from "./live";
-import { Printed } from "./printed";
+import { useLive } from "./live";
+import { Printed, printWithPictures } from "./printed";
 import { follow, go } from "./route";
 import { type Box, type ImageWhole, type Me, type Study, reaches } from "./types";
+import { AddPictures } from "./upload";
 import { Verdicts } from "./verdicts";
+
+const THUMBNAIL = 128; // pixels: two for each that it is drawn with, for fine screens
 
 const Viewer = lazy(() => import("./viewer").then((loaded) => ({ default: loaded.Viewer })));
 
@@ -21,18 +24,22 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
   const [drawn, setDrawn] = useState<Box[]>([]);
   const keys = useRef<HTMLDialogElement>(null);
 
-  const load = useCallback(async () => {
-    try {
-      const found = await get<Study>(`/studies/${id}`);
-      setStudy(found);
-      setChosen((old) => old ?? worst(found.images)?.id ?? null); // which stays, whatever is answered meanwhile
-      setFailed("");
-    } catch (error) {
-      setFailed((error as Error).message);
-    }
-  }, [id]);
+  const load = useCallback(
+    async (byItself = false) => {
+      try {
+        const found = await get<Study>(`/studies/${id}`, byItself);
+        setStudy(found);
+        setChosen((old) => old ?? worst(found.images)?.id ?? null); // which stays, whatever is answered meanwhile
+        setFailed("");
+      } catch (error) {
+        // While the service starts anew what is shown stays, with what was drawn and written; a study that is gone does not.
+        if (!byItself || (error as Refused).status === 404) setFailed((error as Error).message);
+      }
+    },
+    [id],
+  );
   useEffect(() => void load(), [load]);
-  useFindings((finding) => finding.study === id && void load());
+  useLive({ study: id, look: () => void load(true) });
 
   const choose = (image: number) => {
     setChosen(image);
@@ -58,7 +65,7 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
   return (
     <>
       <article class="study">
-        <StudyHead me={me} study={study} failed={setFailed} />
+        <StudyHead me={me} study={study} failed={setFailed} given={() => void load(true)} />
         {study.images.length > 1 && <Strip images={study.images} current={chosen} choose={choose} />}
         {image && (
           <div class="desk">
@@ -66,6 +73,7 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
               <Viewer
                 image={image}
                 drawing={drawing}
+                setDrawing={reaches(me, "radiologist") ? setDrawing : undefined}
                 drawn={drawn}
                 draw={setDrawn}
                 step={step}
@@ -73,7 +81,7 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
               />
             </Suspense>
             <div class="side">
-              <AnswerCard me={me} image={image} />
+              <AnswerCard key={image.id} me={me} image={image} given={() => void load(true)} />
               <Verdicts
                 key={image.id}
                 me={me}
@@ -99,7 +107,14 @@ function worst(images: ImageWhole[]): ImageWhole | undefined {
   return [...images].sort((one, other) => (other.answer?.probability ?? -1) - (one.answer?.probability ?? -1))[0];
 }
 
-function StudyHead({ me, study, failed }: { me: Me; study: Study; failed: (what: string) => void }) {
+interface HeadProps {
+  me: Me;
+  study: Study;
+  failed: (what: string) => void;
+  given: () => void;
+}
+
+function StudyHead({ me, study, failed, given }: HeadProps) {
   const { patient } = study;
   const remove = async () => {
     if (!confirm("Delete this study with its images, answers, verdicts and files? This cannot be undone.")) return;
@@ -125,7 +140,8 @@ function StudyHead({ me, study, failed }: { me: Me; study: Study; failed: (what:
         <span class="quiet">whole exam</span> <LevelMark level={study.level} /> <Probability value={study.probability} />
       </div>
       {stuck > 0 && <p class="caution">{`${stuck} result${stuck === 1 ? " is" : "s are"} stuck; the administrator's page tells why.`}</p>}
-      <button type="button" onClick={() => print()}>
+      <AddPictures study={study.id} done={given} />
+      <button type="button" onClick={() => void printWithPictures()}>
         Print
       </button>
       {reaches(me, "administrator") && (
@@ -147,7 +163,7 @@ function Strip({ images, current, choose }: { images: ImageWhole[]; current: num
       {images.map((image, at) => (
         <li key={image.id}>
           <button type="button" aria-current={image.id === current} onClick={() => choose(image.id)}>
-            <img src={pictureOf(image)} alt="" loading="lazy" />
+            <img src={pictureOf(image, THUMBNAIL)} alt="" loading="lazy" />
             <span>
               {titleOf(image) || `image ${at + 1}`}
               <br />
@@ -160,9 +176,10 @@ function Strip({ images, current, choose }: { images: ImageWhole[]; current: num
   );
 }
 
-/** The overlay where there is one, else the radiograph. */
-export function pictureOf(image: ImageWhole): string {
-  return `${API}/images/${image.id}/${image.answer?.results.includes("overlay") ? "overlay" : "frame"}.png`;
+/** The overlay where there is one, else the radiograph; as wide as it is, or at most so many pixels. */
+export function pictureOf(image: ImageWhole, width?: number): string {
+  const kind = image.answer?.results.includes("overlay") ? "overlay" : "frame";
+  return `${API}/images/${image.id}/${kind}.png${width ? `?width=${width}` : ""}`;
 }
 
 export function titleOf(image: ImageWhole): string {
@@ -173,8 +190,13 @@ export function levelOf(image: ImageWhole) {
   return image.answer?.level ?? (image.error ? "unanswered" : "waiting");
 }
 
-function AnswerCard({ me, image }: { me: Me; image: ImageWhole }) {
+function AnswerCard({ me, image, given }: { me: Me; image: ImageWhole; given: () => void }) {
   const answer = image.answer;
+  const [failed, setFailed] = useState("");
+  const again = () =>
+    send("POST", `/images/${image.id}/retry`)
+      .then(given)
+      .catch((error) => setFailed(error.message));
   const files = [
     ["sr", "sr.dcm", "report (SR)"],
     ["sc", "sc.dcm", "picture (SC)"],
@@ -192,7 +214,19 @@ function AnswerCard({ me, image }: { me: Me; image: ImageWhole }) {
           </>
         )}
       </p>
-      {image.error && <p class="caution">{image.error}</p>}
+      {image.error && (
+        <p class="caution">
+          {image.error}{" "}
+          <button type="button" onClick={again}>
+            Try again
+          </button>
+        </p>
+      )}
+      {failed && (
+        <p class="error" role="alert">
+          {failed}
+        </p>
+      )}
       {answer && (
         <>
           {answer.cautions.map((caution) => (

@@ -105,6 +105,13 @@ export interface Finding {
   probability: number;
 }
 
+/** What became of a study: an image of it came, gets no answer or waits for one again, or all of it is gone. */
+export interface StudyChange {
+  study: number;
+  image: number | null;
+  what: "arrived" | "unanswered" | "waiting" | "deleted";
+}
+
 export const LEVEL_TEXT: Record<Level, string> = {
   fracture: "fracture",
   doubt: "doubt",

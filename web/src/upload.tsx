@@ -2,58 +2,39 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Refused, sendFiles } from "./api";
+import { follow } from "./route";
+import { type Sending, uidOf, useSending } from "./sending";
 
-interface Taken {
-  name: string;
-  study?: number;
-  new?: boolean;
-  error?: { what: string; hint: string };
-}
-
-const AT_ONCE = 8; // files in one request: what fails costs few others
-const TRIES = 5;
 const KINDS = ".dcm,.dicom,.png,.jpg,.jpeg,.tif,.tiff,application/dicom,image/*";
+
+const isPicture = (file: File) => file.type.startsWith("image/");
+
+/** The files of an input, which may be chosen again afterwards. */
+function chosenIn(event: Event): File[] {
+  const input = event.currentTarget as HTMLInputElement;
+  const files = [...(input.files ?? [])];
+  input.value = "";
+  return files;
+}
 
 /** The ways in; `children` are others, which stand beside these. */
 export function Upload({ done, children }: { done: () => void; children?: ComponentChildren }) {
-  const [share, setShare] = useState<number | null>(null);
-  const [outcome, setOutcome] = useState("");
-  const [refused, setRefused] = useState<Taken[]>([]);
+  const sending = useSending(done);
+  const [asked, setAsked] = useState<File[]>([]); // pictures that may be of one exam or of several
   const [over, setOver] = useState(false);
-  const queue = useRef<File[]>([]);
-  const busy = useRef(false);
 
-  const give = async (files: Iterable<File>) => {
-    queue.current.push(...files);
-    if (busy.current || !queue.current.length) return;
-    busy.current = true;
-    setRefused([]);
-    setOutcome("");
-    let sent = 0;
-    let fine = 0;
-    let again = 0;
-    while (queue.current.length) {
-      const some = queue.current.splice(0, AT_ONCE);
-      const all = sent + some.length + queue.current.length;
-      const taken = await deliver(some, (part) => setShare((sent + part * some.length) / all));
-      sent += some.length;
-      fine += taken.filter((one) => one.new).length;
-      again += taken.filter((one) => one.new === false).length;
-      setRefused((old) => [...old, ...taken.filter((one) => one.error)]);
-      done();
-    }
-    busy.current = false;
-    setShare(null);
-    setOutcome([`${fine} taken`, again ? `${again} known already` : ""].filter(Boolean).join(", "));
+  const take = (files: File[]) => {
+    const pictures = files.filter(isPicture);
+    if (pictures.length < 2) return void sending.give(files);
+    setAsked((old) => [...old, ...pictures]);
+    void sending.give(files.filter((file) => !isPicture(file)));
   };
-
   useEffect(() => {
     const drag = (event: DragEvent) => {
       if (!event.dataTransfer?.types.includes("Files")) return;
       event.preventDefault();
       setOver(event.type === "dragover");
-      if (event.type === "drop") void give(event.dataTransfer.files);
+      if (event.type === "drop") take([...event.dataTransfer.files]);
     };
     const kinds = ["dragover", "dragleave", "drop"] as const;
     for (const kind of kinds) addEventListener(kind, drag);
@@ -62,29 +43,85 @@ export function Upload({ done, children }: { done: () => void; children?: Compon
     };
   }, []);
 
-  const chosen = (event: Event) => {
-    const input = event.currentTarget as HTMLInputElement;
-    void give([...(input.files ?? [])]);
-    input.value = "";
+  const decided = (one: boolean) => {
+    setAsked([]);
+    if (!one) return void sending.give(asked);
+    uidOf(asked)
+      .then((study_uid) => sending.give(asked, { study_uid }))
+      .catch(() => sending.refuse(asked, "cannot be read", "was it moved?"));
   };
   return (
     <section class={`upload ${over ? "over" : ""}`} aria-label="upload">
       <label class="button main">
         Send radiographs
-        <input class="hidden-input" type="file" multiple accept={KINDS} onChange={chosen} />
+        <input class="hidden-input" type="file" multiple accept={KINDS} onChange={(event) => take(chosenIn(event))} />
       </label>
-      <label class="button camera">
-        Take a picture
-        <input class="hidden-input" type="file" accept="image/*" capture="environment" onChange={chosen} />
-      </label>
+      <Camera text="Take a picture" taken={(files) => void sending.give(files)} />
       {children}
       <span class="quiet drop">or drop files anywhere on this page</span>
+      <Progress sending={sending}>
+        {sending.study !== null && (
+          <>
+            <a href={`/studies/${sending.study}`} onClick={follow}>
+              study {sending.study}
+            </a>
+            <Camera text="Another of this exam" taken={(files) => void sending.give(files, { study: sending.study! })} />
+          </>
+        )}
+      </Progress>
+      {asked.length > 0 && <OneExam count={asked.length} decided={decided} dropped={() => setAsked([])} />}
+    </section>
+  );
+}
+
+/** More pictures for a study that is here. */
+export function AddPictures({ study, done }: { study: number; done: () => void }) {
+  const sending = useSending(done);
+  const add = (files: File[]) => {
+    void sending.give(files.filter(isPicture), { study });
+    sending.refuse(
+      files.filter((file) => !isPicture(file)),
+      "is no picture",
+      "a DICOM object says itself which study it is of: send it from the worklist",
+    );
+  };
+  return (
+    <>
+      <label class="button">
+        Add pictures
+        <input class="hidden-input" type="file" multiple accept="image/*" onChange={(event) => add(chosenIn(event))} />
+      </label>
+      <Progress sending={sending} />
+    </>
+  );
+}
+
+function Camera({ text, taken }: { text: string; taken: (files: File[]) => void }) {
+  return (
+    <label class="button camera">
+      {text}
+      <input
+        class="hidden-input"
+        type="file"
+        accept="image/*"
+        capture="environment"
+        onChange={(event) => taken(chosenIn(event))}
+      />
+    </label>
+  );
+}
+
+/** How far it is, and what became of it. */
+function Progress({ sending: { share, outcome, refused }, children }: { sending: Sending; children?: ComponentChildren }) {
+  return (
+    <>
       {share !== null && (
         <progress max="1" value={share} aria-label="sending">
           {Math.round(share * 100)} %
         </progress>
       )}
       <span role="status">{share === null ? outcome : `sending, ${Math.round(share * 100)} %`}</span>
+      {children}
       {refused.length > 0 && (
         <div class="refused" role="alert">
           {refused.map((one, at) => (
@@ -95,32 +132,31 @@ export function Upload({ done, children }: { done: () => void; children?: Compon
           ))}
         </div>
       )}
-    </section>
+    </>
   );
 }
 
-/** Send some files; where the service is busy, wait as long as it asks, a few times. */
-async function deliver(files: File[], progress: (share: number) => void): Promise<Taken[]> {
-  for (let attempt = 1; ; attempt++) {
-    try {
-      return (await sendFiles<{ taken: Taken[] }>("/radiographs", "files", files, progress)).taken;
-    } catch (error) {
-      const { status, wait, body } = error as Refused & { wait?: number; body?: string };
-      if (status === 429 && attempt < TRIES) {
-        await new Promise((go) => setTimeout(go, 1000 * Math.min(60, wait || 5)));
-        continue;
-      }
-      const each = takenOf(body);
-      if (each.length) return each;
-      return files.map((file) => ({ name: file.name, error: { what: (error as Error).message, hint: "" } }));
-    }
-  }
-}
-
-function takenOf(body: string | undefined): Taken[] {
-  try {
-    return (JSON.parse(body ?? "") as { taken?: Taken[] }).taken ?? [];
-  } catch {
-    return [];
-  }
+/** Nothing in a picture says whose it is: whoever sends several says whether they are one exam (docs/decisions.md). */
+function OneExam({ count, decided, dropped }: { count: number; decided: (one: boolean) => void; dropped: () => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => dialog.current!.showModal(), []);
+  return (
+    <dialog ref={dialog} aria-labelledby="exam-title" onClose={dropped}>
+      <h2 id="exam-title">Are these {count} pictures one exam?</h2>
+      <p class="quiet">
+        One exam is one line in the worklist, with one answer across its views. Pictures of several patients must not be one.
+      </p>
+      <div class="row">
+        <button type="button" class="main" onClick={() => decided(true)}>
+          One exam
+        </button>
+        <button type="button" onClick={() => decided(false)}>
+          An exam each
+        </button>
+        <button type="button" onClick={dropped}>
+          Do not send them
+        </button>
+      </div>
+    </dialog>
+  );
 }

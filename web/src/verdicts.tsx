@@ -97,7 +97,7 @@ function Form({ image, drawing, setDrawing, drawn, setDrawn, given }: Omit<Props
         <Choice name="label" text="None" on={seen === 0} choose={() => (setLabel(0), setDrawn([]), setDrawing(false))} />
       </fieldset>
       <div class="row">
-        <button type="button" aria-pressed={drawing} onClick={() => setDrawing(!drawing)}>
+        <button type="button" aria-pressed={drawing} title="Draw boxes (d)" onClick={() => setDrawing(!drawing)}>
           Draw boxes
         </button>
         {drawn.length > 0 && (

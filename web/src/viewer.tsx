@@ -2,24 +2,28 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { getBlob } from "./api";
-import { colouredHeat } from "./heat";
+import { Boxes, Corner } from "./boxes";
+import { useDrawing } from "./drawing";
 import { Gestures, type Tool } from "./gestures";
-import { Boxes } from "./boxes";
+import { colouredHeat } from "./heat";
 import { Stage, type Matrix } from "./stage";
+import { Tools } from "./tools";
 import type { Box, ImageWhole } from "./types";
 
 const MOST_OPAQUE = 0.55; // at the map's 1, as the service's own overlay
+const DRAWS = "Arrow keys draw a box, Enter keeps it, Escape ends drawing";
 
 interface Props {
   image: ImageWhole;
   drawing: boolean;
+  setDrawing?: (on: boolean) => void; // not for those who give no verdicts
   drawn: Box[];
   draw: (boxes: Box[]) => void;
   step: (by: number) => void;
   askKeys: () => void;
 }
 
-export function Viewer({ image, drawing, drawn, draw, step, askKeys }: Props) {
+export function Viewer({ image, drawing, setDrawing, drawn, draw, step, askKeys }: Props) {
   const element = useRef<HTMLDivElement>(null);
   const frame = useRef<HTMLDivElement>(null);
   const stage = useRef<Stage | null>(null);
@@ -30,8 +34,20 @@ export function Viewer({ image, drawing, drawn, draw, step, askKeys }: Props) {
   const [opacity, setOpacity] = useState(0);
   const [boxes, setBoxes] = useState(true);
   const [bare, setBare] = useState(false);
-  const [pending, setPending] = useState<Box | null>(null);
   const answer = image.answer;
+  const { width, height } = image;
+  const pen = useDrawing({
+    stage,
+    on: drawing,
+    end: () => setDrawing?.(false),
+    width: width ?? 0,
+    height: height ?? 0,
+    drawn,
+    draw,
+  });
+  useEffect(() => {
+    if (drawing) frame.current!.focus(); // whose keys draw; a phone shows it
+  }, [drawing]);
 
   useEffect(() => {
     const moved = () => {
@@ -79,19 +95,13 @@ export function Viewer({ image, drawing, drawn, draw, step, askKeys }: Props) {
     };
   }, [image.id, answer?.id, wantsHeat]);
 
-  const inside = (x: number, y: number): [number, number] => {
-    const [across, down] = stage.current!.pixelAt(x, y);
-    return [Math.min(image.width ?? 0, Math.max(0, across)), Math.min(image.height ?? 0, Math.max(0, down))];
-  };
-
-  const keep = (box: Box | null) => {
-    setPending(null);
-    if (box && box.width >= 2 && box.height >= 2) draw([...drawn, box]);
-  };
-
   const act = (what: (here: Stage) => void) => () => stage.current?.stands && what(stage.current);
   const keys = (event: KeyboardEvent) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== event.currentTarget) return;
+    if (pen.key(event)) {
+      event.preventDefault();
+      return;
+    }
     const far = event.shiftKey ? 120 : 30;
     const does: Record<string, () => unknown> = {
       "+": act((here) => here.zoom(1.25)),
@@ -117,6 +127,7 @@ export function Viewer({ image, drawing, drawn, draw, step, askKeys }: Props) {
       p: () => step(-1),
       w: () => setTool("window"),
       m: () => setTool("pan"),
+      d: () => setDrawing?.(!drawing),
       "?": askKeys,
     };
     const found = does[event.key];
@@ -127,68 +138,49 @@ export function Viewer({ image, drawing, drawn, draw, step, askKeys }: Props) {
 
   return (
     <section class="viewer" aria-label="radiograph">
-      <div class="tools" role="toolbar" aria-label="view">
-        <div class="group">
-          <Toggle on={tool === "window"} press={() => setTool("window")} label="Window" keys="w" />
-          <Toggle on={tool === "pan"} press={() => setTool("pan")} label="Move" keys="m" />
-        </div>
-        <div class="group">
-          <Button press={act((here) => here.zoom(1.25))} label="Zoom in" text="+" keys="+" />
-          <Button press={act((here) => here.zoom(0.8))} label="Zoom out" text="−" keys="-" />
-          <Button press={act((here) => here.fit())} label="Fit" keys="f" />
-          <Button press={act((here) => here.turn(1))} label="Turn" keys="r" />
-          <Button press={act((here) => here.invert())} label="Invert" keys="i" />
-          <Button press={act((here) => here.reset())} label="Reset" keys="0" />
-        </div>
-        <div class="group">
-          <label class="slider">
-            Heat map
-            <input
-              type="range"
-              min="0"
-              max="1"
-              step="0.05"
-              value={opacity}
-              disabled={!answer}
-              aria-valuetext={`${Math.round(opacity * 100)} %`}
-              onInput={(event) => setOpacity(Number(event.currentTarget.value))}
-            />
-          </label>
-          <Toggle on={boxes} press={() => setBoxes(!boxes)} label="Boxes" keys="b" />
-          <Toggle on={bare} press={() => setBare(!bare)} label="Original" keys="o, held" />
-          <Button press={askKeys} label="Keys" text="?" keys="?" />
-        </div>
-      </div>
+      <Tools
+        act={act}
+        tool={tool}
+        setTool={setTool}
+        opacity={answer && opacity}
+        setOpacity={setOpacity}
+        boxes={boxes}
+        setBoxes={setBoxes}
+        bare={bare}
+        setBare={setBare}
+        askKeys={askKeys}
+      />
       <div
         class={`stage ${drawing ? "draws" : tool}`}
         ref={frame}
         data-drawn-by={stage.current?.drawnBy}
         tabIndex={0}
         role="application"
-        aria-label={`Radiograph ${image.body_part} ${image.view}. Arrow keys move, plus and minus zoom, question mark lists all keys.`}
+        aria-label={`Radiograph ${image.body_part} ${image.view}. ${drawing ? DRAWS : "Arrow keys move"}, plus and minus zoom, question mark lists all keys.`}
         onKeyDown={keys}
         onKeyUp={(event) => event.key === "o" && setBare(false)}
         onBlur={() => setBare(false)}
       >
         <div class={`port ${matrix ? "" : "blank"}`} ref={element} onContextMenu={(event) => event.preventDefault()} />
         <svg class="over" aria-hidden="true">
-          {matrix && !bare && image.width && image.height && (
+          {matrix && !bare && width && height && (
             <g transform={`matrix(${matrix.join(" ")})`}>
               {heat && wantsHeat && (
                 <image
                   href={heat}
-                  width={image.width}
-                  height={image.height}
+                  width={width}
+                  height={height}
                   preserveAspectRatio="none"
                   opacity={opacity * MOST_OPAQUE}
                 />
               )}
               {boxes && answer && <Boxes boxes={answer.boxes} kind={answer.level === "doubt" ? "dotted" : "solid"} />}
-              <Boxes boxes={pending ? [...drawn, pending] : drawn} kind="reader" />
+              <Boxes boxes={pen.pending ? [...drawn, pen.pending] : drawn} kind="reader" />
             </g>
           )}
+          {matrix && pen.corner && <Corner at={stage.current!.pointAt(...pen.corner)} />}
         </svg>
-        <Gestures stage={stage} tool={tool} drawing={drawing} inside={inside} pending={setPending} done={keep} />
+        <Gestures stage={stage} tool={tool} drawing={pen} />
         {!matrix && !failed && <p class="notice">loading…</p>}
         {failed && (
           <p class="notice error" role="alert">
@@ -196,23 +188,15 @@ export function Viewer({ image, drawing, drawn, draw, step, askKeys }: Props) {
           </p>
         )}
         {bare && <p class="corner">original</p>}
+        {drawing && (
+          <p class="hint">
+            <span role="status">{pen.hint}</span>
+            <button type="button" onClick={() => (setDrawing?.(false), frame.current!.focus())}>
+              Done
+            </button>
+          </p>
+        )}
       </div>
     </section>
-  );
-}
-
-function Button({ press, label, text, keys }: { press: () => void; label: string; text?: string; keys: string }) {
-  return (
-    <button type="button" onClick={press} title={`${label} (${keys})`} aria-label={text ? label : undefined}>
-      {text ?? label}
-    </button>
-  );
-}
-
-function Toggle({ on, press, label, keys }: { on: boolean; press: () => void; label: string; keys: string }) {
-  return (
-    <button type="button" aria-pressed={on} onClick={press} title={`${label} (${keys})`}>
-      {label}
-    </button>
   );
 }

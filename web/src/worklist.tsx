@@ -3,7 +3,7 @@
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { get, send } from "./api";
 import { LevelMark, Moment, Probability, day, person } from "./level";
-import { useFindings } from "./live";
+import { useLive } from "./live";
 import { Pull } from "./pull";
 import { follow, go } from "./route";
 import { LEVEL_TEXT, type Level, type Me, type StudyLine, reaches } from "./types";
@@ -25,7 +25,6 @@ const EVERYTHING: Wanted = { level: "", text: "", from: "", to: "" };
 const PAGE = 50;
 const LARGEST = 200; // studies that the service gives at once
 const QUIET = 250; // ms without a key after which a search is asked
-const LIVE = 500; // ms at least between two looks for what is new
 
 export function Worklist({ me }: { me: Me }) {
   const [wanted, setWanted] = useState(EVERYTHING);
@@ -36,14 +35,14 @@ export function Worklist({ me }: { me: Me }) {
   const asked = useRef(0);
 
   const load = useCallback(
-    async (before = "", limit = PAGE) => {
+    async (before = "", limit = PAGE, byItself = false) => {
       const mine = ++asked.current;
       const narrow = Object.fromEntries(Object.entries({ ...wanted, before, limit }).filter(([, value]) => value));
       try {
         // Words may be a patient's name: they go in the body, because addresses are written into logs.
         const found = await (wanted.text
-          ? send<Page>("POST", "/studies/search", narrow)
-          : get<Page>(`/studies?${new URLSearchParams(narrow as Record<string, string>)}`));
+          ? send<Page>("POST", "/studies/search", narrow, byItself)
+          : get<Page>(`/studies?${new URLSearchParams(narrow as Record<string, string>)}`, byItself));
         if (mine !== asked.current) return; // a later question is on its way
         setPage((old) => (before && old ? { studies: [...old.studies, ...found.studies], next: found.next } : found));
         setFailed("");
@@ -62,17 +61,15 @@ export function Worklist({ me }: { me: Me }) {
   // For what comes later than it was asked for: by then other studies may be wanted.
   const latest = useRef(load);
   latest.current = load;
-  const again = useCallback((limit?: number) => latest.current("", limit), []);
+  const again = useCallback((limit?: number) => latest.current("", limit, true), []);
 
-  const soon = useRef(0);
-  const stands = useFindings((finding) => {
-    setNews(`New finding: ${LEVEL_TEXT[finding.level]}, probability ${finding.probability.toFixed(2)}.`);
-    setFresh((old) => new Set(old).add(finding.study));
-    // Several images of a study come together. What was opened by "Show more" stays, as far as one page reaches.
-    soon.current ||= window.setTimeout(() => {
-      soon.current = 0;
-      void again(Math.min(LARGEST, Math.max(PAGE, page?.studies.length ?? 0)));
-    }, LIVE);
+  const stands = useLive({
+    // What was opened by "Show more" stays, as far as one page reaches.
+    look: () => void again(Math.min(LARGEST, Math.max(PAGE, page?.studies.length ?? 0))),
+    heard: (finding) => {
+      setNews(`New finding: ${LEVEL_TEXT[finding.level]}, probability ${finding.probability.toFixed(2)}.`);
+      setFresh((old) => new Set(old).add(finding.study));
+    },
   });
 
   const change = (name: keyof Wanted) => (event: Event) =>
