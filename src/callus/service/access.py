@@ -161,7 +161,9 @@ def check_same_page(request: Request) -> None:
         raise ForbiddenError("the request comes from another page")
     origin = request.headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("Host", ""):
-        raise ForbiddenError("the request comes from another page")
+        raise ForbiddenError(
+            "the request comes from another page", hint="where a proxy is in front, it has to pass Host on as it came"
+        )
 
 
 def address_of(request: Request) -> str:
