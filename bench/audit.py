@@ -158,7 +158,7 @@ def audited(data: Path, folder: Path) -> dict[str, Any]:
         "label_conflicts": len(told["label_conflicts"]),
         "seconds": round(seconds, 1),
         "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
-        "peak_mb": after.ru_maxrss // 1024,  # of the largest process so far
+        "peak_mb": after.ru_maxrss // 1024,  # of the largest process so far, this one's before the command among them
     }
 
 
@@ -223,6 +223,10 @@ def plot(lines: list[dict[str, Any]], folder: Path) -> None:
     axes.set(xlabel="files", ylabel="seconds", title="callus data audit on simulated radiographs")
     axes.set_xticks(files, [f"{count:,}" for count in files])
     axes.minorticks_off()
+    top = max(line["cpu_seconds"] for line in lines)
+    ticks = [step * 10**power for power in range(1, 6) for step in (1, 2, 5) if step * 10**power < 2 * top]
+    axes.set_yticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.set_ylim(0.7 * lines[0]["seconds"], 1.5 * top)
     handles, names = axes.get_legend_handles_labels()
     axes.legend(handles[:3], names[:3], frameon=False)
     axes.grid(alpha=0.3)

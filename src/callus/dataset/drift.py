@@ -7,7 +7,7 @@ what an affine map of all shifts leaves is noise in a copy, and a smooth field i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ _OUTLYING: Final = 0.3  # shift from which a part counts less when the affine ma
 _CURVE: Final = 4.0  # grey values over which the curve between the two grey scales is smoothed
 
 
-def drift(a: Description, b: Description, overlay: Overlay) -> float:
+def drift(a: Description, b: Description, overlay: Overlay, enough: float = 0.0) -> float:
     """Measure what shifts neighbouring parts have in common, root mean square, beyond an affine map; 0 where too few.
 
     Copies of FracAtlas radiographs changed in every way, alone and in chains, have 0.05 (median) and 0.3 at most;
@@ -43,16 +43,17 @@ def drift(a: Description, b: Description, overlay: Overlay) -> float:
         a: one picture.
         b: the other, described with the same detail.
         overlay: of the two.
+        enough: a drift of a copy: where one is found, a smaller one is not sought.
     """
     first, covered = laid(a.thumbnail, b.thumbnail, overlay.matrix, inverted=bool(overlay.variant & INVERTED))
     second, over = b.thumbnail.astype(np.float32), covered > 0
     if not over.any():
         return 0.0
     # A bent or cut off grey scale moves soft edges: one picture is given the other's, both ways, as either may be cut.
-    return min(
-        _common(*_shifts(shapes(x), shapes(y), over))
-        for x, y in ((_toned(first, second, over), second), (first, _toned(second, first, over)))
-    )
+    found = _common(*_shifts(shapes(first), shapes(_toned(second, first, over)), over))
+    if found > enough:
+        found = min(found, _common(*_shifts(shapes(_toned(first, second, over)), shapes(second), over)))
+    return found
 
 
 def _toned(x: NDArray[np.float32], like: NDArray[np.float32], over: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -74,37 +75,40 @@ def _shifts(
         Of the parts that were found their middles (n, 2), the direction (n, 2) across their strongest edges, along
         which alone a shift can be told, and the shift (n,) along it.
     """
-    step, side = _PART // 2, _PART + 2 * _REACH
-    across, down = np.gradient(y, axis=1), np.gradient(y, axis=0)
-    middles, directions, shifts = [], [], []
-    for top in range(0, y.shape[0] - side + 1, step):
-        for left in range(0, y.shape[1] - side + 1, step):
-            window = np.s_[top : top + side, left : left + side]
-            part = np.s_[top + _REACH : top + _REACH + _PART, left + _REACH : left + _REACH + _PART]
-            if not over[window].all() or min(y[part].std(), x[part].std()) < _SHAPED:
-                continue
-            likeness = cv2.matchTemplate(x[window], y[part], cv2.TM_CCOEFF_NORMED)
-            row, column = (int(place) for place in np.unravel_index(likeness.argmax(), likeness.shape))
-            if likeness[row, column] < _FOUND or not {row, column}.isdisjoint((0, 2 * _REACH)):
-                continue
-            gx, gy = across[part], down[part]
-            tensor = [[(gx * gx).mean(), (gx * gy).mean()], [(gx * gy).mean(), (gy * gy).mean()]]
-            direction = np.linalg.eigh(np.array(tensor))[1][:, 1]
-            shift = (
-                column + _peak(likeness[row, column - 1 : column + 2]) - _REACH,
-                row + _peak(likeness[row - 1 : row + 2, column]) - _REACH,
-            )
-            middles.append((left + side / 2, top + side / 2))
-            directions.append(direction)
-            shifts.append(float(direction @ shift))
-    return np.reshape(middles, (-1, 2)), np.reshape(directions, (-1, 2)), np.array(shifts)
+    side = _PART + 2 * _REACH
+    rows, columns = (np.arange(side // 2, size - side // 2 + 1, _PART // 2) for size in y.shape)
+    here = np.ix_(rows, columns)  # the parts' middles, at which means over a part stand
+    gx, gy = np.gradient(y, axis=1), np.gradient(y, axis=0)
+    shaped = np.minimum(_spread(x), _spread(y))[here] >= _SHAPED
+    xx, yy, xy = (_mean(product, _PART)[here] for product in (gx * gx, gy * gy, gx * gy))
+    angle = np.arctan2(2 * xy, xx - yy) / 2  # of the structure tensor's greater axis
+    found, tops = [], []
+    for i, j in np.argwhere(shaped & (_mean(over.astype(np.float32), side)[here] > 1 - 1e-4)):
+        top, left = int(rows[i]) - side // 2, int(columns[j]) - side // 2
+        part = y[top + _REACH : top + _REACH + _PART, left + _REACH : left + _REACH + _PART]
+        likeness = cv2.matchTemplate(x[top : top + side, left : left + side], part, cv2.TM_CCOEFF_NORMED)
+        row, column = divmod(int(likeness.argmax()), likeness.shape[1])
+        if likeness[row, column] >= _FOUND and 0 < row < 2 * _REACH and 0 < column < 2 * _REACH:
+            found.append((i, j, row, column))
+            tops.append((likeness[row, column - 1 : column + 2], likeness[row - 1 : row + 2, column]))
+    i, j, row, column = np.array(found, dtype=np.intp).reshape(-1, 4).T
+    beside = np.array(tops, dtype=np.float64).reshape(-1, 2, 3)
+    bend = beside[:, :, 0] - 2 * beside[:, :, 1] + beside[:, :, 2]  # of a parabola through the top and its neighbours
+    peak = np.clip((beside[:, :, 0] - beside[:, :, 2]) / (2 * np.minimum(bend, -1e-9)), -0.5, 0.5)
+    directions = np.stack([np.cos(angle[i, j]), np.sin(angle[i, j])], axis=1)
+    shifts = (directions * (np.stack([column, row], axis=1) + peak - _REACH)).sum(axis=1)
+    return np.stack([columns[j], rows[i]], axis=1).astype(np.float64), directions, shifts
 
 
-def _peak(three: NDArray[Any]) -> float:
-    """Where a parabola through three values at -1, 0 and 1 has its top."""
-    before, at, behind = (float(value) for value in three)
-    bend = before - 2 * at + behind
-    return float(np.clip((before - behind) / (2 * bend), -0.5, 0.5)) if bend < 0 else 0.0
+def _mean(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Means of squares of an even side about each pixel, half of the side before it."""
+    return np.asarray(cv2.boxFilter(values, -1, (side, side)), dtype=np.float32)
+
+
+def _spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The standard deviation in the part about each pixel."""
+    mean = _mean(values, _PART)
+    return np.asarray(np.sqrt(np.maximum(_mean(values * values, _PART) - mean * mean, 0)), dtype=np.float32)
 
 
 def _common(middles: NDArray[np.float64], directions: NDArray[np.float64], shifts: NDArray[np.float64]) -> float:

@@ -117,7 +117,7 @@ def judge_coarsely(pair: tuple[Description, Description]) -> Verdict:
     if fine_detail(a.size, b.size) is not None:
         return Verdict(overlay, same=None, odds=odds)
     verdict = _weighed(overlay, odds, odds, _UNAIDED)
-    apart = verdict.same and drift(a, b, overlay) > _MOST_DRIFT[1]
+    apart = verdict.same and drift(a, b, overlay, _MOST_DRIFT[1]) > _MOST_DRIFT[1]
     return replace(verdict, same=False) if apart else verdict
 
 
@@ -136,7 +136,7 @@ def judge_closely(pair: tuple[Look, Look, float]) -> Verdict:
         return _NOT_SAME
     odds = float(_FINE_WEIGHTS @ np.r_[coarse, overlay.evidence()] + _FINE_BIAS)
     verdict = _weighed(overlay, odds, coarse, _AIDED)
-    if verdict.same and drift(first, second, overlay) > _MOST_DRIFT[0]:
+    if verdict.same and drift(first, second, overlay, _MOST_DRIFT[0]) > _MOST_DRIFT[0]:
         return replace(verdict, same=False)
     return verdict if overlay.close >= _LEAST_CLOSE else replace(verdict, weak=True)
 
