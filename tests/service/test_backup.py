@@ -206,3 +206,13 @@ def test_the_next_backup_clears_it_too_and_leaves_nothing(data: Path, killed: Pa
     handle = os.open(data / "backup", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it any more
     os.close(handle)
+
+
+def test_what_earlier_versions_left_is_cleared(tmp_path: Path) -> None:
+    for name, inside in (("tmpab12_cde", "callus.sqlite"), ("tmpnewer000", "callus.sqlite"), ("tmpothers00", "notes")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / inside).write_bytes(b"patients")
+        if name != "tmpnewer000":
+            os.utime(tmp_path / name, (time.time() - 100_000,) * 2)
+    clear_copies(tmp_path)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["tmpnewer000", "tmpothers00"]

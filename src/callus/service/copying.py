@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FOLDER: Final = "backup"
+_BEFORE: Final = "tmp????????"  # where it lay until 2026-11-29
+_DATABASE: Final = "callus.sqlite"
+_FORGOTTEN: Final = 86_400.0  # seconds after which such a one is nobody's any more
 
 
 @contextmanager
@@ -47,6 +51,11 @@ def clear_copies(data: Path) -> None:
     Raises:
         OSError: it cannot be deleted.
     """
+    before = time.time() - _FORGOTTEN
+    for left in data.glob(_BEFORE):
+        is_copy = left.is_dir() and not left.is_symlink() and all(_DATABASE in one.name for one in left.iterdir())
+        if is_copy and left.stat().st_mtime < before:
+            shutil.rmtree(left)
     folder = data / _FOLDER
     if not folder.is_dir() or (handle := _held(folder)) is None:
         return
