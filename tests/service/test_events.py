@@ -211,6 +211,21 @@ def test_what_becomes_of_a_study_is_told(clinic: Clinic) -> None:
     listener.close()
 
 
+def test_a_finding_after_a_deleted_one_is_told(clinic: Clinic) -> None:
+    listener = Listener(clinic)
+    (taken,) = clinic.sent(radiograph(1))
+    gone = listener.next()["id"]
+    clinic.administrator.delete(f"/studies/{taken['study']}")
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.update(Change).values(at=now() - timedelta(days=8)))
+    changes.forget_old(clinic.parts.database)
+    (taken,) = clinic.sent(radiograph(2, study=2))
+    told = listener.next()
+    assert told["image"] == taken["image"]
+    assert told["id"] > gone  # else whoever goes on after that one would miss it
+    listener.close()
+
+
 def test_nothing_is_told_of_what_did_not_come_to_stand(clinic: Clinic) -> None:
     listener = Listener(clinic)
     with clinic.parts.database.writing() as session:

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from callus.errors import CallusError, PassingError, RadiographError
 from callus.radiograph.limits import one_line
 from callus.service import jobs, making
+from callus.service.changes import newest_answer
 from callus.service.deletion import forget
 from callus.service.jobs import DELIVER, IDENTIFY, TRY
 from callus.service.placing import hold_study, leave_unanswered, place_study
@@ -207,6 +208,8 @@ class Answering(threading.Thread):
         state = sa.select(Model.state).where(Model.id == answer.model_id).with_for_update(read=True)
         is_active = session.scalar(state) == "active"  # and stays so until this answer stands
         answer.tried = job.kind == TRY and not is_active
+        if self._database.is_sqlite:
+            answer.id = newest_answer(session) + 1
         session.add(answer)
         session.flush()
         height, width = radiograph.shape

@@ -33,10 +33,19 @@ def note(session: Session, study: int, what: What, image: int | None = None) -> 
             "deleted".
         image: the image's number; None where the whole study is meant.
     """
-    newest = session.scalar(sa.select(sa.func.max(Answer.id))) or 0
-    change = Change(study=study, image=image, what=what, after=newest)
+    change = Change(study=study, image=image, what=what, after=newest_answer(session))
     session.add(change)
     session.info.setdefault(_NOTED, []).append(change)
+
+
+def newest_answer(session: Session) -> int:
+    """The highest number that an answer has or had; 0 before the first.
+
+    Whoever listens goes on after a number, which SQLite would give again once its answer is deleted.
+    """
+    there = session.scalar(sa.select(sa.func.max(Answer.id))) or 0
+    noted_then = session.scalar(sa.select(Change.after).order_by(Change.id.desc()).limit(1)) or 0
+    return max(there, noted_then)
 
 
 def noted(session: Session) -> list[Change]:

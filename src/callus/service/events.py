@@ -146,7 +146,7 @@ class Events:
         with self._database.reading() as session:
             newest = sa.select(sa.func.max(Change.id))
             if after is None:
-                finding = session.scalar(sa.select(sa.func.max(Answer.id))) or 0
+                finding = changes.newest_answer(session)
                 change = session.scalar(newest) or 0
             else:
                 finding, known = after.finding, after.change
