@@ -212,11 +212,12 @@ def test_split_says_what_it_puts_aside(run: Run, radiographs: Path, tmp_path: Pa
     write_manifest(frame, tmp_path / "m.parquet")
     code, printed, errors = run("data", "split", tmp_path / "m.parquet", "--out", tmp_path / "s.parquet")
     assert (code, errors) == (0, "")
-    assert printed.splitlines()[-5:-1] == [
+    assert printed.splitlines()[-6:-1] == [
         "6 files are in no part:",
         "  1 file that cannot be read: fractured/bad.png",
         "  4 files of 1 radiograph with both labels: fractured/0.png, fractured/1.png, not fractured/0.png and 1 more",
         "  1 file without a label: not fractured/7.png",
+        UNSEEN,
     ]
     assert (read_manifest(tmp_path / "s.parquet")["split"] == "").sum() == 6
 

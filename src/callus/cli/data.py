@@ -176,7 +176,7 @@ def split(
         given = splitting.split(frame, test=0.2 if test is None else test, val=0.1 if val is None else val, seed=seed)
     write_manifest(given, out)
     _print_parts(given)
-    _tell_of_copies(path)
+    _tell_of_copies(frame)
     _say(f"wrote {out}")
 
 
@@ -211,7 +211,7 @@ def clean(
     _say(f"{'kept':15} {len(given):,}")
     for line in left.lines():
         _say(f"left out: {line}")
-    _tell_of_copies(path)
+    _tell_of_copies(frame)
     _say(f"wrote {out}")
 
 
@@ -322,11 +322,11 @@ def _say(line: str) -> None:
     typer.echo(printable(line))
 
 
-def _tell_of_copies(path: Path) -> None:
-    """Say where a folder was taken as it is what an audit would have found in it."""
+def _tell_of_copies(frame: pd.DataFrame) -> None:
+    """Say of what was not audited what an audit would have found in it."""
     from callus.dataset import UNSEEN_COPIES
 
-    if path.is_dir():
+    if frame.attrs.get("audited") is False:
         _say(f"note: {UNSEEN_COPIES}")
 
 

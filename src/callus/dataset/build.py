@@ -93,7 +93,8 @@ def build_manifest(
         take_all: take pictures whose label is not understood without one, and remark it; else that is an error.
 
     Returns:
-        A manifest with absolute paths. ``attrs["remarks"]`` has what is to be known about the whole, a line each.
+        A manifest with absolute paths. ``attrs["remarks"]`` has what is to be known about the whole, a line each, and
+        ``attrs["audited"]`` is False.
 
     Raises:
         DatasetError: the folder cannot be read, has no pictures, or its label files do not fit.
@@ -114,6 +115,7 @@ def build_manifest(
     looked = list(_look_at_all(paths, workers, strict=strict))
     frame = _assemble(paths, found.rows, looked, name)
     frame.attrs["remarks"] = [*found.remarks, *listing.remarks]
+    frame.attrs["audited"] = False
     return frame
 
 

@@ -70,7 +70,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
 
     Returns:
         The frame with the dtypes of ``callus.dataset.columns``; ``path`` is absolute. ``attrs["audited"]`` tells
-        whether copies were sought in it by their pixels; of CSV, which cannot keep that, it is False.
+        whether copies were sought in it by their pixels; of CSV, which cannot keep that, it is None.
 
     Raises:
         DatasetError: the file is missing or is no manifest (every problem is named at once), or its folder's name is
@@ -80,7 +80,7 @@ def read_manifest(path: Path) -> pd.DataFrame:
     folder = os.path.abspath(path.parent)  # noqa: PTH100 - the name is wanted, not where a link leads
     check_nameable(Path(folder))
     frame = _read_table(path)
-    audited = bool(frame.attrs.get("audited"))
+    audited = frame.attrs.get("audited")
     problems = _column_problems(frame)
     if not problems:
         frame = conform(frame, problems)

@@ -118,7 +118,7 @@ def take_in(
 def _read(data: Path, threads: int) -> pd.DataFrame:
     """A manifest, its files checked; or a folder's; with a remark where nobody looked for copies in it."""
     frame = dataset.load(data, workers=threads)
-    if not frame.attrs.get("audited"):
+    if frame.attrs.get("audited") is False:
         frame.attrs["remarks"] = [*frame.attrs.get("remarks", []), dataset.UNSEEN_COPIES]
     return _check_files(frame, threads) if data.is_file() else frame
 
