@@ -185,7 +185,8 @@ def take_up(database: Database) -> None:
     That counts apart from attempts that failed: whoever waits for an archive is not what the service was killed by.
     """
     with database.writing() as session:
-        values = {"state": "waiting", "lease": None, "attempts": Job.attempts - 1, "killed": Job.killed + 1}
+        attempts = sa.case((Job.attempts > 0, Job.attempts - 1), else_=0)
+        values = {"state": "waiting", "lease": None, "attempts": attempts, "killed": Job.killed + 1}
         session.execute(sa.update(Job).where(Job.state == "taken").values(values))
 
 
