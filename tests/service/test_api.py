@@ -21,6 +21,7 @@ from tiny_bundle import packed_blind_bundle
 from callus.dataset.manifest import read_manifest
 from callus.labels import RESEARCH_ONLY
 from callus.service import deletion
+from callus.service.access import UNATTENDED
 from callus.service.database import Database
 from callus.service.tables import Answer, Entry, Image, Job, Model, Study, Verdict, now
 from callus.service.worker import StuckError
@@ -566,6 +567,7 @@ def test_health_readiness_metrics_and_the_description(clinic: Clinic) -> None:
 def test_the_audit_log_tells_who_saw_sent_and_changed_what(clinic: Clinic) -> None:
     (taken,) = clinic.sent(radiograph())
     clinic.reader.get(f"/studies/{taken['study']}")
+    clinic.reader.get(f"/studies/{taken['study']}", headers={UNATTENDED: "1"})  # of the same look, as by an open page
     clinic.reader.get(f"/images/{taken['image']}/frame.png")  # of the same look
     clinic.administrator.get(f"/images/{taken['image']}/frame.png")  # without opening the study
     with clinic.parts.database.writing() as session:
