@@ -43,6 +43,7 @@ def page(visit: Visit) -> Iterator[Any]:
 
 def matrix(page: Any) -> np.ndarray:
     """From the picture's pixels to the stage's: (2, 3)."""
+    page.wait_for_timeout(150)  # drawn in the next frame
     text = page.locator(".stage .over > g").first.get_attribute("transform")
     return np.array([float(one) for one in text[len("matrix(") : -1].split()]).reshape(3, 2).T
 

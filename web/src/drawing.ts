@@ -1,7 +1,7 @@
 /** A box in the making: by dragging, by two taps on its corners, or by keys alone. */
 
 import type { RefObject } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import type { Stage } from "./stage";
 import type { Box } from "./types";
 
@@ -51,7 +51,7 @@ export function useDrawing({ stage, on, end, width, height, drawn, draw }: Props
     setCorner(null);
     setByKeys(false);
   };
-  useEffect(drop, [on]);
+  useLayoutEffect(drop, [on]); // at once: the next key may begin a box
 
   const keepThis = (box: Box | null) => {
     drop();
