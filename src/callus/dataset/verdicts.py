@@ -51,6 +51,7 @@ _MOST_CONTRADICTED: Final = 0.035
 # closer one follows. Measured on 70 FracAtlas radiographs' changed copies: 0.3 and 0.15 at most; second exposures that
 # everything else takes for copies 0.35 and more of a real pair and its like, simulated ones 0.11 to 0.37 coarsely.
 _MOST_DRIFT: Final = (0.32, 0.2)
+_SURE: Final = 5.0  # coarse log odds from which it is not asked: those second exposures had 1.8 to 4.0
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def judge_coarsely(pair: tuple[Description, Description]) -> Verdict:
     if fine_detail(a.size, b.size) is not None:
         return Verdict(overlay, same=None, odds=odds)
     verdict = _weighed(overlay, odds, odds, _UNAIDED)
-    apart = verdict.same and drift(a, b, overlay, _MOST_DRIFT[1]) > _MOST_DRIFT[1]
+    apart = verdict.same and odds < _SURE and drift(a, b, overlay, _MOST_DRIFT[1]) > _MOST_DRIFT[1]
     return replace(verdict, same=False) if apart else verdict
 
 
