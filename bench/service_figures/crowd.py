@@ -193,10 +193,13 @@ def _listens(crowd: Crowd) -> None:
                 if stream.status_code != httpx.codes.OK:
                     crowd.note("listener", stream.status_code, fine=False)
                     return
+                kind = ""
                 for line in stream.iter_lines():
-                    if line.startswith("data:"):
+                    if line.startswith("event:"):
+                        kind = line[6:].strip()
+                    elif line.startswith("data:"):
                         last = str(json.loads(line[5:])["id"])
-                        crowd.statuses["listener finding"] += 1
+                        crowd.statuses[f"listener {kind}"] += 1
                     if not crowd.is_on:
                         break
         except httpx.TransportError as error:

@@ -104,8 +104,11 @@ def _listen(served: Served) -> queue.Queue[dict[str, Any]]:
         ):
             begun.set()
             try:
+                kind = ""
                 for line in events.iter_lines():
-                    if line.startswith("data:"):
+                    if line.startswith("event:"):
+                        kind = line[6:].strip()
+                    elif line.startswith("data:") and kind == "finding":
                         heard.put(json.loads(line[5:]))
             except httpx.TransportError:  # it was ended
                 return
