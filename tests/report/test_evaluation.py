@@ -180,11 +180,17 @@ def test_groups_across_splits_are_refused_or_told(
     assert sentence in Page((tmp_path / "report" / "report.html").read_text()).words
 
 
-def test_groups_that_cross_elsewhere_do_not_matter(bundle: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_groups_that_cross_elsewhere_are_refused_or_told_apart(
+    bundle: Path, frame: pd.DataFrame, tmp_path: Path
+) -> None:
     frame.loc[4, "group"] = frame.loc[5, "group"]  # train and val
-    result = evaluate(bundle, frame, "test", tmp_path / "report")
-    assert result["leaks"]["groups_across_splits"] == 0
-    assert result["warnings"] == []
+    with pytest.raises(DatasetError, match="beside the files that are evaluated, groups cross the splits: 1 group"):
+        evaluate(bundle, frame, "test", tmp_path / "report")
+    result = evaluate(bundle, frame, "test", tmp_path / "report", allow_leaks=True)
+    assert (result["leaks"]["groups_across_splits"], result["leaks"]["allowed"]) == (0, True)
+    (warning,) = result["warnings"]
+    assert warning.startswith("beside the files that were evaluated, groups cross the splits: 1 group, ")
+    assert warning.endswith("; these figures are not touched")
 
 
 @pytest.mark.parametrize("change", [{"label": pd.NA}, {"note": "unreadable: it is text"}, {"split": ""}])

@@ -2,8 +2,9 @@
 
 Refused, unless leaks are allowed:
 
-- a group of the files that are evaluated stands in another split of the manifest too, whichever split is asked for,
-  and with "all". Other groups of the manifest do not matter: that they cross does not change these figures.
+- a group stands in several splits of the manifest, whichever split is asked for, and with "all". Where none of the
+  files that are evaluated is in such a group, these figures are not touched, and what is written with --allow-leaks
+  says so; the manifest is refused all the same, as the model that it was made for has learnt from it.
 - the model was trained on a group of files which this manifest holds out (they stand in a split
   that is not "train": val, test, a fold): the same data were split another way.
 
@@ -96,14 +97,19 @@ def find_leaks(
     """
     rows = usable(rows)
     keys = group_keys(rows)
-    crossing = crossing_groups(usable(frame))
-    crossing = crossing[crossing["group"].isin(set(keys))]
+    anywhere = crossing_groups(usable(frame))
+    among = anywhere["group"].isin(set(keys))
+    crossing, elsewhere = anywhere[among], anywhere[~among]
     refusals, warnings = [], []
     across = int(keys.isin(set(crossing["group"])).sum())
     if len(crossing):
         names = crossing_names(crossing)
         refusals.append(f"{crossing_sentence(len(crossing), across)} ({names})")
         warnings.append(f"{leak_sentence(len(crossing), across)} ({names})")
+    if len(elsewhere):
+        told = f"{crossing_sentence(len(elsewhere), int(elsewhere['files'].sum()))} ({crossing_names(elsewhere)})"
+        refusals.append(f"beside the files that are evaluated, {told}")
+        warnings.append(f"beside the files that were evaluated, {told}; these figures are not touched")
     trained = _trained_on(frame, rows, model) or _known_to(pictures, frame, rows)
     if trained is not None:
         held_out = trained.groups & ~rows["split"].isin(["", TRAIN])
