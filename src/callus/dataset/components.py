@@ -50,6 +50,10 @@ class Components:
         """Each place's component."""
         return self.of_files()[self._files]
 
+    def of(self, file: int) -> int:
+        """A file's component."""
+        return int(self._sets[file])
+
     def joined(self, first: int, second: int) -> bool:
         """Whether two files are known to show the same radiograph."""
         return bool(self._sets.connected(first, second))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import cv2
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 from threadpoolctl import threadpool_limits
 
 from callus import radiograph
@@ -255,6 +256,7 @@ class _Search:
                 judged = list(zip(asked, verdicts, strict=True))
                 for pair, verdict in judged:
                     self._note(pair, verdict)
+                self._ask_others([pair for pair, verdict in judged if verdict.same])
                 for pair, verdict in judged:
                     if verdict.same is None:
                         still_open.append(pair)
@@ -333,6 +335,22 @@ class _Search:
             alone, self._alone = self._alone, {}
             for pair, verdict in alone.items():
                 self._take(pair, verdict)
+
+    def _ask_others(self, pairs: list[Pair]) -> None:
+        """Ask for the second opinions that some pairs will want, all at once: one by one they would take one core."""
+        asked: dict[Pair, None] = {}
+        soon = DisjointSet()  # components, as these pairs will join them
+        for pair in pairs:
+            sides = [self._components.of(self._looks[place].number) for place in pair]
+            for side in sides:
+                soon.add(side)
+            if not soon.merge(*sides):
+                continue
+            others = self._components.between(pair)
+            if not any(self._told.get(other) for other in others):
+                asked.update(dict.fromkeys([other for other in others[:_CONFIRM] if other not in self._told][:1]))
+        for other, verdict in zip(asked, self._spread(judge_coarsely, list(map(self._coarsely, asked))), strict=True):
+            self._note(other, verdict)
 
     def _confirmed(self, others: list[Pair]) -> bool:
         """Whether one of a pair's others says the same: one that is known, or one of the likeliest three."""
