@@ -96,6 +96,21 @@ def test_a_canvas_that_grew_makes_no_file_larger(tmp_path: Path, border: int, an
     assert [Path(path).name for path in given["path"]] == [f"{number}b.png" for number in range(4)]
 
 
+def test_a_turned_cut_out_of_a_picture_is_not_its_original(tmp_path: Path) -> None:
+    """It lies turned in the larger one's frame, too, but there is more bone beside it."""
+    for number, path in enumerate(simulate(tmp_path / "set", 4, seed=5)["path"]):
+        pixels = np.asarray(read(path).pixels)
+        height, width = pixels.shape
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 20, 1)
+        turned = cv2.warpAffine(pixels, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+        cut = turned[height // 5 : -height // 5, width // 5 : -width // 5]
+        rows = []
+        for name, picture in ((f"{number}-whole", pixels), (f"{number}-cut", cut)):
+            cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+            rows.append({"path": str(tmp_path / f"{name}.png"), "width": picture.shape[1], "height": picture.shape[0]})
+        assert kept(*rows) == [f"{number}-whole.png"]
+
+
 def test_a_larger_picture_is_kept_though_it_is_turned_a_little(tmp_path: Path) -> None:
     """Reducing loses more than a few cut corners do."""
     path = simulate(tmp_path / "set", 1, seed=5)["path"].iloc[0]
