@@ -40,7 +40,7 @@ def root(
     Examples:
       callus demo
       callus identify wrist.dcm --out out
-      callus data manifest radiographs/ --out manifest.parquet
+      callus data audit radiographs/ --out audit
       callus train --data radiographs/ --recipe callus --out runs/mine
       callus evaluate --model runs/mine --data runs/mine/manifest.parquet --split test --out report
       callus identify wrist.dcm --model runs/mine --out out

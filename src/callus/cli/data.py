@@ -159,9 +159,9 @@ def split(
 
     \b
     Examples:
-      callus data split manifest.parquet --out split.parquet
-      callus data split manifest.parquet --test 0.15 --val 0.15 --seed 7 --out split.parquet
-      callus data split manifest.parquet --folds 5 --out folds.parquet
+      callus data split audit/manifest.parquet --out split.parquet
+      callus data split audit/manifest.parquet --test 0.15 --val 0.15 --seed 7 --out split.parquet
+      callus data split audit/manifest.parquet --folds 5 --out folds.parquet
     """
     from callus.dataset import load, write_manifest
     from callus.dataset import split as splitting

@@ -12,8 +12,8 @@ from callus.errors import CallusError
 from callus.labels import RESEARCH_ONLY
 
 COMMANDS = (
-    "callus data manifest radiographs/ --out manifest.parquet",
-    "callus data split manifest.parquet --test 0.2 --val 0.1 --out split.parquet",
+    "callus data audit radiographs/ --out audit",
+    "callus data split audit/manifest.parquet --test 0.2 --val 0.1 --out split.parquet",
     "callus train --data split.parquet --recipe callus --out runs/mine",
     "callus evaluate --model runs/mine --data runs/mine/manifest.parquet --split test --out report",
     "callus identify radiographs/*.dcm --model runs/mine --out out --json findings.json",
