@@ -23,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -132,33 +133,39 @@ def made(folder: Path, trunk: str, side: int, weights: str, *, int8: bool = True
         weights: "none", or a file in Keras' layout.
         int8: make that engine as well.
     """
-    import torch  # noqa: PLC0415 - a bundle that is given is timed without it
-
+    # A bundle that is given is timed without torch.
     from callus.dataset import usable  # noqa: PLC0415
     from callus.dataset.simulated import simulate  # noqa: PLC0415
     from callus.training import export, quantise  # noqa: PLC0415
     from callus.training import recipe as recipes  # noqa: PLC0415
     from callus.training.batches import Pictures  # noqa: PLC0415
+    from callus.training.denormals import flushed_denormals  # noqa: PLC0415
     from callus.training.examples import PLAIN, Examples  # noqa: PLC0415
     from callus.training.run import initial_network  # noqa: PLC0415
     from callus.training.weights import settle  # noqa: PLC0415
 
     changes = {"trunk.name": trunk, "trunk.weights": weights, "input.height": side, "input.width": side}
     recipe = recipes.override(recipes.load("callus"), changes)
-    torch.set_flush_denormal(True)
-    network = initial_network(recipe)
-    examples = Examples(usable(simulate(folder / "data", 32, seed=0)), recipe)
-    if network.fresh_trunk:
-        settle(network, [examples.pictures(range(16), [PLAIN] * 16)])
     keys = ("recipe", "splits", "files", "radiographs", "groups")
     training = dict.fromkeys(keys) | {"trunk": trunk, "weights": Path(weights).name, "manifest_sha256": "0" * 64}
-    export.MOST_LOST = quantise.MOST_LOST = 1.0  # chance cannot be lost
-    name = f"{trunk} {side}"
-    bundle = export.export_bundle(
-        network, Pictures(examples, 8, 2), recipe, training, folder / "bundle", name, int8=int8
-    )
+    with (
+        flushed_denormals(),
+        patch.object(export, "MOST_LOST", 1.0),  # chance cannot be lost
+        patch.object(quantise, "MOST_LOST", 1.0),
+    ):
+        network = initial_network(recipe)
+        examples = Examples(usable(simulate(folder / "data", 32, seed=0)), recipe)
+        if network.fresh_trunk:
+            settle(network, [examples.pictures(range(16), [PLAIN] * 16)])
+        pictures = Pictures(examples, 8, 2)
+        bundle = export.export_bundle(
+            network, pictures, recipe, training, folder / "bundle", f"{trunk} {side}", int8=int8
+        )
     for engine, reason in bundle.info.get("engines_left_out", {}).items():
-        print(json.dumps({"bench": "engines", "model": name, "left_out": engine, "reason": reason}), flush=True)
+        print(
+            json.dumps({"bench": "engines", "model": bundle.name, "left_out": engine, "reason": reason}),
+            flush=True,
+        )
     return bundle.where
 
 

@@ -16,6 +16,7 @@ import pytest
 import tiny_bundle
 
 from callus.bundle import Bundle
+from callus.training import quantise
 
 BENCH = Path(__file__).resolve().parents[1] / "bench"
 SCRIPTS = sorted(file.stem for file in BENCH.glob("*.py") if "__main__" in file.read_text(encoding="utf-8"))
@@ -82,8 +83,10 @@ def test_a_script_starts(script: str, started: dict[str, str]) -> None:
 
 @pytest.mark.slow
 def test_a_bundle_of_a_network_that_has_learnt_nothing(scripts: Any, tmp_path: Path) -> None:
+    before = sys.float_info.min / 2, quantise.MOST_LOST
     made = scripts("engines").made(tmp_path, "small", 64, "none", int8=False)
     assert Bundle.load(made).spec.height == 64
+    assert (sys.float_info.min / 2, quantise.MOST_LOST) == before  # other tests count on both
 
 
 def test_who_makes_such_a_bundle_calls_it_rightly(
