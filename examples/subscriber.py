@@ -21,10 +21,12 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import math
 import os
 import ssl
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 PATH = "/api/v1/events"
 QUIET_S = 60.0  # the service says something every 15 seconds: silence for longer is a dead line
 LONGEST_WAIT_S = 60.0
+RECENT = 1000  # findings that are known again; after a break the service tells the last few once more
 NOTICE = "research and education, not a medical device"
 
 
@@ -117,11 +120,14 @@ def follow(address: str, token: str, after: int | None, authority: str | None = 
         RefusedError: the token or the address is wrong.
     """
     wait, last = 1.0, after
+    told: deque[int] = deque(maxlen=RECENT)
+    before = math.inf if after is None else after  # up to this number they are not wanted
     while True:
+        again = last is not None
         connection = _connection(address, authority)
         try:
             headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
-            connection.request("GET", PATH, headers=headers | ({} if last is None else {"Last-Event-ID": str(last)}))
+            connection.request("GET", PATH, headers=headers | ({"Last-Event-ID": str(last)} if again else {}))
             response = connection.getresponse()
             if response.status in (401, 403, 404):
                 raise RefusedError(f"the service answers {response.status}: is the token right, has it the scope read?")
@@ -131,9 +137,12 @@ def follow(address: str, token: str, after: int | None, authority: str | None = 
                     if event.get("event") != "finding":
                         continue
                     finding = json.loads(event["data"])
-                    if last is None or finding["id"] > last:  # one that comes twice is told once
-                        last = finding["id"]
-                        yield finding
+                    number = finding["id"]
+                    if number in told or (again and number <= before):  # one that comes twice is told once
+                        continue
+                    told.append(number)
+                    last, before = max(number, last or 0), min(number - 1, before)  # they may come in another order
+                    yield finding
             else:
                 wait = float(response.headers.get("Retry-After", wait))
         except ssl.SSLCertVerificationError as error:

@@ -14,6 +14,8 @@ from programs import free_port, missing
 from tiny_bundle import write_tiny_bundle
 
 from callus.service.database import Database
+from callus.service.intake import Intake
+from callus.service.models import Models
 from callus.service.objects import ObjectStore
 
 
@@ -68,6 +70,18 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 @pytest.fixture
 def objects(tmp_path: Path) -> ObjectStore:
     return ObjectStore(tmp_path / "objects", keep_free=0)
+
+
+@pytest.fixture
+def models(database: Database, tmp_path: Path, tiny_bundle: Path) -> Models:
+    opened = Models(database, tmp_path / "models", threads=1)
+    opened.begin_with(str(tiny_bundle))
+    return opened
+
+
+@pytest.fixture
+def intake(database: Database, objects: ObjectStore, models: Models) -> Intake:
+    return Intake(database, objects, waiting_most=500)
 
 
 @pytest.fixture(scope="session")

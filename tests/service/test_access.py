@@ -50,7 +50,7 @@ LEAST = {
     "POST /dicom-web/studies/{study}": ("reader", "send"),
     "POST /api/v1/pull": ("radiologist", "send"),
     "GET /api/v1/pull": ("radiologist", "read"),
-    "POST /api/v1/pull/search": ("radiologist", "read"),
+    "POST /api/v1/pull/search": ("radiologist", "send"),
     "GET /api/v1/studies": ("reader", "read"),
     "POST /api/v1/studies/search": ("reader", "read"),
     "GET /api/v1/studies/{number}": ("reader", "read"),

@@ -416,6 +416,16 @@ def test_groups_mean_roles_wherever_the_provider_tells_them(
     assert (browser.get("/me").json()["role"], browser.get("/me").json()["name"]) == (role, "ada")
 
 
+def test_groups_of_the_user_info_are_found_beside_other_claims_of_that_name(
+    by_groups: Clinic, issuer: Provider
+) -> None:
+    issuer.claims |= {"realm": {"name": "clinic"}, "preferred_username": "ada"}
+    issuer.elsewhere = {"realm": {"groups": ["3f2c-77"]}, "preferred_username": "another"}
+    browser = Browser(by_groups)
+    assert log_in_there(browser).headers["Location"] == "/"
+    assert (browser.get("/me").json()["role"], browser.get("/me").json()["name"]) == ("administrator", "ada")
+
+
 @pytest.mark.parametrize("elsewhere", [{"sub": "another"}, {"sub": None}])
 def test_what_is_told_of_somebody_else_is_not_believed(by_groups: Clinic, issuer: Provider, elsewhere: Any) -> None:
     issuer.elsewhere = {"realm": {"groups": ["3f2c-77"]}, **elsewhere}

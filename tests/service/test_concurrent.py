@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from clinic import radiograph
+from clinic import opened, radiograph, wait_for_a_lock
 from sqlalchemy.orm import Session
 
 from callus.service import jobs, placing
 from callus.service.database import Database
 from callus.service.intake import Intake, Taken
 from callus.service.models import Models
-from callus.service.objects import ObjectStore
 from callus.service.shown import current_answers
 from callus.service.tables import RANK, Answer, Image, Job, Study
 
@@ -42,18 +42,6 @@ def at_once(work: Callable[[int, threading.Barrier], Any]) -> list[Any]:
         thread.join(120)
     assert errors == []
     return results
-
-
-@pytest.fixture
-def models(database: Database, tmp_path: Path, tiny_bundle: Path) -> Models:
-    opened = Models(database, tmp_path / "models", threads=1)
-    opened.begin_with(str(tiny_bundle))
-    return opened
-
-
-@pytest.fixture
-def intake(database: Database, objects: ObjectStore, models: Models) -> Intake:
-    return Intake(database, objects, waiting_most=500)
 
 
 def take(intake: Intake, barrier: threading.Barrier, data: bytes) -> Taken:
@@ -111,6 +99,25 @@ def test_answers_of_one_study_place_it_by_all_of_them(
     with database.reading() as session:
         (study,) = session.scalars(sa.select(Study))
         assert (study.rank, study.probability) == (RANK["fracture"], 0.9)
+
+
+@pytest.mark.parametrize("what", ["jobs", "images"])
+def test_what_is_tried_again_while_its_study_is_deleted_is_gone(
+    database: Database, tmp_path: Path, tiny_bundle: Path, what: str
+) -> None:
+    with opened(tmp_path / "data", tiny_bundle, database) as clinic, ThreadPoolExecutor(1) as threads:
+        (taken,) = clinic.sent(radiograph(), answered=False)
+        (job,) = clinic.rows(Job)
+        with database.writing() as session:
+            session.execute(sa.update(Job).values(state="stuck"))
+            placing.leave_unanswered(session, taken["image"], "no memory")
+        number = job.id if what == "jobs" else taken["image"]
+        with database.writing() as session:
+            placing.hold_study(session, taken["study"])  # as deleting begins
+            trying = threads.submit(clinic.administrator.post, f"/{what}/{number}/retry")
+            wait_for_a_lock(database)
+            session.execute(sa.delete(Study))  # its images and their jobs go with it
+        assert trying.result(60).status_code == 404
 
 
 def test_a_job_that_many_add_is_one(database: Database) -> None:

@@ -26,18 +26,6 @@ from callus.service.tables import RANK, UNANSWERED, Answer, Entry, Image, Job, S
 ARCHIVE = Destination("archive", ae_title="PACS", host="127.0.0.1", port=4242)
 
 
-@pytest.fixture
-def models(database: Database, tmp_path: Path, tiny_bundle: Path) -> Models:
-    opened = Models(database, tmp_path / "models", threads=1)
-    opened.begin_with(str(tiny_bundle))
-    return opened
-
-
-@pytest.fixture
-def intake(database: Database, objects: ObjectStore, models: Models) -> Intake:
-    return Intake(database, objects, waiting_most=50)
-
-
 def radiograph(number: int = 1, study: int = 1, **tags: object) -> bytes:
     uids = {"SOPInstanceUID": f"1.2.276.0.9.{number}", "StudyInstanceUID": f"1.2.276.0.8.{study}"}
     return simulated_dicom.as_bytes(simulated_dicom.simulated(**{**uids, **tags}))

@@ -540,7 +540,7 @@ def test_capitals_in_an_address_mean_the_same_server(answered: Answered, web: We
     ],
 )
 def test_only_the_server_that_was_named_is_asked(url: str, asked: str, is_same: bool) -> None:
-    with Session(url, authorities="", longest=100) as session:
+    with Session(Source("one", url), longest=100) as session:
         session.mount("https://", Reached())
         session.mount("http://", Reached())
         said = "does not answer" if is_same else "another server"
@@ -636,7 +636,7 @@ def test_an_association_that_does_not_end_is_left(
 
 
 def test_a_session_goes_nowhere_else_and_waits_for_nothing_endless(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Session(web.url, token_file="", authorities="", longest=100) as session:
+    with Session(Source("one", web.url), longest=100) as session:
         with pytest.raises(PeerError, match="another server") as caught:
             session.get("http://127.0.0.1:1/")
         assert caught.value.is_final

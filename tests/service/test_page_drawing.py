@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from visit import DESK, PHONE, SHAPE, Visit, begin, checked, radiograph, started, visiting
+from visit import DESK, PHONE, SHAPE, Visit, checked, looking
 
 WIDTHS = {"desk": DESK, "phone": PHONE}
 
@@ -18,16 +18,8 @@ def visit(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path
 ) -> Iterator[Visit]:
     """A study that is looked at."""
-    folder = tmp_path_factory.mktemp("drawing")
-    with started(folder / "data", tiny_bundle) as service, visiting(service.address, WIDTHS[request.param]) as visit:
-        begin(visit, service.secret)
-        file = {"name": "one.dcm", "mimeType": "application/dicom", "buffer": radiograph(1, bright=True)}
-        visit.page.get_by_label("Send radiographs").set_input_files([file])
-        visit.page.locator("tr", has_text="fracture").wait_for()
-        visit.page.get_by_role("link", name="A-17").click()
-        visit.page.locator(".box.solid").wait_for(state="attached")
+    with looking(tmp_path_factory.mktemp("drawing"), tiny_bundle, WIDTHS[request.param]) as visit:
         yield visit
-        visit.fine()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from visit import PHONE, Visit, begin, radiograph, started, visiting
+from visit import PHONE, Visit, looking
 
 STEPS = 8
 Point = tuple[float, float]
@@ -19,16 +19,8 @@ Stroke = tuple[Point, Point]
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterator[Visit]:
     """A study that is looked at on a phone."""
-    folder = tmp_path_factory.mktemp("touch")
-    with started(folder / "data", tiny_bundle) as service, visiting(service.address, PHONE) as visit:
-        begin(visit, service.secret)
-        file = {"name": "one.dcm", "mimeType": "application/dicom", "buffer": radiograph(1, bright=True)}
-        visit.page.get_by_label("Send radiographs").set_input_files([file])
-        visit.page.locator("tr", has_text="fracture").wait_for()
-        visit.page.get_by_role("link", name="A-17").tap()
-        visit.page.locator(".box.solid").wait_for(state="attached")
+    with looking(tmp_path_factory.mktemp("touch"), tiny_bundle, PHONE) as visit:
         yield visit
-        visit.fine()
 
 
 class Fingers:

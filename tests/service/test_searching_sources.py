@@ -112,7 +112,10 @@ def test_what_is_found_can_be_told_apart_and_fetched(clinic: Clinic, caplog: pyt
 
 
 def test_searching_is_for_those_who_may_fetch(clinic: Clinic) -> None:
-    assert clinic.reader.post("/pull/search", {"source": "archive", "accession": "A-1"}).status_code == 403
+    asked = {"source": "archive", "accession": "A-1"}
+    assert clinic.reader.post("/pull/search", asked).status_code == 403
+    assert clinic.program("radiologist", "read").post("/pull/search", asked).status_code == 403
+    assert len(search(clinic, clinic.program("radiologist", "send"), accession="A-1")["studies"]) == 1
     assert len(search(clinic, clinic.administrator, accession="A-1")["studies"]) == 1
 
 

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -130,6 +132,30 @@ def test_a_wrong_token_or_address_ends_it_with_a_line(tmp_path: Path, tiny_bundl
         )
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_findings_in_another_order_are_told_once_each(example: Any) -> None:
+    """As the service may tell them: one overtakes another, the line breaks, and the last few are told once more."""
+    lines, asked = [[12, 11], [9, 10, 11, 12, 13]], []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Last-Event-ID"])
+            self.send_response(200)
+            self.end_headers()
+            for number in lines.pop(0):
+                self.wfile.write(f'event: finding\ndata: {{"id": {number}}}\n\n'.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        findings = example.follow(f"http://127.0.0.1:{server.server_port}", "a token", None)
+        assert [next(findings)["id"] for _ in range(3)] == [12, 11, 13]
+        findings.close()
+        server.shutdown()
+    assert asked == [None, "12"]
 
 
 def test_a_stream_is_read_by_its_rules(example: Any) -> None:

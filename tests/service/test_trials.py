@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from tiny_bundle import packed_blind_bundle, write_tiny_bundle
 
 from callus.service import jobs
 from callus.service.database import Database
+from callus.service.placing import leave_unanswered
 from callus.service.shown import current_answers
-from callus.service.tables import Answer, Image, Job, Model, Study
+from callus.service.tables import Answer, Image, Job, Model, Study, now
 
 
 @pytest.fixture
@@ -77,6 +79,50 @@ def test_a_model_that_never_was_active_is_on_trial(clinic: Clinic, tmp_path: Pat
     assert states[other] == "trial"
     (image,) = clinic.reader.get(f"/studies/{taken['study']}").json()["images"]
     assert image["answer"]["model"]["id"] != other
+
+
+def test_a_trial_answers_nothing_that_has_no_answer_until_it_is_switched_to(clinic: Clinic, tmp_path: Path) -> None:
+    """The active model fails at an image, and is given up, while another is tried on it."""
+    (taken,) = clinic.sent(radiograph(1), answered=False)
+    (job,) = clinic.rows(Job)
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.update(Job).values(due=now() + timedelta(hours=1)))
+    other = clinic.parts.models.add(write_tiny_bundle(tmp_path / "other", name="other"))
+    assert clinic.administrator.post(f"/models/{other}/trial", {"last": 5}).json() == {"waiting": 1}
+
+    def give_up() -> None:
+        with clinic.parts.database.writing() as session:
+            session.execute(sa.update(Job).where(Job.id == job.id).values(state="stuck"))
+            leave_unanswered(session, taken["image"], "no memory")
+
+    def shown() -> tuple[str, str, Any]:
+        (line,) = clinic.reader.get("/studies").json()["studies"]
+        (image,) = clinic.reader.get(f"/studies/{taken['study']}").json()["images"]
+        return line["level"], image["error"], image["answer"] and image["answer"]["model"]["id"]
+
+    give_up()
+    clinic.answer()
+    assert [(answer.model_id, answer.tried) for answer in clinic.rows(Answer)] == [(other, True)]
+    assert shown() == ("unanswered", "no memory", None)
+
+    assert clinic.administrator.post(f"/models/{other}/switch").status_code == 200
+    assert shown() == ("fracture", "", other)
+    assert clinic.reader.post(f"/images/{taken['image']}/retry").status_code == 409
+    give_up()  # later still: it has an answer that counts
+    assert shown() == ("fracture", "", other)
+
+
+def test_what_got_no_answer_is_tried_again_though_another_model_was_tried_on_it(clinic: Clinic, tmp_path: Path) -> None:
+    (taken,) = clinic.sent(radiograph(1), answered=False)
+    other = clinic.parts.models.add(write_tiny_bundle(tmp_path / "other", name="other"))
+    clinic.administrator.post(f"/models/{other}/trial", {"last": 5})
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.update(Job).where(Job.kind == jobs.IDENTIFY).values(state="stuck"))
+        leave_unanswered(session, taken["image"], "no memory")
+    clinic.answer()
+    assert clinic.reader.post(f"/images/{taken['image']}/retry").status_code == 202
+    clinic.answer()
+    assert clinic.reader.get("/studies").json()["studies"][0]["level"] == "fracture"
 
 
 def test_what_a_trial_hid_before_is_shown_after_the_migration(database: Database) -> None:

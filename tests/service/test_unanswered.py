@@ -61,6 +61,30 @@ def test_a_decoder_that_fails_for_a_while_costs_no_radiograph(clinic: Clinic, mo
     assert image_of(clinic, taken)["answer"] is not None
 
 
+def test_what_cannot_be_looked_at_just_now_is_no_other_object(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    uids = {"SOPInstanceUID": "1.2.276.0.9.1", "StudyInstanceUID": "1.2.276.0.8.1"}
+    (taken,) = clinic.sent(simulated_dicom.as_bytes(simulated_dicom.simulated(**uids)), answered=False)
+    apart._end_idle()
+    with monkeypatch.context() as patched:
+        patched.setattr(apart, "_SERVE", "import os; os.kill(os.getpid(), 9)")  # as where memory is short
+        answer = clinic.radiologist.send(compressed())
+    assert answer.status_code == 429
+    assert answer.headers["Retry-After"]
+    assert [(one["image"], one["new"]) for one in clinic.sent(compressed(), answered=False)] == [
+        (taken["image"], False)
+    ]
+
+
+def test_a_picture_that_cannot_be_decoded_just_now_says_so(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    (taken,) = clinic.sent(compressed(), answered=False)
+    apart._end_idle()
+    with monkeypatch.context() as patched:
+        patched.setattr(apart, "_SERVE", "import os; os.kill(os.getpid(), 9)")
+        for picture in ("frame.png", "frame.bin"):
+            assert clinic.reader.get(f"/images/{taken['image']}/{picture}").status_code == 503
+    assert clinic.reader.get(f"/images/{taken['image']}/frame.png").status_code == 200
+
+
 def test_an_unanswered_radiograph_is_tried_again(clinic: Clinic) -> None:
     (taken,) = clinic.sent(radiograph(), answered=False)
     file = clinic.parts.objects.path(clinic.rows(Image)[0].sha256)

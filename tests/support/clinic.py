@@ -209,6 +209,18 @@ def opened(folder: Path, bundle: Path, database: Database | None = None, **setti
         clinic.close()
 
 
+def wait_for_a_lock(database: Database) -> None:
+    """Wait until somebody waits for a lock in PostgreSQL."""
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    end = time.monotonic() + 60
+    while True:
+        with database.reading() as session:
+            if session.scalar(sa.text(waits)):
+                return
+        assert time.monotonic() < end, "nobody waits"
+        time.sleep(0.02)
+
+
 def related(*objects: bytes, kind: str = "application/dicom") -> dict[str, Any]:
     """A STOW-RS request's body and headers."""
     boundary = f"callus-{os.urandom(8).hex()}"

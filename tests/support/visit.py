@@ -155,6 +155,20 @@ def visiting(address: str, width: int, *, graphics: bool = False) -> Iterator[Vi
             browser.close()
 
 
+@contextmanager
+def looking(folder: Path, bundle: Path, width: int) -> Iterator[Visit]:
+    """A visit in which a radiograph with a fracture was sent, and its study is looked at."""
+    with started(folder / "data", bundle) as service, visiting(service.address, width) as visit:
+        begin(visit, service.secret)
+        file = {"name": "one.dcm", "mimeType": "application/dicom", "buffer": radiograph(1, bright=True)}
+        visit.page.get_by_label("Send radiographs").set_input_files([file])
+        visit.page.locator("tr", has_text="fracture").wait_for()
+        visit.page.get_by_role("link", name="A-17").click()
+        visit.page.locator(".box.solid").wait_for(state="attached")
+        yield visit
+        visit.fine()
+
+
 def checked(visit: Visit) -> None:
     assert visit.judged() == []
     assert not visit.too_wide()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from callus.errors import RadiographError
+from callus.errors import PassingError, RadiographError
 from callus.radiograph import apart, codecs
 from callus.radiograph.dicom import stated_layout, stored_frame
 from callus.radiograph.elements import PIXEL_DATA, Element, Elements, items_of, parse
@@ -38,12 +38,17 @@ def is_same(one: bytes, other: bytes) -> bool:
     """Whether two DICOM files hold the same elements and the same pixels; file meta information is each writer's own.
 
     What lost something by compression is the same only as its own copy: the same coded bytes.
+
+    Raises:
+        PassingError: pixels cannot be decoded just now.
     """
     if _data_set(one) == _data_set(other):
         return True
     try:
         first, second = parse(one, whole=True), parse(other, whole=True)
         return not (first.cut or second.cut) and _same_elements(first, second) and _same_pixels(first, second)
+    except PassingError:
+        raise
     except RadiographError:  # what cannot be read is the same as nothing
         return False
 

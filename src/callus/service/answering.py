@@ -24,7 +24,7 @@ from callus.service import jobs, making
 from callus.service.changes import newest_answer
 from callus.service.deletion import forget
 from callus.service.jobs import DELIVER, IDENTIFY, TRY
-from callus.service.placing import hold_study, leave_unanswered, place_study
+from callus.service.placing import held_image, hold_study, leave_unanswered, place_study
 from callus.service.tables import Answer, Image, Job, Model
 from callus.service.worker import ended
 
@@ -213,13 +213,11 @@ class Answering(threading.Thread):
         session.add(answer)
         session.flush()
         height, width = radiograph.shape
-        session.execute(
-            sa.update(Image)
-            .where(Image.id == answer.image_id)
-            .values(height=height, width=width, spacing=_listed(radiograph.spacing_mm), error="")
-        )
+        image = sa.update(Image).where(Image.id == answer.image_id)
+        session.execute(image.values(height=height, width=width, spacing=_listed(radiograph.spacing_mm)))
         # What came before a switch is answered, shown and delivered by the model that was active when it came.
         if not answer.tried:
+            session.execute(image.values(error=""))
             place_study(session, study_id)
         if job.kind == IDENTIFY:
             self._deliver(session, answer)
@@ -243,9 +241,7 @@ class Answering(threading.Thread):
     def _failed(self, job: Job, error: object) -> None:
         """Something went wrong that may go right later."""
         with self._database.writing() as session:
-            image = session.get(Image, job.image_id)
-            if image is not None:
-                hold_study(session, image.study_id)
+            image = held_image(session, job.image_id)
             if jobs.fail(session, job, self._holder, _said(error), most=_ATTEMPTS) and job.kind == IDENTIFY and image:
                 leave_unanswered(session, image.id, _said(error))
 

@@ -23,7 +23,7 @@ KEPT: Final = timedelta(days=7)
 _NOTED: Final = "changes"
 
 
-def note(session: Session, study: int, what: What, image: int | None = None) -> None:
+def note(session: Session, study: int, what: What, image: int | None = None, *, after: int | None = None) -> None:
     """Write down what became of a study, in the transaction that brings it about. Its commit tells the listeners.
 
     Args:
@@ -32,8 +32,10 @@ def note(session: Session, study: int, what: What, image: int | None = None) -> 
         what: "arrived" (an image), "unanswered" (an image will get no answer), "waiting" (it is tried again) or
             "deleted".
         image: the image's number; None where the whole study is meant.
+        after: the newest answer's number; None to look for it.
     """
-    change = Change(study=study, image=image, what=what, after=newest_answer(session))
+    after = newest_answer(session) if after is None else after
+    change = Change(study=study, image=image, what=what, after=after)
     session.add(change)
     session.info.setdefault(_NOTED, []).append(change)
 

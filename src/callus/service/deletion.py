@@ -68,11 +68,13 @@ def delete_studies(
             hashes |= {heat, *results.values()}
         for number in there:
             audit.note(session, who=who, did="deleted", what=f"study {number}", address=address)
-            changes.note(session, number, "deleted")
+        newest = changes.newest_answer(session)  # while it is there: SQLite would give its number again
         pulled = sa.and_(Job.kind == PULL, Job.state.in_((*ENDED, "stuck")))
         uids = sa.select(Study.uid).where(Study.id.in_(there))
         session.execute(sa.delete(Job).where(pulled, Job.about["study"].as_string().in_(uids)))
         session.execute(sa.delete(Study).where(Study.id.in_(there)))
+        for number in there:  # last: a number that is given early would stand late
+            changes.note(session, number, "deleted", after=newest)
     hashes.discard("")
     forget(database, objects, hashes)
     if database.is_sqlite:

@@ -188,14 +188,7 @@ class _ByStow:
 
     def __init__(self, destination: Destination) -> None:
         self._url = f"{destination.url.rstrip('/')}/studies"
-        self._session = Session(
-            destination.url,
-            token_file=destination.token_file,
-            user=destination.user,
-            password_file=destination.password_file,
-            authorities=destination.authorities,
-            longest=_LONGEST_ANSWER,
-        )
+        self._session = Session(destination, longest=_LONGEST_ANSWER)
 
     def send(self, objects: Sequence[bytes]) -> None:
         """Send them in one request."""

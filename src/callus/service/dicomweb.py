@@ -18,6 +18,8 @@ from callus.service.worker import PeerError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from callus.service.settings import Destination, Source
+
 CONNECT_SECONDS: Final = 10.0
 _READ_SECONDS: Final = 60.0  # between two parts of an answer
 _ANSWER_SECONDS: Final = 600.0  # for all of it
@@ -26,31 +28,18 @@ _REDIRECT, _ERROR, _BROKEN = 300, 400, 500
 _PORTS: Final = {"http": 80, "https": 443}
 _LATER: Final = (408, 425, 429)  # of the 4xx those that say: not now
 _BOUNDARY: Final = re.compile(r'boundary="?([^";\s]{1,70})"?', re.IGNORECASE)  # RFC 2046 5.1.1
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]+")  # RFC 6750 2.1
 
 
 class Session(requests.Session):
     """A session with one server."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        authorities: str,
-        longest: int,
-        token_file: str = "",
-        user: str = "",
-        password_file: str = "",
-        within: float | None = None,
-    ) -> None:
+    def __init__(self, peer: Source | Destination, *, longest: int, within: float | None = None) -> None:
         """Open it.
 
         Args:
-            url: the DICOMweb root; nothing elsewhere is asked.
-            authorities: file (PEM) of the authorities that its certificate is checked against; "" for the system's.
+            peer: the server, and what is shown to it; nothing elsewhere is asked.
             longest: bytes of an answer.
-            token_file: a file that holds the bearer token; "" for none.
-            user: a name to log in with there (HTTP Basic); "" for none.
-            password_file: a file that holds its password.
             within: seconds that all of an answer may take; None for as long as large objects take.
 
         Raises:
@@ -58,14 +47,20 @@ class Session(requests.Session):
         """
         super().__init__()
         self.trust_env = False  # no proxy, no .netrc, no authorities that the environment names
-        self.verify = authorities or True
-        self._place = _place(url)
+        self.verify = peer.authorities or True
+        self._place = _place(peer.url)
         self._longest = longest
         self._within = within
-        if token_file:
-            self.headers["Authorization"] = f"Bearer {_token(token_file)}"
-        elif user:
-            known = base64.b64encode(f"{user}:{_password(password_file)}".encode())  # RFC 7617
+        if peer.token_file:
+            token = _secret(peer.token_file, "token").strip()
+            if not _TOKEN.fullmatch(token):
+                raise PeerError("its token file does not hold one bearer token")
+            self.headers["Authorization"] = f"Bearer {token}"
+        elif peer.user:
+            password = _secret(peer.password_file, "password").rstrip("\r\n")
+            if not password or not password.isprintable():
+                raise PeerError("its password file does not hold one password")
+            known = base64.b64encode(f"{peer.user}:{password}".encode())  # RFC 7617
             self.headers["Authorization"] = f"Basic {known.decode()}"
 
     def send(self, request: requests.PreparedRequest, **given: Any) -> requests.Response:
@@ -148,21 +143,8 @@ def _place(url: str) -> tuple[str, str, int | None]:
     return address.scheme, address.hostname or "", address.port or _PORTS.get(address.scheme)
 
 
-def _password(file: str) -> str:
+def _secret(file: str, what: str) -> str:
     try:
-        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        return Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise PeerError("its password cannot be read") from error
-    if not password or not password.isprintable():
-        raise PeerError("its password file does not hold one password")
-    return password
-
-
-def _token(file: str) -> str:
-    try:
-        token = Path(file).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise PeerError("its token cannot be read") from error
-    if not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):  # RFC 6750 2.1
-        raise PeerError("its token file does not hold one bearer token")
-    return token
+        raise PeerError(f"its {what} cannot be read") from error

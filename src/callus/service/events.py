@@ -20,7 +20,7 @@ from callus.labels import RESEARCH_ONLY
 from callus.service import changes
 from callus.service.refusals import TooManyError
 from callus.service.shown import COUNTS, box_in_millimetres, moment
-from callus.service.tables import Answer, Change, Image, Model
+from callus.service.tables import Answer, Change, Image
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -37,7 +37,9 @@ LISTENERS: Final = 200
 _QUEUE: Final = 64  # events that wait for a slow listener; then it reads on from the database
 _STILL: Final = 15.0  # seconds after which a listener is asked for anew, and told that the line is not dead
 _AT_ONCE: Final = 100
-_LATE: Final = 16  # numbers by which transactions of PostgreSQL may end out of order
+# Numbers by which threads may tell, and transactions of PostgreSQL end, out of order.
+_LATE: Final = 16
+_LATE_CHANGES: Final = 256  # one transaction deletes up to a hundred studies, and others end before it
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Events:
                     listener.behind |= bool(found)  # there may be more
                     continue
                 came = await listener.next(due - loop.time())
-                if came is not None and (place.is_before(came) or not self._database.is_sqlite):
+                if came is not None:  # what a listener gets twice it knows by its number
                     yield place.passed(came)
         finally:
             with self._lock:
@@ -142,7 +144,6 @@ class Events:
             listener.give((name, data))
 
     def _place(self, after: Last | None) -> _Place:
-        late = 0 if self._database.is_sqlite else _LATE  # what a listener gets twice it knows by its number
         with self._database.reading() as session:
             newest = sa.select(sa.func.max(Change.id))
             if after is None:
@@ -150,10 +151,9 @@ class Events:
                 change = session.scalar(newest) or 0
             else:
                 finding, known = after.finding, after.change
-                # Threads tell what came at once in whatever order.
                 since = newest.where(Change.after < finding - _LATE)
                 change = (session.scalar(since) or 0) if known is None else known
-        return _Place(finding - late, change - late, finding)
+        return _Place(finding - _LATE, change - _LATE_CHANGES, finding)
 
     def _since(self, place: _Place) -> list[Told]:
         """The next that a listener has missed. Study events first: a finding's number says that it has those."""
@@ -171,7 +171,6 @@ class Events:
             found = session.execute(
                 sa.select(Answer, Image)
                 .join(Image, Image.id == Answer.image_id)
-                .join(Model, Model.id == Answer.model_id)
                 .where(which, COUNTS)
                 .order_by(Answer.id)
                 .limit(_AT_ONCE)
@@ -192,11 +191,6 @@ class _Place:
     finding: int
     change: int
     named: int
-
-    def is_before(self, told: Told) -> bool:
-        """Whether the listener has yet to get it."""
-        name, data = told
-        return data["id"] > (self.finding if name == "finding" else self.change)
 
     def passed(self, told: Told) -> bytes:
         """The event, which the listener then has."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from callus.errors import CallusError, RadiographError
+from callus.errors import CallusError, PassingError, RadiographError
 from callus.radiograph.dicom import check_kind, stated_identity
 from callus.radiograph.elements import parse
 from callus.radiograph.limits import one_line
@@ -174,6 +174,9 @@ class Intake:
 
         Returns:
             The SHA-256 of what was kept of the same object; "" where it is another one, None where there is none.
+
+        Raises:
+            BusyError: that cannot be told just now.
         """
         with self._database.reading() as session:
             kept = session.scalar(sa.select(Image.sha256).where(Image.uid == uid))
@@ -181,6 +184,8 @@ class Intake:
             return kept
         try:
             return kept if is_same(self._objects.get(kept), data) else ""
+        except PassingError as error:
+            raise BusyError("an object with this UID cannot be looked at just now", hint="send it again") from error
         except CallusError:  # it is damaged or gone: nothing says that this is the same
             return ""
 

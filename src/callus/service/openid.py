@@ -209,7 +209,9 @@ class OpenId:
             raise NotLetInError("what the identity provider says does not fit", "unfit") from error
         told = dict(claims)
         if self._found(told) is None and described.get("userinfo_endpoint"):
-            told = self._more(described["userinfo_endpoint"], token, told) | told
+            more = self._more(described["userinfo_endpoint"], token, told)
+            # Under its whole name, which is looked at first: both may have claims within one that is named alike.
+            told = more | told | {self._settings.role_claim: self._found(more)}
         return told
 
     def _more(self, place: str, token: Any, claims: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,15 @@ def hold_study(session: Session, study_id: int) -> None:
     session.execute(sa.select(Study.id).where(Study.id == study_id).with_for_update())
 
 
+def held_image(session: Session, image_id: int | None) -> Image | None:
+    """An image as it is once its study is held; None where there is none, or it was deleted meanwhile."""
+    study_id = session.scalar(sa.select(Image.study_id).where(Image.id == image_id))
+    if study_id is None:
+        return None
+    hold_study(session, study_id)
+    return session.scalar(sa.select(Image).where(Image.id == image_id).execution_options(populate_existing=True))
+
+
 def place_study(session: Session, study_id: int, *, changed: bool = True) -> None:
     """Give a study its place in the worklist, by the answers that count to its images.
 
@@ -57,11 +66,11 @@ def leave_unanswered(session: Session, image_id: int, why: str) -> None:
 
     Args:
         session: a writing one.
-        image_id: the image; that it is gone is no error.
+        image_id: the image; that it is gone is no error, nor that another model's answer counts meanwhile.
         why: for people.
     """
-    image = session.get(Image, image_id)
-    if image is not None:
+    image = held_image(session, image_id)
+    if image is not None and not current_answers(session, [image_id]):
         image.error = why
         place_study(session, image.study_id)
         changes.note(session, image.study_id, "unanswered", image.id)
@@ -85,7 +94,7 @@ def give_up_killers(database: Database, *, most: int) -> None:
 
 
 def have_waiting(session: Session, image: Image) -> None:
-    """Have the worklist say that an image waits for its answer again."""
+    """Have the worklist say that an image, whose study is held, waits for its answer again."""
     image.error = ""
     place_study(session, image.study_id)
     changes.note(session, image.study_id, "waiting", image.id)
@@ -102,11 +111,9 @@ def try_again(session: Session, image_id: int) -> None:
         MissingError: there is no such image.
         ClashError: it has an answer, or waits for one.
     """
-    image = session.get(Image, image_id)
+    image = held_image(session, image_id)
     if image is None:
         raise MissingError("there is no such image")
-    hold_study(session, image.study_id)
-    session.refresh(image)
     active = session.scalar(sa.select(Model.id).where(Model.state == "active"))
     if not image.error or active is None:
         raise ClashError("this radiograph has an answer, or waits for one")

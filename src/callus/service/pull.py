@@ -13,11 +13,11 @@ from callus.errors import CallusError, RadiographError
 from callus.results.uids import is_uid
 from callus.service import audit, jobs
 from callus.service.dicom_node import CLASSES
-from callus.service.dicomweb import apart, check_status
+from callus.service.dicomweb import Session, apart, check_status
 from callus.service.intake import BusyError, ConflictError, look
 from callus.service.jobs import ENDED, PULL
 from callus.service.objects import FullError
-from callus.service.source import session_with, text
+from callus.service.source import text
 from callus.service.tables import Image, Job, now
 from callus.service.worker import PeerError, Worker
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session as Transaction
 
     from callus.service.database import Database
-    from callus.service.dicomweb import Session
     from callus.service.intake import Intake
     from callus.service.settings import Source
 
@@ -121,7 +120,7 @@ class Pulling(Worker):
         if source is None:
             raise PeerError(f"source {job.about['source']} is no longer in the settings", is_final=True)
         study, counts = job.about["study"], Counter(taken=0, known=0, other=0, refused=0)
-        with session_with(source, longest=self._largest + _WRAPPING) as session:
+        with Session(source, longest=self._largest + _WRAPPING) as session:
             for instance in found(session, source.url, study):
                 if self.stopping.is_set():
                     break

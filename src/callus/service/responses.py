@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.responses import JSONResponse
 
-from callus.errors import BundleError, CallusError, DatasetError, RadiographError
+from callus.errors import BundleError, CallusError, DatasetError, PassingError, RadiographError
 from callus.service.intake import BusyError, ConflictError
 from callus.service.objects import FullError
 from callus.service.refusals import RefusedError
@@ -23,6 +23,7 @@ _STATUS: Final[dict[type[CallusError], int]] = {
     BusyError: 429,
     FullError: 507,
     ConflictError: 409,
+    PassingError: 503,  # before what it is a kind of
     RadiographError: 422,
     BundleError: 422,
     DatasetError: 404,
@@ -39,7 +40,7 @@ _MEANINGS: Final = {
     422: "what was sent does not fit, or cannot be used",
     429: "too much at once, or too often",
     500: "the service failed",
-    503: "another system, which it takes, does not answer",
+    503: "what it takes, another system or free memory, is not there just now",
     507: "the disk is full",
 }
 _HEADERS: Final[dict[int, dict[str, Any]]] = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RANKS: Final = {**RANK, "unanswered": UNANSWERED, "waiting": WAITING}
 """What a study's line in the worklist says, by its place."""
-COUNTS: Final = sa.or_(Answer.tried.is_(False), Model.state == "active")
+COUNTS: Final = Answer.tried.is_(False)
 """Whether an answer is shown, told and delivered: one of a trial is not, until its model is switched to."""
 _NAMES: Final = {rank: name for name, rank in RANKS.items()}
 

@@ -30,28 +30,6 @@ _SHOWN: Final = ("ModalitiesInStudy", "StudyDescription", "PatientBirthDate", "P
 _searches = threading.BoundedSemaphore(_AT_ONCE)
 
 
-def session_with(source: Source, *, longest: int, within: float | None = None) -> Session:
-    """A session with a source.
-
-    Args:
-        source: it.
-        longest: bytes of an answer.
-        within: seconds that all of an answer may take; None for those of large objects.
-
-    Raises:
-        PeerError: its token or password cannot be read.
-    """
-    return Session(
-        source.url,
-        authorities=source.authorities,
-        longest=longest,
-        token_file=source.token_file,
-        user=source.user,
-        password_file=source.password_file,
-        within=within,
-    )
-
-
 def search(source: Source, *, patient_id: str, accession: str, date: dt.date | None) -> list[StudyThere]:
     """The studies that a source has of a patient, an accession or a day; all that are given have to fit.
 
@@ -75,7 +53,7 @@ def search(source: Source, *, patient_id: str, accession: str, date: dt.date | N
         raise UnfitError("a number holds * ? or \\, which would search for others too")
     asked = {"PatientID": patient_id, "AccessionNumber": accession, "StudyDate": f"{date:%Y%m%d}" if date else ""}
     try:
-        with _turn(), session_with(source, longest=_LONGEST, within=_WITHIN) as session:
+        with _turn(), Session(source, longest=_LONGEST, within=_WITHIN) as session:
             response = session.get(
                 f"{source.url.rstrip('/')}/studies",
                 params={name: value for name, value in asked.items() if value}

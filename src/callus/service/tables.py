@@ -175,7 +175,7 @@ class Answer(Table):
         map: SHA-256 of the heat map's file.
         results: SHA-256 of the files that were made of it, by kind: "overlay", "sr", "sc", "pr", "fhir".
         seconds: that it took, reading included.
-        tried: it was made in a trial, and counts only while its model is active.
+        tried: it was made in a trial, and does not count; switching to its model has it count from then on.
     """
 
     __tablename__ = "answers"

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from callus.service import audit, jobs
 from callus.service.jobs import TRY
-from callus.service.placing import place_study
+from callus.service.placing import hold_study, place_study
 from callus.service.refusals import ClashError, MissingError
 from callus.service.shown import current_answers, moment
 from callus.service.tables import Answer, Image, Job, Model
@@ -156,13 +156,20 @@ def switch(database: Database, models: Models, number: int, *, who: str, address
         audit.note(session, who=who, did="switched", what=f"to model {number}", address=address)
     # Elsewhere the same answer counts as before.
     several = sa.select(Answer.image_id).group_by(Answer.image_id).having(sa.func.count() > 1)
+    its = sa.select(Answer.image_id).where(Answer.model_id == number)
     with database.reading() as session:
         studies = session.scalars(
-            sa.select(Image.study_id).where(Image.id.in_(several)).distinct().order_by(Image.study_id)
+            sa.select(Image.study_id)
+            .where(sa.or_(Image.id.in_(several), Image.id.in_(its)))
+            .distinct()
+            .order_by(Image.study_id)
         ).all()
     for begin in range(0, len(studies), _AT_ONCE):
         with database.writing() as session:
             for study_id in studies[begin : begin + _AT_ONCE]:
+                hold_study(session, study_id)
+                answered = sa.and_(Image.study_id == study_id, Image.error != "", Image.id.in_(its))
+                session.execute(sa.update(Image).where(answered).values(error=""))
                 place_study(session, study_id, changed=False)
 
 

@@ -21,10 +21,11 @@ _PNG: dict[int | str, dict[str, Any]] = {
     304: {"description": "as before"},
     **refused(404, 429),
 }
+_FRAME = {**_PNG, **refused(503)}
 _BIN: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {}}, "description": "the pixels"},
     304: {"description": "as before"},
-    **refused(404, 429),
+    **refused(404, 429, 503),
 }
 _DICOM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/dicom": {}}, "description": "the object"},
@@ -54,7 +55,7 @@ Grey = Annotated[float | None, Query(ge=-65536, le=131072, allow_inf_nan=False)]
 Width = Annotated[int | None, Query(ge=16, le=2048, description="pixels that it is at most to be wide")]
 
 
-@router.get("/images/{number}/frame.png", response_class=Response, responses=_PNG)
+@router.get("/images/{number}/frame.png", response_class=Response, responses=_FRAME)
 def frame_png(
     number: Number,
     request: Request,

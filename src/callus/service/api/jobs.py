@@ -13,12 +13,12 @@ from callus.service.access import Who
 from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Sender, Service
 from callus.service.jobs import IDENTIFY, TRY
 from callus.service.parts import Parts
-from callus.service.placing import have_waiting, try_again
+from callus.service.placing import have_waiting, held_image, try_again
 from callus.service.refusals import ClashError, MissingError, UnfitError
 from callus.service.responses import refused
 from callus.service.schemas.running import Counted, Jobs, Nothing, Pulled
 from callus.service.shown import job_whole
-from callus.service.tables import Image, Job
+from callus.service.tables import Job
 
 router = APIRouter(prefix=API, tags=["jobs"])
 _BACK = "put it back into the settings and start the service anew; or drop what was meant for it"
@@ -65,11 +65,11 @@ def listed(
 def retry(number: Number, parts: Service, who: Administrator) -> Nothing:
     """Have a job that was given up tried again."""
     with parts.database.writing() as session:
+        image = held_image(session, session.scalar(sa.select(Job.image_id).where(Job.id == number)))  # before its job
         job = _stuck(session, number)
         _check_done_by_somebody(job, parts)
         jobs.retry(session, [number])
-        image = session.get(Image, job.image_id) if job.kind == IDENTIFY else None
-        if image is not None:
+        if image is not None and job.kind == IDENTIFY:
             have_waiting(session, image)
         audit.note(session, who=who.name, did="retried", what=f"job {number}", address=who.address)
     parts.wake()

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from callus.service import audit
-from callus.service.api.common import API, Radiologist, Service
+from callus.service.api.common import API, Puller, Radiologist, Service
 from callus.service.jobs import PULL
 from callus.service.refusals import MissingError
 from callus.service.responses import refused
@@ -51,7 +51,7 @@ def pulls(parts: Service, _who: Radiologist) -> Pulls:
 
 
 @router.post("/pull/search", responses=refused(404, 429, 503))
-def search(given: Sought, parts: Service, who: Radiologist) -> StudiesThere:
+def search(given: Sought, parts: Service, who: Puller) -> StudiesThere:
     """Which studies an archive that the service was told of has: of a patient, of an accession, of a day.
 
     What is searched for comes in the body, because what stands in an address stands in many a log.
