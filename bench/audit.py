@@ -271,14 +271,18 @@ def shuffled(given: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def shuffle_labels(frame: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
-    """Deal the labels out anew, each group keeping its own together in one run of another group's order."""
+    """Deal the labels out anew: each group gets labels drawn from another group's, so that it tells nothing of a third.
+
+    Labels dealt out in one long row would run on from a group into its neighbour, whose files have the next numbers:
+    that is a shortcut.
+    """
     rows = usable(frame)
     keys = group_keys(rows)
     names = keys.unique()
-    dealt = np.concatenate([rows.loc[keys == name, "label"].to_numpy() for name in generator.permutation(names)])
-    order = np.concatenate([rows.index[keys == name] for name in names])
     given = frame.copy()
-    given.loc[order, "label"] = dealt
+    for name, other in zip(names, generator.permutation(names), strict=True):
+        index, theirs = rows.index[keys == name], rows.loc[keys == other, "label"].to_numpy()
+        given.loc[index, "label"] = generator.choice(theirs, len(index), replace=len(index) > len(theirs))
     return given
 
 

@@ -31,8 +31,8 @@ _COMMON: Final = 0.025  # a chance result that is more frequent than this is no 
 # Two folds learn from each other: what one group taught about another, the other taught about the one. Where there is
 # nothing to learn, a cross-validated AUROC is a sum over pairs of groups that holds each pair twice, and its variance
 # is twice that of resampled groups with fixed scores. Where there is something to learn this is on the safe side.
-# Measured with labels shuffled by group: 0.5 lay in 93 % of 150 intervals on FracAtlas (in 79 % of 68 without this), in
-# 98 % of 104 on BoneData (in 89 % of 44 without).
+# Measured with labels exchanged between groups: 0.5 lay in 93 % of 150 intervals on FracAtlas (in 79 % of 68 without
+# this), in 98 % of 104 on BoneData (in 89 % of 44 without); docs/results.md has later ones.
 _EACH_PAIR_TWICE: Final = math.sqrt(2)
 METHOD: Final = (
     "gradient-boosted trees (40 of 8 leaves) on features of the file alone, cross-validated by group in {folds} folds; "
