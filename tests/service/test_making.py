@@ -67,9 +67,8 @@ def test_the_process_keeps_what_it_makes(order: making.Order) -> None:
     made = making.make(order)
 
     assert made.cautions == ()
-    assert set(made.hashes) == {"map", "overlay", "sr", "sc", "pr", "fhir"}
+    assert set(made.hashes) == {"overlay", "sr", "sc", "pr", "fhir"}
     files = {kind: order.objects.get(sha256) for kind, sha256 in made.hashes.items()}
-    np.testing.assert_array_equal(np.load(BytesIO(files["map"])), order.finding.map)
     drawn = np.asarray(overlay(order.radiograph, order.finding))
     np.testing.assert_array_equal(np.asarray(Picture.open(BytesIO(files["overlay"]))), drawn)
     np.testing.assert_array_equal(pydicom.dcmread(BytesIO(files["sc"])).pixel_array, drawn)
@@ -79,7 +78,7 @@ def test_the_process_keeps_what_it_makes(order: making.Order) -> None:
 
 
 def test_a_picture_has_an_overlay_only(tmp_path: Path) -> None:
-    assert set(making.make(ordered(tmp_path, picture())).hashes) == {"map", "overlay"}
+    assert set(making.make(ordered(tmp_path, picture())).hashes) == {"overlay"}
 
 
 def test_what_cannot_be_made_is_a_caution_and_what_cannot_be_kept_an_error(order: making.Order, tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_what_cannot_be_made_is_a_caution_and_what_cannot_be_kept_an_error(order
 
     Path(order.radiograph.path or "").write_bytes(radiograph(2))
     made = making.make(order)
-    assert set(made.hashes) == {"map", "overlay"}
+    assert set(made.hashes) == {"overlay"}
     assert made.cautions == ("results: has changed since it was read, so no result of it is written",)
     full = replace(order, objects=ObjectStore(tmp_path / "objects", keep_free=1 << 60))
     Path(order.radiograph.path or "").write_bytes(radiograph())
@@ -180,7 +179,9 @@ def test_results_that_are_deleted_before_they_are_named_are_made_again(
             patched.setattr(making, "make", deleted)
             clinic.sent(radiograph(), answered=False)
             clinic.until(lambda: clinic.rows(Job, Job.attempts == 1, Job.state == "waiting"))
-        assert clinic.rows(Answer) == []
+        (answer,) = clinic.rows(Answer)
+        assert answer.results == {}
+        assert clinic.files() == clinic.named()
         with clinic.parts.database.writing() as session:
             session.execute(sa.update(Job).values(due=now()))
         clinic.answer()

@@ -1,26 +1,31 @@
-"""Radiographs that wait get their answers: identified, made into results, written down and put on their way.
+"""Radiographs that wait get their answers: identified and told, then made into results, which are put on their way.
 
-An answer, its study's place in the worklist, the deliveries that it brings about and the end of its job are one
-transaction. Killed before it, the job is done again, and gives the same results under the same UIDs.
+An answer stands, with its map and its study's place in the worklist, as soon as the network has given it; results take
+longer, and nobody waits for them to be told. They, the deliveries that they bring about and the end of the job are a
+second transaction. Killed before the first, the job is done again; killed between the two, the answer is kept as it was
+told and only its results are made, under the same UIDs.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import numpy as np
 import sqlalchemy as sa
 
 from callus.errors import CallusError, PassingError, RadiographError
+from callus.metrics.boxes import Box
 from callus.radiograph.limits import one_line
-from callus.service import jobs, making
+from callus.service import changes, jobs, making
 from callus.service.changes import newest_answer
 from callus.service.deletion import forget
 from callus.service.jobs import DELIVER, IDENTIFY, TRY
@@ -31,9 +36,11 @@ from callus.service.worker import ended
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from callus.identify import Finding, Identifier
+    from callus.identify import Finding
+    from callus.labels import Level
     from callus.radiograph import Radiograph
     from callus.service.database import Database
     from callus.service.models import Models
@@ -41,9 +48,10 @@ if TYPE_CHECKING:
     from callus.service.settings import Destination
 
 _ATTEMPTS: Final = 5
-_AT_ONCE: Final = 16  # jobs that are taken together
+_AT_ONCE: Final = 16  # jobs that are held together: each has its radiograph in memory until its results are made
 _TRIED: Final = 4  # the same, while a model is tried: what comes meanwhile waits for no more than these
 _IDLE: Final = 0.5  # seconds between looks where nobody says that something came
+_OF_RESULTS: Final = "results: "  # how the reason begins why a job is stuck whose answer stands
 _MAKERS: Final = min(4, os.cpu_count() or 1)  # processes that make results while the network goes on
 log = logging.getLogger(__name__)
 
@@ -58,15 +66,17 @@ class Answering(threading.Thread):
         models: Models,
         destinations: Sequence[Destination],
         tell: Callable[[int], None] | None = None,
+        made: Callable[[], None] | None = None,
     ) -> None:
         """Prepare it; ``start`` starts it.
 
         Args:
             database: where jobs are taken from and answers go.
-            objects: where radiographs are and results go.
+            objects: where radiographs are, and maps and results go.
             models: what answers.
             destinations: where results are to be delivered.
-            tell: told each answer's number once it stands.
+            tell: told each answer's number once it stands; its results are made later.
+            made: called when results are made, which may be to be delivered.
         """
         super().__init__(name="answering", daemon=True)
         self._database = database
@@ -74,8 +84,10 @@ class Answering(threading.Thread):
         self._models = models
         self._destinations = destinations
         self._tell = tell
+        self._made = made
         self._holder = uuid.uuid4().hex
-        self._held: set[int] = set()
+        self._held: set[int] = set()  # jobs that are being answered
+        self._making: dict[Future[None], int] = {}  # jobs whose results are being made
         self._stopping = threading.Event()
         self.came = threading.Event()
 
@@ -108,23 +120,39 @@ class Answering(threading.Thread):
         ended(self)
 
     def _some(self, makers: ThreadPoolExecutor) -> int:
-        """Take some jobs and answer them; how many."""
-        taken = jobs.take(self._database, IDENTIFY, self._holder, _AT_ONCE)
-        taken = taken or jobs.take(self._database, TRY, self._holder, _TRIED)
-        self._held = {job.id for job in taken}
+        """Take some jobs and answer them; how many. Results of those before may still be made meanwhile."""
+        taken = self._take()
         by_model: dict[int, list[Job]] = {}
         for job in taken:
             by_model.setdefault(int(job.about["model"]), []).append(job)
+        deadly = any(job.killed for job in taken)  # perhaps: nothing else is to be killed with it
         try:
+            if deadly:
+                self._wait_for_makers()
             for model_id, group in by_model.items():
                 self._answer(model_id, group, makers)
+            if deadly:
+                self._wait_for_makers()
         except Exception as error:
             for job in taken:  # those that have ended do not change any more
-                self._failed(job, error)
+                if job.id not in self._making.values():
+                    self._failed(job, error)
             raise
         finally:
             self._held = set()
         return len(taken)
+
+    def _take(self) -> list[Job]:
+        """The next jobs: what somebody waits for, or else what is tried."""
+        free = _AT_ONCE - len(self._making)
+        taken = jobs.take(self._database, IDENTIFY, self._holder, free) if free > 0 else []
+        if not taken and (free := _TRIED - len(self._making)) > 0:
+            taken = jobs.take(self._database, TRY, self._holder, free)
+        self._held = {job.id for job in taken}
+        return taken
+
+    def _wait_for_makers(self) -> None:
+        wait(list(self._making))
 
     def _answer(self, model_id: int, group: list[Job], makers: ThreadPoolExecutor) -> None:
         try:
@@ -141,59 +169,164 @@ class Answering(threading.Thread):
             if job.image_id in images:
                 asked.setdefault(str(self._objects.path(images[job.image_id].sha256)), []).append(job)
         begun, count = time.monotonic(), 0
-        waiting: list[tuple[Job, Future[None]]] = []
-        try:
-            for path, radiograph, answer in identifier.identify_many(list(asked)):
-                count += 1
-                seconds = (time.monotonic() - begun) / count
-                for job in asked[path]:
-                    image = images[job.image_id or 0]
-                    if isinstance(answer, CallusError) or radiograph is None:
-                        self._refused(job, image, answer)
-                        continue
-                    work = makers.submit(self._complete, job, image, identifier, radiograph, answer, seconds)
-                    waiting.append((job, work))
-        finally:
-            for job, work in waiting:
+        for path, radiograph, finding in identifier.identify_many(list(asked)):
+            count += 1
+            seconds = (time.monotonic() - begun) / count
+            for job in asked[path]:
+                image = images[job.image_id or 0]
+                if isinstance(finding, CallusError) or radiograph is None:
+                    self._refused(job, image, finding)
+                    continue
                 try:
-                    work.result()
+                    # A file's name may be its patient's, and no result names it.
+                    stands = self._stand(job, image, radiograph, replace(finding, path=None), seconds)
                 except Exception as error:  # noqa: BLE001 - whatever went wrong with one costs that one
                     self._failed(job, error)
+                    continue
+                if stands is not None:
+                    answer, told = stands
+                    order = making.Order(self._objects, radiograph, told, identifier.name, identifier.bundle.digest)
+                    self._have_made(makers, job, image, answer, order)
 
-    def _complete(
-        self, job: Job, image: Image, identifier: Identifier, radiograph: Radiograph, finding: Finding, seconds: float
-    ) -> None:
-        """Have an answer's results made and write it down."""
-        # A file's name may be its patient's, and no result names it.
-        order = making.Order(
-            self._objects, radiograph, replace(finding, path=None), identifier.name, identifier.bundle.digest
-        )
-        made = making.make(order)
-        answer = Answer(
+    def _stand(
+        self, job: Job, image: Image, radiograph: Radiograph, finding: Finding, seconds: float
+    ) -> tuple[Answer, Finding] | None:
+        """Write an answer down and tell it, before anything is made of it.
+
+        Returns:
+            The answer, and the finding as it was told; None where there is nothing to be made any more.
+        """
+        heat = _saved(finding.map)
+        new = Answer(
             image_id=image.id,
             model_id=int(job.about["model"]),
             probability=finding.probability,
             level=finding.level,
             boxes=[box.as_dict() for box in finding.boxes],
-            cautions=[*finding.cautions, *made.cautions],
+            cautions=list(finding.cautions),
             engine=finding.engine,
-            map=made.hashes["map"],
-            results={kind: sha256 for kind, sha256 in made.hashes.items() if kind != "map"},
+            map=self._objects.put(heat),
+            results={},
             seconds=round(seconds, 3),
         )
-        stands = False
+        answer, is_news = None, False
         try:
             with self._database.writing() as session:
                 hold_study(session, image.study_id)  # before its rows, as deleting does
+                if not jobs.holds(session, job, self._holder):  # the image was deleted meanwhile
+                    return None
+                found, is_news = self._write_down(session, job, new, image.study_id, radiograph)
+                if found.map == new.map:
+                    self._objects.keep(new.map, heat)
+                is_made = bool(found.results)  # as where it was tried, and is what answers now
+                if is_made:
+                    jobs.finish(session, job, self._holder)
+                    self._deliver(session, job, found)
+            answer = found
+        finally:
+            if answer is None or answer.map != new.map:
+                forget(self._database, self._objects, [new.map])
+        if is_news and job.kind == IDENTIFY:
+            self._tell_all(answer)
+        if is_made:
+            self._say_made()
+            return None
+        return answer, finding if answer is new else self._as_told(finding, answer)
+
+    def _write_down(
+        self, session: Session, job: Job, answer: Answer, study_id: int, radiograph: Radiograph
+    ) -> tuple[Answer, bool]:
+        """Have an answer stand; the one that stands, and whether it counts from now on.
+
+        Where the service was killed before its results were made there is one already, which was told and is kept.
+        """
+        state = sa.select(Model.state).where(Model.id == answer.model_id).with_for_update(read=True)
+        is_active = session.scalar(state) == "active"  # and stays so until this answer stands
+        tried = job.kind == TRY and not is_active
+        its = sa.and_(Answer.image_id == answer.image_id, Answer.model_id == answer.model_id)
+        there = session.scalar(sa.select(Answer).where(its))
+        if there is not None and (tried or not there.tried):
+            return there, False
+        if there is not None:
+            answer = there
+        else:
+            if self._database.is_sqlite:
+                answer.id = newest_answer(session) + 1
+            session.add(answer)
+        answer.tried = tried
+        session.flush()
+        height, width = radiograph.shape
+        image = sa.update(Image).where(Image.id == answer.image_id)
+        session.execute(image.values(height=height, width=width, spacing=_listed(radiograph.spacing_mm)))
+        # What came before a switch is answered, shown and delivered by the model that was active when it came.
+        if not tried:
+            session.execute(image.values(error=""))
+            place_study(session, study_id)
+        return answer, True
+
+    def _tell_all(self, answer: Answer) -> None:
+        if self._tell is not None:
+            try:
+                self._tell(answer.id)
+            except Exception as error:  # noqa: BLE001 - it stands, and whoever comes back will hear of it
+                log.error("a finding was not told: %s", type(error).__name__)  # noqa: TRY400 - texts may quote rows
+
+    def _as_told(self, finding: Finding, answer: Answer) -> Finding:
+        """A finding as it was told before the service was killed: this time another engine may have calculated it."""
+        return replace(
+            finding,
+            probability=answer.probability,
+            level=cast("Level", answer.level),
+            boxes=tuple(Box.from_dict(box) for box in answer.boxes),
+            cautions=tuple(answer.cautions),
+            engine=answer.engine,
+            map=np.load(io.BytesIO(self._objects.get(answer.map)), allow_pickle=False),
+        )
+
+    def _have_made(
+        self, makers: ThreadPoolExecutor, job: Job, image: Image, answer: Answer, order: making.Order
+    ) -> None:
+        """Have an answer's results made while the next ones are answered."""
+
+        def done(work: Future[None]) -> None:
+            del self._making[work]
+            self.came.set()  # there may be room for another one
+
+        work = makers.submit(self._make, job, image, answer, order)
+        self._making[work] = job.id
+        work.add_done_callback(done)
+
+    def _make(self, job: Job, image: Image, answer: Answer, order: making.Order) -> None:
+        try:
+            self._complete(job, image, answer, making.make(order))
+        except Exception as error:  # noqa: BLE001 - whatever went wrong with one costs that one
+            self._failed(job, error, _OF_RESULTS)
+
+    def _complete(self, job: Job, image: Image, answer: Answer, made: making.Made) -> None:
+        """Write down what was made of an answer, put it on its way, and end its job."""
+        stands = False
+        try:
+            with self._database.writing() as session:
+                hold_study(session, image.study_id)
                 if jobs.finish(session, job, self._holder):
-                    self._write_down(session, job, answer, image.study_id, radiograph)
-                    self._check_there(made)
+                    found = session.get_one(Answer, answer.id, with_for_update=True)
+                    if not found.results:
+                        found.results = dict(made.hashes)
+                        found.cautions = [*found.cautions, *made.cautions]
+                        self._check_there(made)
+                    self._deliver(session, job, found)
+                    if not found.tried:
+                        changes.note(session, image.study_id, "made", image.id)
                     stands = True
         finally:
-            if not stands:  # another has done it, the image was deleted meanwhile, or it goes wrong
-                forget(self._database, self._objects, made.hashes.values())
-        if stands and job.kind == IDENTIFY and self._tell is not None:
-            self._tell(answer.id)
+            if not stands:  # the image was deleted meanwhile, or it goes wrong
+                self._forget(made, answer)
+        if stands:
+            self._say_made()
+
+    def _say_made(self) -> None:
+        if self._made is not None:
+            self._made()
 
     def _check_there(self, made: making.Made) -> None:
         """Look for the results in the transaction that names them: deleting others' equal ones may have come between.
@@ -204,26 +337,14 @@ class Answering(threading.Thread):
         if not all(self._objects.path(sha256).exists() for sha256 in made.hashes.values()):
             raise CallusError("its results were deleted while they were made")
 
-    def _write_down(self, session: Session, job: Job, answer: Answer, study_id: int, radiograph: Radiograph) -> None:
-        state = sa.select(Model.state).where(Model.id == answer.model_id).with_for_update(read=True)
-        is_active = session.scalar(state) == "active"  # and stays so until this answer stands
-        answer.tried = job.kind == TRY and not is_active
-        if self._database.is_sqlite:
-            answer.id = newest_answer(session) + 1
-        session.add(answer)
-        session.flush()
-        height, width = radiograph.shape
-        image = sa.update(Image).where(Image.id == answer.image_id)
-        session.execute(image.values(height=height, width=width, spacing=_listed(radiograph.spacing_mm)))
-        # What came before a switch is answered, shown and delivered by the model that was active when it came.
-        if not answer.tried:
-            session.execute(image.values(error=""))
-            place_study(session, study_id)
-        if job.kind == IDENTIFY:
-            self._deliver(session, answer)
+    def _forget(self, made: making.Made, answer: Answer) -> None:
+        """Delete results that are not to be named; those of the same answer that are named already have equal bytes."""
+        with self._database.reading() as session:
+            named = session.scalar(sa.select(Answer.results).where(Answer.id == answer.id)) or {}
+        forget(self._database, self._objects, set(made.hashes.values()) - set(named.values()))
 
-    def _deliver(self, session: Session, answer: Answer) -> None:
-        for one in self._destinations:
+    def _deliver(self, session: Session, job: Job, answer: Answer) -> None:
+        for one in self._destinations if job.kind == IDENTIFY else ():
             if any(kind in answer.results for kind in one.results):
                 about = {"answer": answer.id, "destination": one.name}
                 jobs.add(session, DELIVER, f"{answer.id} {one.name}", image_id=answer.image_id, about=about)
@@ -233,23 +354,35 @@ class Answering(threading.Thread):
         if not isinstance(error, RadiographError) or isinstance(error, PassingError):
             self._failed(job, error)
             return
+        answered = sa.and_(Answer.image_id == image.id, Answer.model_id == int(job.about["model"]))
         with self._database.writing() as session:
             hold_study(session, image.study_id)
-            if jobs.finish(session, job, self._holder) and job.kind == IDENTIFY:
+            if session.scalar(sa.select(Answer.id).where(answered)) is not None:
+                # It could be answered before the service was killed, and what is missing is to be seen.
+                jobs.fail(session, job, self._holder, _OF_RESULTS + _said(error), most=_ATTEMPTS)
+            elif jobs.finish(session, job, self._holder) and job.kind == IDENTIFY:
                 leave_unanswered(session, image.id, _said(error))
 
-    def _failed(self, job: Job, error: object) -> None:
-        """Something went wrong that may go right later."""
+    def _failed(self, job: Job, error: object, of: str = "") -> None:
+        """Something went wrong that may go right later. An image that has its answer keeps it."""
+        said = of + _said(error).removeprefix(of)
         with self._database.writing() as session:
             image = held_image(session, job.image_id)
-            if jobs.fail(session, job, self._holder, _said(error), most=_ATTEMPTS) and job.kind == IDENTIFY and image:
-                leave_unanswered(session, image.id, _said(error))
+            if jobs.fail(session, job, self._holder, said, most=_ATTEMPTS) and job.kind == IDENTIFY and image:
+                leave_unanswered(session, image.id, said)
 
     def _renew(self) -> None:
         while not self._stopping.wait(jobs.LEASE.total_seconds() / 3):
             with suppress(Exception):  # the next time, before the lease ends
-                if held := set(self._held):
+                if held := {*self._held, *self._making.values()}:
                     jobs.renew(self._database, self._holder, held)
+
+
+def _saved(heat: NDArray[np.float32]) -> bytes:
+    """A map as its file holds it: NumPy's format."""
+    buffer = io.BytesIO()
+    np.save(buffer, heat, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def _said(error: object) -> str:

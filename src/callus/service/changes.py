@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from callus.service.database import Database
     from callus.service.schemas.studies import StudyChanged
 
-    What = Literal["arrived", "unanswered", "waiting", "deleted"]
+    What = Literal["arrived", "unanswered", "waiting", "made", "deleted"]
 
 KEPT: Final = timedelta(days=7)
 """Who was away for longer reads the worklist anew."""
@@ -29,8 +29,8 @@ def note(session: Session, study: int, what: What, image: int | None = None, *, 
     Args:
         session: a writing one.
         study: its number.
-        what: "arrived" (an image), "unanswered" (an image will get no answer), "waiting" (it is tried again) or
-            "deleted".
+        what: "arrived" (an image), "unanswered" (an image will get no answer), "waiting" (it is tried again),
+            "made" (the results of an image's answer are there) or "deleted".
         image: the image's number; None where the whole study is meant.
         after: the newest answer's number; None to look for it.
     """

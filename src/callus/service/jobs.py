@@ -1,8 +1,8 @@
 """Work that outlives a crash: taken with a lease, done once.
 
 Whoever takes a job holds it until the lease ends and renews the lease meanwhile. A holder that was killed renews
-nothing, so the job is free again. What a job brings about and its end are one transaction, so it is done once, however
-often it was begun.
+nothing, so the job is free again. The last that a job brings about and its end are one transaction, so it is done once,
+however often it was begun.
 """
 
 from __future__ import annotations
@@ -104,6 +104,12 @@ def renew(database: Database, holder: str, numbers: Iterable[int]) -> None:
             .where(Job.id.in_(list(numbers)), Job.holder == holder, Job.state == "taken")
             .values(lease=now() + LEASE)
         )
+
+
+def holds(session: Session, job: Job, holder: str) -> bool:
+    """Whether a holder still has a job, which nobody takes or ends then until this transaction ends."""
+    mine = sa.select(Job.id).where(Job.id == job.id, Job.holder == holder, Job.state == "taken")
+    return session.scalar(mine.with_for_update()) is not None
 
 
 def finish(session: Session, job: Job, holder: str) -> bool:

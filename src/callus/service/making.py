@@ -69,8 +69,8 @@ class Made:
     """What was made.
 
     Attributes:
-        hashes: SHA-256 by kind: "map" (NumPy's format, float32 (h, w) in [0, 1]) and "overlay" (PNG) of every
-            radiograph; "sr", "sc", "pr" (DICOM) and "fhir" (JSON) of those that came as DICOM.
+        hashes: SHA-256 by kind: "overlay" (PNG) of every radiograph; "sr", "sc", "pr" (DICOM) and "fhir" (JSON) of
+            those that came as DICOM.
         cautions: why some could not be made.
     """
 
@@ -141,9 +141,7 @@ def made_of(order: Order) -> tuple[dict[str, bytes], list[str]]:
 
     from callus.results.overlay import overlay  # noqa: PLC0415
 
-    buffer = io.BytesIO()
-    np.save(buffer, order.finding.map, allow_pickle=False)
-    files, trouble = {"map": buffer.getvalue()}, list[str]()
+    files, trouble = dict[str, bytes](), list[str]()
     picture = None
     if order.radiograph.identity is not None:
         try:

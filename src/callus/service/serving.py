@@ -68,9 +68,11 @@ def _build(settings: Settings, threads: int | None, lock: int) -> Parts:
         told = events.tell(number)
         if told is not None:
             metrics.answered(told["level"], told["seconds"])
+
+    def made() -> None:
         parts.wake()  # there may be something to deliver
 
-    answering = Answering(database, objects, models, settings.destinations, tell)
+    answering = Answering(database, objects, models, settings.destinations, tell, made)
     pictures = Pictures(objects, models)
     parts = Parts(
         settings=settings,

@@ -173,7 +173,8 @@ class Answer(Table):
     Attributes:
         boxes: as ``callus.metrics.boxes.Box.as_dict`` has them, in pixels of the image.
         map: SHA-256 of the heat map's file.
-        results: SHA-256 of the files that were made of it, by kind: "overlay", "sr", "sc", "pr", "fhir".
+        results: SHA-256 of the files that were made of it, by kind: "overlay", "sr", "sc", "pr", "fhir"; empty until
+            they are.
         seconds: that it took, reading included.
         tried: it was made in a trial, and does not count; switching to its model has it count from then on.
     """
@@ -239,7 +240,7 @@ class Change(Table):
     """What became of a study, for listeners who were away; it outlives the study.
 
     Attributes:
-        what: "arrived", "unanswered", "waiting" or "deleted".
+        what: "arrived", "unanswered", "waiting", "made" or "deleted".
         after: the newest answer's number at that time: the place among the findings.
     """
 

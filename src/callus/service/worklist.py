@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from callus.labels import RESEARCH_ONLY
 from callus.service.refusals import UnfitError
 from callus.service.shown import RANKS, image_line, study_line
-from callus.service.tables import Image, Moment, Number, Study
+from callus.service.tables import Image, Job, Moment, Number, Study
 
 if TYPE_CHECKING:
     from datetime import date
@@ -79,7 +79,17 @@ def worklist(session: Session, wanted: Wanted, *, patient: bool) -> Worklist:
     images: dict[int, list[ImageLine]] = {study.id: [] for study in shown}
     for image in session.scalars(sa.select(Image).where(Image.study_id.in_(list(images))).order_by(Image.id)):
         images[image.study_id].append(image_line(image))
-    lines: list[StudyListed] = [{**study_line(study, patient=patient), "images": images[study.id]} for study in shown]
+    given_up = (
+        sa.select(Image.study_id, sa.func.count())
+        .join(Job, Job.image_id == Image.id)
+        .where(Image.study_id.in_(list(images)), Job.state == "stuck")
+        .group_by(Image.study_id)
+    )
+    stuck = dict(session.execute(given_up).all())
+    lines: list[StudyListed] = [
+        {**study_line(study, patient=patient), "stuck": stuck.get(study.id, 0), "images": images[study.id]}
+        for study in shown
+    ]
     next_page = _cursor(shown[-1]) if len(studies) > wanted.limit else None
     return {"studies": lines, "next": next_page, "notice": RESEARCH_ONLY}
 

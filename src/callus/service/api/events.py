@@ -50,8 +50,9 @@ async def events(
 ) -> StreamingResponse:
     """Findings as they come: ``finding`` events with boxes in pixels and, where the spacing is known, in millimetres.
 
-    ``study`` events tell that an image arrived, gets no answer or waits for one again, or that a study is gone. A
-    listener that was away sends the last id that it has as ``Last-Event-ID``, and gets what it missed.
+    ``study`` events tell that an image arrived, gets no answer or waits for one again, that its answer's results
+    are made, or that a study is gone. A listener that was away sends the last id that it has as ``Last-Event-ID``, and
+    gets what it missed.
     """
     after = None
     if last:

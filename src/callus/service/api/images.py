@@ -165,6 +165,8 @@ def _answered(parts: Parts, number: int, who: Who) -> tuple[Image, Answer, Model
 
 def _result(answer: Answer, kind: str) -> str:
     sha256 = answer.results.get(kind)
+    if not answer.results:
+        raise MissingError("this is not made yet", hint="an event tells when it is: study, what made")
     if not isinstance(sha256, str):
         raise MissingError("this was not made of that image", hint="it is made of those that came as DICOM")
     return sha256

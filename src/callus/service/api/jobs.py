@@ -17,7 +17,7 @@ from callus.service.placing import have_waiting, held_image, try_again
 from callus.service.refusals import ClashError, MissingError, UnfitError
 from callus.service.responses import refused
 from callus.service.schemas.running import Counted, Jobs, Nothing, Pulled
-from callus.service.shown import job_whole
+from callus.service.shown import current_answers, job_whole
 from callus.service.tables import Job
 
 router = APIRouter(prefix=API, tags=["jobs"])
@@ -69,8 +69,8 @@ def retry(number: Number, parts: Service, who: Administrator) -> Nothing:
         job = _stuck(session, number)
         _check_done_by_somebody(job, parts)
         jobs.retry(session, [number])
-        if image is not None and job.kind == IDENTIFY:
-            have_waiting(session, image)
+        if image is not None and job.kind == IDENTIFY and not current_answers(session, [image.id]):
+            have_waiting(session, image)  # else only its results are missing
         audit.note(session, who=who.name, did="retried", what=f"job {number}", address=who.address)
     parts.wake()
     return {}

@@ -95,6 +95,7 @@ class StudyLine(TypedDict):
 class StudyListed(StudyLine):
     """An exam in the worklist."""
 
+    stuck: Annotated[int, told("answers, results and deliveries of it that were given up", minimum=0)]
     images: Annotated[list[ImageLine], told("in the order in which they came")]
 
 
@@ -124,7 +125,12 @@ class AnswerWhole(TypedDict):
     boxes: Annotated[list[AnsweredBox], told("where; empty for level none")]
     cautions: Cautions
     engine: Annotated[str, told("what ran the model, and in which precision")]
-    results: Annotated[list[str], told('what was made of it: of "fhir", "overlay", "pr", "sc", "sr"')]
+    results: Annotated[
+        list[str],
+        told(
+            'what was made of it, of "fhir", "overlay", "pr", "sc", "sr"; empty until it is made, soon after the answer'
+        ),
+    ]
     seconds: Seconds
     made: Moment
 
@@ -216,8 +222,8 @@ class StudyChanged(TypedDict):
     what: Annotated[
         str,
         told(
-            "an image arrived, gets no answer, waits for one again; or the study is gone",
-            enum=["arrived", "unanswered", "waiting", "deleted"],
+            "an image arrived, gets no answer, waits for one again, has its results made; or the study is gone",
+            enum=["arrived", "unanswered", "waiting", "made", "deleted"],
         ),
     ]
     at: Moment
