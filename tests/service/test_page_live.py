@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from visit import DESK, Visit, begin, checked, radiograph, started, visiting
 
-from callus.service import events
+from callus.service import events, making
 from callus.service.parts import Parts
 from callus.service.tables import Answer, Image, Job, now
 from callus.service.tables import Session as Login
@@ -38,17 +39,16 @@ def line(visit: Visit) -> Any:
 
 
 def come(parts: Parts, number: int, *, bright: bool) -> None:
-    """A radiograph comes from elsewhere, and is answered."""
+    """A radiograph comes from elsewhere, is answered, and its results are made."""
     taken = parts.intake.take(radiograph(number, bright=bright), source="dicom", sender="ROOM1")
     parts.wake()
 
-    def answers() -> int:
+    def is_done() -> bool:
         with parts.database.reading() as session:
-            wanted = sa.select(sa.func.count()).select_from(Answer).where(Answer.image_id == taken.image_id)
-            return int(session.scalar(wanted) or 0)
+            return session.scalar(sa.select(Job.state).where(Job.image_id == taken.image_id)) == "done"
 
     end = time.monotonic() + 120
-    while not answers():
+    while not is_done():
         assert time.monotonic() < end, "it is not answered"
         time.sleep(0.05)
 
@@ -122,6 +122,41 @@ def test_an_unanswered_radiograph_is_tried_again(service: SimpleNamespace) -> No
         answer.get_by_role("button", name="Try again").click()
         answer.get_by_text("fracture").first.wait_for()
         assert answer.get_by_text("took too long").count() == 0
+        visit.fine()
+
+
+@pytest.mark.slow
+def test_a_finding_is_shown_before_its_results_which_appear_when_they_are_made(
+    service: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, gone = making.make, threading.Event()
+
+    def held(order: making.Order) -> making.Made:
+        assert gone.wait(120)
+        return make(order)
+
+    monkeypatch.setattr(making, "make", held)
+    with visiting(service.address, DESK) as visit:
+        begin(visit, service.secret)
+        visit.page.get_by_text("No radiograph has come yet").wait_for()
+        service.parts.intake.take(radiograph(1, bright=True), source="dicom", sender="ROOM1")
+        service.parts.wake()
+        try:
+            visit.page.locator("tr", has_text="fracture").wait_for()
+            visit.page.get_by_role("link", name="A-17").click()
+            answer = visit.page.get_by_role("region", name="wrist L")
+            answer.get_by_text("being made").wait_for()
+            assert answer.get_by_role("link").all_inner_texts() == ["original"]
+            visit.page.get_by_label("Heat map").fill("1")
+            visit.page.locator(".over image").wait_for()
+            alone = visit.page.locator(".printed").get_by_text("The picture is the radiograph alone")
+            alone.wait_for(state="attached")
+            checked(visit)
+        finally:
+            gone.set()
+        answer.get_by_role("link", name="report (SR)").wait_for()
+        assert answer.get_by_text("being made").count() == alone.count() == 0
+        assert "overlay.png" in (visit.page.locator(".printed img").get_attribute("src") or "")
         visit.fine()
 
 

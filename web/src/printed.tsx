@@ -1,7 +1,7 @@
 /** A study on paper: only printers see it, and only for them are its pictures loaded. */
 
 import { LevelMark, Moment, Probability, day, person } from "./level";
-import { levelOf, pictureOf, titleOf } from "./study";
+import { isMade, levelOf, pictureOf, titleOf } from "./study";
 import type { Study } from "./types";
 
 /** Print once the pictures are there. Where the browser's own menu prints, it waits for those that are lazy by itself, but
@@ -30,6 +30,7 @@ export function Printed({ study }: { study: Study }) {
           <figcaption>
             {titleOf(image) || `image ${at + 1}`}: <LevelMark level={levelOf(image)} />{" "}
             <Probability value={image.answer?.probability ?? null} />
+            {image.answer && !isMade(image) && <p>The picture is the radiograph alone: the one with the finding is not made yet.</p>}
             {image.answer?.cautions.map((caution) => <p key={caution}>Caution: {caution}</p>)}
             {image.verdicts.map((verdict) => (
               <p key={verdict.id}>

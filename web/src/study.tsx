@@ -12,6 +12,7 @@ import { type Box, type ImageWhole, type Me, type Study, reaches } from "./types
 import { AddPictures } from "./upload";
 import { Verdicts } from "./verdicts";
 
+const NOT_MADE = "Its report and pictures could not be made; the administrator's page tells why.";
 const THUMBNAIL = 128; // pixels: two for each that it is drawn with, for fine screens
 
 const Viewer = lazy(() => import("./viewer").then((loaded) => ({ default: loaded.Viewer })));
@@ -81,7 +82,13 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
               />
             </Suspense>
             <div class="side">
-              <AnswerCard key={image.id} me={me} image={image} given={() => void load(true)} />
+              <AnswerCard
+                key={image.id}
+                me={me}
+                image={image}
+                stuck={study.jobs.some((job) => job.kind === "identify" && job.image === image.id)}
+                given={() => void load(true)}
+              />
               <Verdicts
                 key={image.id}
                 me={me}
@@ -176,6 +183,11 @@ function Strip({ images, current, choose }: { images: ImageWhole[]; current: num
   );
 }
 
+/** Whether the files of an image's answer are there; the answer comes before them. */
+export function isMade(image: ImageWhole): boolean {
+  return image.answer !== null && image.answer.results.length > 0;
+}
+
 /** The overlay where there is one, else the radiograph; as wide as it is, or at most so many pixels. */
 export function pictureOf(image: ImageWhole, width?: number): string {
   const kind = image.answer?.results.includes("overlay") ? "overlay" : "frame";
@@ -190,7 +202,14 @@ export function levelOf(image: ImageWhole) {
   return image.answer?.level ?? (image.error ? "unanswered" : "waiting");
 }
 
-function AnswerCard({ me, image, given }: { me: Me; image: ImageWhole; given: () => void }) {
+interface CardProps {
+  me: Me;
+  image: ImageWhole;
+  stuck: boolean; // what was to be made of its answer is not
+  given: () => void;
+}
+
+function AnswerCard({ me, image, stuck, given }: CardProps) {
   const answer = image.answer;
   const [failed, setFailed] = useState("");
   const again = () =>
@@ -243,6 +262,11 @@ function AnswerCard({ me, image, given }: { me: Me; image: ImageWhole; given: ()
             {" · "}
             <Moment at={answer.made} />
           </p>
+          {!isMade(image) && (
+            <p class={stuck ? "caution" : "quiet"} role="status">
+              {stuck ? NOT_MADE : "Its report and pictures are being made…"}
+            </p>
+          )}
         </>
       )}
       {reaches(me, "radiologist") && (

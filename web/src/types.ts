@@ -38,6 +38,7 @@ export interface StudyLine {
   accession: string;
   date: string;
   images_count: number;
+  stuck: number;
   received: string;
   changed: string;
   patient?: Patient;
@@ -53,7 +54,7 @@ export interface Answer {
   boxes: Box[];
   cautions: string[];
   engine: string;
-  results: string[];
+  results: string[]; // empty until they are made, soon after the answer
   seconds: number;
   made: string;
 }
@@ -92,7 +93,7 @@ export interface Job {
   made: string;
 }
 
-export interface Study extends Omit<StudyLine, "images"> {
+export interface Study extends Omit<StudyLine, "images" | "stuck"> {
   images: ImageWhole[];
   jobs: Job[];
 }
@@ -105,11 +106,12 @@ export interface Finding {
   probability: number;
 }
 
-/** What became of a study: an image of it came, gets no answer or waits for one again, or all of it is gone. */
+/** What became of a study: an image of it came, gets no answer, waits for one again or has its answer's results made, or all of
+ * it is gone. */
 export interface StudyChange {
   study: number;
   image: number | null;
-  what: "arrived" | "unanswered" | "waiting" | "deleted";
+  what: "arrived" | "unanswered" | "waiting" | "made" | "deleted";
 }
 
 export const LEVEL_TEXT: Record<Level, string> = {

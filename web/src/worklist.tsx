@@ -168,7 +168,10 @@ function Table({ me, studies, fresh }: { me: Me; studies: StudyLine[]; fresh: Se
               </a>{" "}
               <span class="quiet">{day(study.date)}</span>
             </td>
-            <td class="quiet">{shows(study)}</td>
+            <td class="quiet">
+              {shows(study)}
+              {study.stuck > 0 && <span class="caution"> · {study.stuck} stuck</span>}
+            </td>
             <td class="quiet">
               <Moment at={study.changed} />
             </td>
