@@ -259,7 +259,11 @@ def _looks(crowd: Crowd) -> None:
             lines = _look(crowd, client, "/studies", chance.choice([{}, {"level": "fracture"}, {"limit": 200}]))
             if lines and (studies := lines.json()["studies"]):
                 study = _look(crowd, client, f"/studies/{chance.choice(studies)['id']}", {})
-                images = [one for one in study.json()["images"] if one["answer"]] if study else []
+                images = (
+                    [one for one in study.json()["images"] if one["answer"] and one["answer"]["results"]]
+                    if study
+                    else []
+                )
                 for image in images[:1]:
                     _look(crowd, client, f"/images/{image['id']}/{chance.choice(PICTURES)}", {})
             _rest(crowd, chance.uniform(0.5, 1.5))
