@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_SOON = 1.0  # seconds in which what nobody waits for is on the disk
 _BUSY_MS = 30_000  # how long a writer waits for another one
 
 
@@ -68,6 +71,8 @@ class Database:
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        self._settling: threading.Timer | None = None
+        self._lock = threading.Lock()
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         try:
             self._upgrade()
@@ -88,10 +93,21 @@ class Database:
             yield session
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """A transaction: what was written stands on the disk when the block has ended, or not at all."""
+    def writing(self, *, soon: bool = False) -> Iterator[Session]:
+        """A transaction: what was written stands on the disk when the block has ended, or not at all.
+
+        Args:
+            soon: it need not survive a power cut within a second of the block's end, and nobody waits for the disk. All
+                else it survives, also that this process is killed.
+        """
         with self._sessions.begin() as session:
+            if soon and self.is_sqlite:
+                session.connection(execution_options={"callus_soon": True})
+            elif soon:  # PostgreSQL itself writes it down within three times wal_writer_delay, 0.6 s
+                session.execute(sa.text("SET LOCAL synchronous_commit TO OFF"))
             yield session
+        if soon and self.is_sqlite:
+            self._settle_soon()
 
     def hold(self, session: Session, name: str) -> None:
         """Have others who hold the same name wait until this transaction ends, before there is a row to lock.
@@ -110,7 +126,34 @@ class Database:
 
     def close(self) -> None:
         """Give the connections back."""
+        with self._lock:
+            settling, self._settling = self._settling, None
+        if settling is not None:
+            settling.cancel()
+            self._settle()
         self.engine.dispose()
+
+    def _settle_soon(self) -> None:
+        with self._lock:
+            if self._settling is None:
+                self._settling = threading.Timer(_SOON, self._settled)
+                self._settling.daemon = True
+                self._settling.start()
+
+    def _settled(self) -> None:
+        with self._lock:
+            self._settling = None
+        self._settle()
+
+    def _settle(self) -> None:
+        """Have on the disk what was committed without waiting for it: SQLite's log, where it is still there."""
+        # Of the log only: a second handle of the database itself would, when it is closed, take SQLite's locks along.
+        with suppress(OSError):
+            handle = os.open(f"{self.engine.url.database}-wal", os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def _upgrade(self) -> None:
         config = Config()
@@ -140,5 +183,9 @@ def _prepare_sqlite(connection: Any, _: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A writer takes its lock at once: two that begin by reading and then write would both have to give up.
-    reads = connection.get_execution_options().get("callus_reads", False)
+    options = connection.get_execution_options()
+    reads, soon = options.get("callus_reads", False), options.get("callus_soon", False)
+    if not reads and connection.info.get("callus_soon", False) != soon:
+        connection.exec_driver_sql(f"PRAGMA synchronous={'NORMAL' if soon else 'FULL'}")
+        connection.info["callus_soon"] = soon
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from callus.service.objects import ObjectStore
 
 _OWN: Final = "callus"
+_JUST_NOW: Final = 1.0  # seconds
 _MADE_BY: Final = 0x00181016  # Secondary Capture Device Manufacturer
 
 
@@ -68,6 +70,7 @@ class Intake:
         self._database = database
         self._objects = objects
         self._waiting_most = waiting_most
+        self._counted = 0, float("-inf")  # jobs that waited, and when that was
 
     def check_free(self) -> None:
         """Refuse early what would be refused anyway.
@@ -77,8 +80,15 @@ class Intake:
             FullError: the disk is full.
         """
         with self._database.reading() as session:
-            if jobs.waiting(session, IDENTIFY) >= self._waiting_most:
-                raise BusyError("too many radiographs wait for an answer", hint="send it again later")
+            count = jobs.waiting(session, IDENTIFY)
+        self._counted = count, time.monotonic()
+        if count >= self._waiting_most:
+            raise BusyError("too many radiographs wait for an answer", hint="send it again later")
+
+    def was_free(self) -> bool:
+        """Whether there was a lot of room just now, so that :meth:`take`, which counts anew, will hardly refuse."""
+        count, at = self._counted
+        return count < self._waiting_most // 2 and time.monotonic() - at < _JUST_NOW
 
     def take(
         self,

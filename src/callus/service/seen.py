@@ -45,5 +45,5 @@ class Seen:
             if len(self._looks) > _MOST:
                 self._looks.popitem(last=False)
         if opened or at - last > _ONE_LOOK:
-            with self._database.writing() as session:
+            with self._database.writing(soon=True) as session:  # nobody is to wait for the disk to look at a radiograph
                 audit.note(session, who=who.name, did="saw", what=f"study {study_id}", address=who.address)

@@ -22,6 +22,10 @@ IDLE: Final = timedelta(hours=2)
 """Without a request that somebody made, after which one has to log in again."""
 _NOTED: Final = timedelta(minutes=1)  # a use is written down no more often
 
+_FOUND: Final = (  # once, for every request asks it
+    sa.select(Login, User).join(User, User.id == Login.user_id).where(Login.digest == sa.bindparam("digest"))
+)
+
 
 def open_session(session: Session, user: User) -> tuple[str, str]:
     """Log an account in. Always a new secret, whatever the browser brought.
@@ -50,9 +54,7 @@ def find_session(database: Database, key: str, *, counts: bool = True) -> tuple[
     """
     at = now()
     with database.reading() as session:
-        found = session.execute(
-            sa.select(Login, User).join(User, User.id == Login.user_id).where(Login.digest == digest(key))
-        ).first()
+        found = session.execute(_FOUND, {"digest": digest(key)}).first()
     if found is None:
         return None
     login, user = found

@@ -1,8 +1,10 @@
-"""Files that come in a request's body: one after the other, each on the disk first, and none larger than is allowed."""
+"""Files in a request's body: one after the other, none larger than is allowed, on the disk where memory is short."""
 
 from __future__ import annotations
 
+import io
 import tempfile
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
 
 MOST_PARTS: Final = 1000
 """Files and fields in one request."""
-_IN_MEMORY: Final = 1 << 20  # bytes of a file before it goes to the disk
+_MEMORY: Final = 64 << 20  # bytes for all requests together; a file that finds no room in it goes to the disk
 _TOGETHER: Final = 1 << 19  # bytes that a request holds before they are read
+_MOST_TOGETHER: Final = 1 << 22  # the same, where there is room: each reading is a thread's turn, which is waited for
 _LONGEST_FIELD: Final = 4096
 _LONGEST_HEADER: Final = 4096
 _REQUESTS: Final = 64  # that may bring files at once
@@ -39,12 +42,15 @@ class Room:
         """Open it.
 
         Args:
-            folder: where files lie while they arrive; they have no name there and are gone when they are closed.
+            folder: where files lie while they arrive that find no room in the memory; they have no name there and are
+                gone when they are closed.
             largest: bytes of one file.
         """
         self.folder = folder
         self.largest = largest
         self._requests = 0
+        self._free = _MEMORY
+        self._lock = threading.Lock()
         self._readers: anyio.CapacityLimiter | None = None
 
     @contextmanager
@@ -62,16 +68,25 @@ class Room:
         finally:
             self._requests -= 1
 
+    def hold(self, count: int) -> bool:
+        """Take some bytes of the memory, to be given back; whether there were so many. Threads may."""
+        with self._lock:
+            if count > self._free:
+                return False
+            self._free -= count
+            return True
+
+    def give_back(self, count: int) -> None:
+        """Give back what was held."""
+        with self._lock:
+            self._free += count
+
     async def use(self, work: Any, part: Part) -> Any:
         """Do some work on a whole file's bytes in a thread, when its turn comes."""
         if self._readers is None:
             self._readers = anyio.CapacityLimiter(_READERS)
 
-        def on_bytes() -> Any:
-            part.file.seek(0)
-            return work(part.file.read())
-
-        return await anyio.to_thread.run_sync(on_bytes, limiter=self._readers)
+        return await anyio.to_thread.run_sync(lambda: work(part.content()), limiter=self._readers)
 
 
 @dataclass
@@ -82,7 +97,8 @@ class Part:
         name: of its field; "" in a body that is no form.
         filename: as the sender calls it; "" for a plain field.
         kind: its content type, without parameters.
-        file: its content. It is closed when the next part is asked for.
+        room: where it lies.
+        file: its content, in the memory or on the disk. It is closed when the next part is asked for.
         size: bytes.
         too_large: it was larger than allowed, and what is in ``file`` is not all of it.
     """
@@ -90,14 +106,46 @@ class Part:
     name: str
     filename: str
     kind: str
-    file: IO[bytes]
+    room: Room
+    file: IO[bytes] = field(default_factory=io.BytesIO)
     size: int = 0
     too_large: bool = False
+    _held: int = 0
 
     @property
     def is_file(self) -> bool:
         """Whether it is a file and not a plain field."""
         return bool(self.filename)
+
+    def write(self, data: bytes) -> None:
+        """Add to its content."""
+        if isinstance(self.file, io.BytesIO):
+            if self.room.hold(len(data)):
+                self._held += len(data)
+            else:
+                file = tempfile.TemporaryFile(dir=str(self.room.folder))  # noqa: SIM115 - closed in close
+                file.write(self.file.getbuffer())
+                self.close()
+                self.file = file
+        self.file.write(data)
+
+    def content(self) -> bytes:
+        """All of it."""
+        if isinstance(self.file, io.BytesIO):
+            return self.file.getvalue()  # without a copy
+        self.file.seek(0)
+        return self.file.read()
+
+    def drop(self) -> None:
+        """Forget its content, and make room at once."""
+        self.close()
+        self.file = io.BytesIO()
+
+    def close(self) -> None:
+        """Give back what it takes."""
+        self.file.close()
+        self.room.give_back(self._held)
+        self._held = 0
 
     def text(self) -> str:
         """A plain field's value."""
@@ -134,32 +182,51 @@ async def parts_of(request: Request, boundary: bytes, room: Room) -> AsyncIterat
         UnfitError: the body is not what it says it is.
         TooLargeError: there are too many parts.
     """
-    reader = _Reader(boundary, room)
+    reader, pieces = _Reader(boundary, room), _Pieces(room)
     try:
-        async for chunk in _larger(request.stream()):
-            await anyio.to_thread.run_sync(reader.write, chunk)
+        async for chunk in request.stream():
+            if chunk and not pieces.are_enough(chunk):
+                continue
+            await anyio.to_thread.run_sync(reader.write, pieces.joined())
             while reader.whole:
                 part = reader.whole.pop(0)
                 try:
                     yield part
                 finally:
-                    part.file.close()
+                    part.close()
         if not reader.ended:
             raise UnfitError("the body ends before its last part does", hint="send it again")
     finally:
+        pieces.joined()
         reader.close()
 
 
-async def _larger(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in fewer pieces: to hand each of those that arrive to a thread takes longer than to read it."""
-    held = bytearray()
-    async for chunk in chunks:
-        held += chunk
-        if len(held) >= _TOGETHER:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
+class _Pieces:
+    """Bytes as they arrive: to hand each piece to a thread takes longer than to read it."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._pieces: list[bytes] = []
+        self._count = 0
+        self._held = 0
+
+    def are_enough(self, piece: bytes) -> bool:
+        """Take a piece; whether they are to be read now."""
+        self._pieces.append(piece)
+        self._count += len(piece)
+        if self._count < _TOGETHER + self._held:
+            return False
+        if self._count < _MOST_TOGETHER and self._room.hold(_TOGETHER):
+            self._held += _TOGETHER
+            return False
+        return True
+
+    def joined(self) -> bytes:
+        """All of them in one, which are then held no more."""
+        whole = b"".join(self._pieces)
+        self._room.give_back(self._held)
+        self._pieces, self._count, self._held = [], 0, 0
+        return whole
 
 
 @dataclass
@@ -202,7 +269,7 @@ class _Reader:
     def close(self) -> None:
         for part in [*self.whole, self._part]:
             if part is not None:
-                part.file.close()
+                part.close()
 
     def _begin(self) -> None:
         self._count += 1
@@ -227,7 +294,7 @@ class _Reader:
             name=options.get(b"name", b"").decode("utf-8", "replace"),
             filename=options.get(b"filename", b"").decode("utf-8", "replace"),
             kind=kind.decode("latin-1").lower(),
-            file=tempfile.SpooledTemporaryFile(_IN_MEMORY, dir=str(self.room.folder)),  # noqa: SIM115 - closed in parts_of
+            room=self.room,
         )
 
     def _data(self, data: bytes, start: int, end: int) -> None:
@@ -238,9 +305,9 @@ class _Reader:
         if part.size > self.room.largest:
             if not part.too_large:  # what has come of it is of no use, and makes room at once
                 part.too_large = True
-                part.file.truncate(0)
+                part.drop()
             return
-        part.file.write(data[start:end])
+        part.write(data[start:end])
 
     def _end(self) -> None:
         if self._part is not None:

@@ -11,7 +11,7 @@ API = "/api/v1"
 LARGEST_NUMBER = (1 << 63) - 1
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # else a thread would be asked for it
     parts: Parts = request.app.state.parts
     return parts
 

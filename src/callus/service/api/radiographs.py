@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from callus.errors import CallusError
@@ -73,22 +74,33 @@ async def send(request: Request, parts: Service, who: Sender) -> JSONResponse:
     study_uid = ""
     with parts.room.request():
         await check_free(parts)
-        async for part in parts_of(request, boundary_of(request, "multipart/form-data"), parts.room):
-            if not part.is_file:
-                study_uid = await run_in_threadpool(_study_uid, parts, part, study_uid)
-                continue
-            try:
-                if isinstance(worst, _LATER):
-                    raise worst  # what comes after it would not fit either
-                taken.append(await _take(parts, who, part, study_uid))
-            except CallusError as error:
-                worst = error if worst is None or isinstance(error, _LATER) else worst
-                taken.append({"name": _named(part), "error": as_json(error), "status": status_of(error)})
+        try:
+            async for part in parts_of(request, boundary_of(request, "multipart/form-data"), parts.room):
+                if taken:
+                    parts.wake()  # what is here waits for nothing that comes after it
+                if not part.is_file:
+                    study_uid = await run_in_threadpool(_study_uid, parts, part, study_uid)
+                    continue
+                try:
+                    if isinstance(worst, _LATER):
+                        raise worst  # what comes after it would not fit either
+                    taken.append(await _take(parts, who, part, study_uid))
+                except CallusError as error:
+                    worst = error if worst is None or isinstance(error, _LATER) else worst
+                    taken.append({"name": _named(part), "error": as_json(error), "status": status_of(error)})
+        except BaseException:
+            parts.wake()
+            raise
     if not taken:
         raise UnfitError("no file came", hint="send them as the form's field files")
     if worst is not None and all("error" in one for one in taken):
         return refusal(worst, taken=taken)
-    return JSONResponse({"taken": taken}, 202)
+    # To be told first, or the network would have the processor before the sender has the answer.
+    return JSONResponse({"taken": taken}, 202, background=BackgroundTask(_wake, parts))
+
+
+async def _wake(parts: Parts) -> None:
+    parts.wake()
 
 
 async def check_free(parts: Parts) -> None:
@@ -98,7 +110,8 @@ async def check_free(parts: Parts) -> None:
         BusyError: enough waits already.
         FullError: the disk is full.
     """
-    await run_in_threadpool(parts.intake.check_free)
+    if not parts.intake.was_free():
+        await run_in_threadpool(parts.intake.check_free)
     if not parts.objects.has_room():
         raise FullError("the disk is full")
 
@@ -114,7 +127,6 @@ async def _take(parts: Parts, who: Who, part: Part, study_uid: str) -> FileTaken
         )
 
     kept = await parts.room.use(take, part)
-    parts.wake()
     return {"name": name, "image": kept.image_id, "study": kept.study_id, "new": kept.is_new}
 
 
