@@ -54,12 +54,12 @@ def test_what_finds_no_room_in_the_memory_goes_to_the_disk_whole(room: Room) -> 
 def test_one_that_is_too_large_takes_nothing_any_more(room: Room) -> None:
     reader = uploads._Reader(b"x", room)
     head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n'
-    reader.write(head + bytes(MEMORY // 2))
+    reader.write([head, bytes(MEMORY // 2)])
     assert not room.hold(MEMORY)
-    reader.write(bytes(MEMORY))
+    reader.write([bytes(MEMORY)])
     assert room.hold(MEMORY)
     room.give_back(MEMORY)
-    reader.write(bytes(MEMORY) + b"\r\n--x--\r\n")
+    reader.write([bytes(MEMORY) + b"\r\n--x--\r\n"])
     (part,) = reader.whole
     assert part.too_large
     assert reader.ended

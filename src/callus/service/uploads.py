@@ -117,7 +117,7 @@ class Part:
         """Whether it is a file and not a plain field."""
         return bool(self.filename)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Add to its content."""
         if isinstance(self.file, io.BytesIO):
             if self.room.hold(len(data)):
@@ -187,7 +187,8 @@ async def parts_of(request: Request, boundary: bytes, room: Room) -> AsyncIterat
         async for chunk in request.stream():
             if chunk and not pieces.are_enough(chunk):
                 continue
-            await anyio.to_thread.run_sync(reader.write, pieces.joined())
+            await anyio.to_thread.run_sync(reader.write, pieces.there)
+            pieces.clear()
             while reader.whole:
                 part = reader.whole.pop(0)
                 try:
@@ -197,7 +198,7 @@ async def parts_of(request: Request, boundary: bytes, room: Room) -> AsyncIterat
         if not reader.ended:
             raise UnfitError("the body ends before its last part does", hint="send it again")
     finally:
-        pieces.joined()
+        pieces.clear()
         reader.close()
 
 
@@ -206,13 +207,13 @@ class _Pieces:
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._pieces: list[bytes] = []
+        self.there: list[bytes] = []
         self._count = 0
         self._held = 0
 
     def are_enough(self, piece: bytes) -> bool:
         """Take a piece; whether they are to be read now."""
-        self._pieces.append(piece)
+        self.there.append(piece)
         self._count += len(piece)
         if self._count < _TOGETHER + self._held:
             return False
@@ -221,12 +222,11 @@ class _Pieces:
             return False
         return True
 
-    def joined(self) -> bytes:
-        """All of them in one, which are then held no more."""
-        whole = b"".join(self._pieces)
+    def clear(self) -> None:
+        """Hold them no more."""
+        self.there.clear()
         self._room.give_back(self._held)
-        self._pieces, self._count, self._held = [], 0, 0
-        return whole
+        self._count = self._held = 0
 
 
 @dataclass
@@ -260,9 +260,10 @@ class _Reader:
             max_header_size=_LONGEST_HEADER,
         )
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, pieces: list[bytes]) -> None:
         try:
-            self._parser.write(chunk)
+            while pieces:
+                self._parser.write(pieces.pop(0))  # which is then not there twice
         except MultipartParseError as error:
             raise UnfitError("the body is not the multipart that it says it is") from error
 
@@ -307,7 +308,7 @@ class _Reader:
                 part.too_large = True
                 part.drop()
             return
-        part.write(data[start:end])
+        part.write(memoryview(data)[start:end])
 
     def _end(self) -> None:
         if self._part is not None:
