@@ -4,12 +4,12 @@
     python bench/archive.py --ray [RUN-OR-BUNDLE] [--files 300] [--images FOLDER]
 
 ``limit_per_s`` is the number of cores divided by the CPU seconds that reading and preparing one file and running the
-bare network on it take, each measured alone with all cores at work. ``share`` is the whole command's rate, its start
-included, as part of that; ``share_steady`` the same between the first and the last part file. Where other programs
-run on the same cores, ``cpu_share`` still holds: the CPU seconds of the two alone by those of the whole command.
-``peak_mb`` is the largest sum over all its processes of memory that is theirs (proportional set size), looked at each
-second; compare it between ``--files 2000`` and ``--files 20000``. Files are links to those of FOLDER, or to 200 JPEG
-files that are made.
+bare network on it take (as often as there are views), each measured alone with all cores at work. ``share`` is the
+whole command's rate, its start included, as part of that; ``share_steady`` the same between the first and the last part
+file. Where other programs run on the same cores, ``cpu_share`` still holds: the CPU seconds of the two alone by those
+of the whole command. ``peak_mb`` is the largest sum over all its processes of memory that is theirs (proportional set
+size), looked at every five seconds, because looking takes time of the cores too; compare it between ``--files 2000``
+and ``--files 20000``. Files are links to those of FOLDER, or to 200 JPEG files that are made.
 
 ``--ray`` measures instead what Ray costs: the same files by ``--on here``, by ``--on ray`` with all cores on one node,
 and with the cores shared out to two nodes. Both nodes are on this machine, so two cannot be faster than one: the
@@ -234,7 +234,7 @@ def time_one(file: str, spec: InputSpec) -> float:
 
 
 def engine_cpu_s(identifier: Identifier) -> float:
-    """CPU seconds that the bare network takes for a picture, all cores at work."""
+    """CPU seconds that the bare network takes for a picture and its views, all cores at work."""
     spec = identifier.bundle.spec
     shape = (max(8, identifier.engine.batch), 3, spec.height, spec.width)
     batch = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
@@ -243,7 +243,8 @@ def engine_cpu_s(identifier: Identifier) -> float:
     began = time.process_time()
     for _ in range(rounds):
         identifier.engine.run(batch)
-    return (time.process_time() - began) / (rounds * len(batch))
+    views = 1 + sum({"mirror": 1, "rotate": 2}[view] for view in identifier.views)
+    return views * (time.process_time() - began) / (rounds * len(batch))
 
 
 def watch_memory(run: subprocess.Popen[bytes], peak: list[float]) -> None:
@@ -264,7 +265,7 @@ def watch_memory(run: subprocess.Popen[bytes], peak: list[float]) -> None:
             except (OSError, StopIteration):  # it has ended meanwhile
                 continue
         peak[0] = max(peak[0], total)
-        time.sleep(1)
+        time.sleep(5)
 
 
 def link(sources: list[str], folder: Path, count: int) -> None:

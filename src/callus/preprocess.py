@@ -114,21 +114,26 @@ def fit_pixels(radiograph: Radiograph, spec: InputSpec) -> NDArray[np.uint8] | N
     return canvas
 
 
-def scale_values(pixels: NDArray[np.uint8] | NDArray[np.uint16], spec: InputSpec) -> NDArray[np.float32]:
+def scale_values(
+    pixels: NDArray[np.uint8] | NDArray[np.uint16], spec: InputSpec, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Grey values to the network's range, in three equal channels.
 
     Args:
         pixels: (height, width) uint8 or uint16, 0 is black and the dtype's maximum white.
         spec: gives the range.
+        out: where they go, as a picture's place in a batch; None for an array of their own.
 
     Returns:
         float32 (3, height, width).
     """
+    if out is None:
+        out = np.empty((CHANNELS, *pixels.shape), np.float32)
     white = np.iinfo(pixels.dtype).max
-    grey = pixels.astype(np.float32)
-    grey *= np.float32((spec.high - spec.low) / white)
-    grey += np.float32(spec.low)
-    return np.repeat(grey[np.newaxis], CHANNELS, axis=0)
+    np.multiply(pixels, np.float32((spec.high - spec.low) / white), out=out[0])
+    out[0] += np.float32(spec.low)
+    out[1:] = out[0]
+    return out
 
 
 def prepare(radiograph: Radiograph, spec: InputSpec) -> NetworkInput:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -101,6 +102,19 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk
+
+
+def prefer_throughput() -> None:
+    """Have this process, and those that it starts, do much work rather than answer soon; before threads are started.
+
+    Measured with ``callus identify --parquet`` on two cores: large blocks of memory that are used again save up to 10 %
+    of the processor time, and a kernel that interrupts half as often (Linux' SCHED_BATCH) 3 to 8 %.
+    """
+    from callus.memory import keep_freed_memory  # noqa: PLC0415
+
+    keep_freed_memory()
+    with suppress(AttributeError, OSError):  # elsewhere than on Linux, or where that is not allowed
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 @contextmanager

@@ -96,7 +96,9 @@ def _checked(folder: Path | None, how: Streaming, not_streamed: list[str]) -> Pa
 def _here(model: Path, files: list[str], how: Streaming) -> Iterator[tuple[Bundle, Answering]]:
     from callus.archive.stream import answer_files
     from callus.identify import Identifier
+    from callus.workers import prefer_throughput
 
+    prefer_throughput()
     identifier = Identifier(model, engine=how.engine, threads=how.threads, hint="throughput", views=how.views)
     # loky replaces processes that have grown; that is no news for who waits for answers.
     warnings.filterwarnings("ignore", "A worker (stopped|was restarted)", UserWarning)

@@ -18,7 +18,7 @@ from callus.errors import BundleError, CallusError, PassingError, RadiographErro
 from callus.identify.cautions import cautions, unlike
 from callus.identify.finding import Finding
 from callus.metrics.boxes import after, boxes_from_map, map_to_input
-from callus.preprocess import fit_affine, fit_pixels, scale_values
+from callus.preprocess import CHANNELS, fit_affine, fit_pixels, scale_values
 from callus.radiograph import Radiograph, read
 from callus.workers import batched
 
@@ -148,7 +148,10 @@ class Identifier:
         if not prepared:
             return []
         try:
-            outputs = self._run(np.stack([scale_values(one.pixels, self._spec) for one in prepared]))
+            batch = np.empty((len(prepared), CHANNELS, self._spec.height, self._spec.width), np.float32)
+            for one, place in zip(prepared, batch, strict=True):
+                scale_values(one.pixels, self._spec, place)
+            outputs = self._run(batch)
         except CallusError as error:
             if len(prepared) == 1:
                 return [error]
