@@ -89,6 +89,8 @@ def test_whole_pictures_are_loaded_only_to_be_printed(service: SimpleNamespace) 
         page.get_by_role("link", name="A-17").click()
         page.locator(".box.solid").wait_for(state="attached")
         page.get_by_role("button", name="none seen").wait_for()
+        drawn = "() => document.querySelectorAll('.printed img[src*=overlay]').length === 2"
+        page.wait_for_function(drawn)  # they are made after the findings are told
         page.wait_for_load_state("networkidle")
         assert asked
         assert all(url.endswith("?width=128") for url in asked)

@@ -59,7 +59,8 @@ def until_answered(served: Served, study: int, count: int) -> dict[str, Any]:
     end = time.monotonic() + 60
     while True:
         found: dict[str, Any] = served.browser.get(f"/studies/{study}").json()
-        if sum(image["answer"] is not None for image in found["images"]) == count:
+        # Results come soon after the answer.
+        if sum(bool(image["answer"] and image["answer"]["results"]) for image in found["images"]) == count:
             return found
         assert time.monotonic() < end, found
         time.sleep(0.1)
