@@ -6,6 +6,10 @@ audit, so that copies of a radiograph do not lie in two folds. ``--only 2`` runs
 ``--leave-out hand`` (again for more) trains without a body region and tests on it instead: what a network is worth on
 bones that it never saw says more of other sources than folds of one source do. Files of several regions are left out.
 
+``--keep FOLDER`` writes each fold's answers there (``fold1.json``: files' names, groups, labels, probabilities and what
+was found by place), and takes those that it holds instead of training them again, so that folds can be measured on
+several days or machines. Only folds of the same manifest and recipe are pooled.
+
 What is found by place (the map's highest point, boxes) is pooled by the number of fractured pictures, or of fractures,
 that each fold has.
 
@@ -16,6 +20,7 @@ that each fold has.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tomllib
 from pathlib import Path
@@ -27,17 +32,21 @@ from scipy.special import logit as log_odds
 from sklearn.linear_model import LogisticRegression
 
 from callus import dataset
+from callus.atomic import whole_file
+from callus.dataset.manifest import digest
 from callus.dataset.split import split, splittable
 from callus.metrics.intervals import auroc_interval
 from callus.metrics.scores import auroc, score_table
 from callus.report.evaluation import evaluate
 from callus.training import Options, train
+from callus.training import recipe as recipes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SPECIFICITY = 0.80
 """At which the sensitivity is given, by the pooled scores."""
+KEPT = ("path", "group", "label", "probability")
 BY_PICTURE = ("pointing_game", "images_hit", "images_overlapped", "map_iou")
 BY_FRACTURE = ("fractures_hit", "fractures_overlapped")
 
@@ -54,6 +63,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, action="append", help="a fold to run; again for more; else all")
     parser.add_argument("--leave-out", action="append", metavar="REGION", help="a region to train without and test on")
     parser.add_argument("--precision", default="32-true", help="as callus train takes it")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where folds' answers are kept, and taken from")
     parser.add_argument("--out", type=Path, required=True)
     choice = parser.parse_args()
     changes = {
@@ -63,28 +73,24 @@ def main() -> None:
     if not data.exists():
         given = choice.data
         dataset.write_manifest(dataset.read_manifest(given) if given.is_file() else dataset.load(given), data)
+    followed = recipes.override(recipes.load(choice.recipe), changes).to_toml()
+    what = {
+        "manifest_sha256": digest(dataset.read_manifest(data)),
+        "recipe_sha256": hashlib.sha256(followed.encode()).hexdigest(),
+        "trunk": choice.trunk,
+        "folds": choice.folds,
+    }
     parts, places = [], []
     for number in choice.leave_out or choice.only or range(1, choice.folds + 1):
-        run, report = choice.out / f"fold{number}", choice.out / f"fold{number}-report"
-        if not (run / "bundle").exists():
-            train(
-                without(dataset.read_manifest(data), number) if choice.leave_out else data,
-                choice.recipe,
-                run,
-                trunk=choice.trunk,
-                weights=choice.weights,
-                overrides=changes,
-                fold=None if choice.leave_out else (number, choice.folds),
-                allow_leaks=bool(choice.leave_out),
-                resume=run.exists(),
-                options=Options(precision=choice.precision),
-                say=print,
-            )
-        tested = dataset.read_manifest(run / "manifest.parquet")
-        evaluate(run, tested, "test", report, allow_leaks=bool(choice.leave_out))
-        part = pd.read_parquet(report / "predictions.parquet").dropna(subset=["label", "probability"])
+        kept = choice.keep and choice.keep / f"fold{number}.json"
+        if not (kept and kept.exists()):
+            part, place = measured(choice, data, number, changes)
+            if kept:
+                keep(kept, what, part, place)
+        else:
+            part, place = taken(kept, what)
         parts.append(part.assign(fold=number))
-        places.append(json.loads((report / "metrics.json").read_text())["localisation"])
+        places.append(place)
     pooled = pd.concat(parts)
     label, probability = pooled["label"].to_numpy(np.int64), pooled["probability"].to_numpy(np.float64)
     around = auroc_interval(label, probability, pooled["group"])
@@ -110,6 +116,54 @@ def main() -> None:
         **located(places),
     }
     print(json.dumps(rounded(told)))
+
+
+def measured(
+    choice: argparse.Namespace, data: Path, number: int | str, changes: dict[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """Train a fold (or without a region) where that is not done, and evaluate it.
+
+    Returns:
+        Its answers, the columns KEPT, and what was found by place, as metrics.json has it.
+    """
+    run, report = choice.out / f"fold{number}", choice.out / f"fold{number}-report"
+    if not (run / "bundle").exists():
+        train(
+            data if isinstance(number, int) else without(dataset.read_manifest(data), number),
+            choice.recipe,
+            run,
+            trunk=choice.trunk,
+            weights=choice.weights,
+            overrides=changes,
+            fold=(number, choice.folds) if isinstance(number, int) else None,
+            allow_leaks=bool(choice.leave_out),
+            resume=run.exists(),
+            options=Options(precision=choice.precision),
+            say=print,
+        )
+    tested = dataset.read_manifest(run / "manifest.parquet")
+    evaluate(run, tested, "test", report, allow_leaks=bool(choice.leave_out))
+    part = pd.read_parquet(report / "predictions.parquet").dropna(subset=["label", "probability"])
+    return part[list(KEPT)], json.loads((report / "metrics.json").read_text())["localisation"]
+
+
+def keep(file: Path, what: dict[str, Any], part: pd.DataFrame, place: dict[str, Any] | None) -> None:
+    """Write a fold's answers; of each path its name alone, which does not say where the data lie."""
+    told = part.assign(path=[Path(path).name for path in part["path"]])
+    rows = [json.dumps(row) for row in told.astype({"label": int}).round({"probability": 5}).to_numpy().tolist()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file, "w") as out:
+        head = json.dumps({**what, "places": place, "columns": list(KEPT)})
+        out.write(head[:-1] + ', "rows": [\n' + ",\n".join(rows) + "\n]}\n")
+
+
+def taken(file: Path, what: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, Any] | None]:
+    """What :func:`keep` wrote, if it is of the same data and recipe."""
+    told = json.loads(file.read_text())
+    other = [key for key, value in what.items() if told[key] != value]
+    if other:
+        raise SystemExit(f"{file} was measured with another {' and '.join(other)}: give another --keep, or none")
+    return pd.DataFrame(told["rows"], columns=told["columns"]), told["places"]
 
 
 def without(frame: pd.DataFrame, region: str) -> pd.DataFrame:

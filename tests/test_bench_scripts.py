@@ -114,3 +114,20 @@ def test_who_makes_such_a_bundle_calls_it_rightly(
     stands_in.side_effect = lambda folder, *_, **__: tiny_bundle.write_tiny_bundle(folder / "bundle")
     networks.callus_peer(work, "openvino-float32")
     assert stands_in.call_count == 3
+
+
+def test_the_answers_of_a_fold_are_kept_and_taken_for_the_same_recipe_alone(scripts: Any, tmp_path: Path) -> None:
+    import pandas as pd
+
+    bench = scripts("cross_validate")
+    what, file = {"manifest_sha256": "a", "recipe_sha256": "b", "trunk": "small", "folds": 5}, tmp_path / "fold1.json"
+    part = pd.DataFrame(
+        {"path": ["/data/1.png", "/data/2.png"], "group": ["g", "h"], "label": [1.0, 0.0], "probability": [0.75, 0.2]}
+    )
+    bench.keep(file, what, part, {"fractured": 1})
+    assert "/data" not in file.read_text()
+    again, places = bench.taken(file, what)
+    assert places == {"fractured": 1}
+    pd.testing.assert_frame_equal(again, part.assign(path=["1.png", "2.png"], label=[1, 0]), check_dtype=False)
+    with pytest.raises(SystemExit, match="another recipe_sha256"):
+        bench.taken(file, {**what, "recipe_sha256": "c"})
