@@ -3,6 +3,8 @@ r"""Pooled k-fold figures of a recipe, by group: train on each fold's rest, eval
 Prints one JSON line. Folds that are finished are not trained again, so a stopped run goes on. Give the manifest of an
 audit, so that copies of a radiograph do not lie in two folds. ``--only 2`` runs one fold, for ablations.
 
+``--recipe`` given again trains by each of them and evaluates the average of the networks (``callus export RUN RUN``).
+
 ``--leave-out hand`` (again for more) trains without a body region and tests on it instead: what a network is worth on
 bones that it never saw says more of other sources than folds of one source do. Files of several regions are left out.
 
@@ -13,7 +15,7 @@ several days or machines. Only folds of the same manifest and recipe are pooled.
 What is found by place (the map's highest point, boxes) is pooled by the number of fractured pictures, or of fractures,
 that each fold has.
 
-    python bench/cross_validate.py --data runs/audit/manifest.parquet --trunk mobilenet_v2 \
+    python bench/cross_validate.py --data runs/audit/manifest.parquet --recipe radiograph --recipe radiograph-coarse \
         --weights ../shared/weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5 --out runs/folds
 """
 
@@ -40,6 +42,7 @@ from callus.metrics.scores import auroc, score_table
 from callus.report.evaluation import evaluate
 from callus.training import Options, train
 from callus.training import recipe as recipes
+from callus.training.reexport import export_runs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +58,7 @@ def main() -> None:
     """Train, evaluate, pool and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--recipe", default="callus")
+    parser.add_argument("--recipe", action="append", help="callus where none is named; again for more, averaged")
     parser.add_argument("--trunk")
     parser.add_argument("--weights")
     parser.add_argument("--set", action="append", default=[], help="section.key=value, as callus train takes it")
@@ -66,6 +69,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where folds' answers are kept, and taken from")
     parser.add_argument("--out", type=Path, required=True)
     choice = parser.parse_args()
+    choice.recipe = choice.recipe or ["callus"]
     changes = {
         name: tomllib.loads(f"v = {value}")["v"] for name, _, value in (text.partition("=") for text in choice.set)
     }
@@ -73,7 +77,7 @@ def main() -> None:
     if not data.exists():
         given = choice.data
         dataset.write_manifest(dataset.read_manifest(given) if given.is_file() else dataset.load(given), data)
-    followed = recipes.override(recipes.load(choice.recipe), changes).to_toml()
+    followed = "".join(recipes.override(recipes.load(name), changes).to_toml() for name in choice.recipe)
     what = {
         "manifest_sha256": digest(dataset.read_manifest(data)),
         "recipe_sha256": hashlib.sha256(followed.encode()).hexdigest(),
@@ -126,23 +130,31 @@ def measured(
     Returns:
         Its answers, the columns KEPT, and what was found by place, as metrics.json has it.
     """
-    run, report = choice.out / f"fold{number}", choice.out / f"fold{number}-report"
-    if not (run / "bundle").exists():
+    several = len(choice.recipe) > 1
+    model, report = choice.out / f"fold{number}", choice.out / f"fold{number}-report"
+    runs = [choice.out / f"fold{number}-{name}" for name in choice.recipe] if several else [model]
+    for run, recipe in zip(runs, choice.recipe, strict=True):
+        if (run / "bundle").exists():
+            continue
         train(
             data if isinstance(number, int) else without(dataset.read_manifest(data), number),
-            choice.recipe,
+            recipe,
             run,
             trunk=choice.trunk,
             weights=choice.weights,
-            overrides=changes,
+            # Of several, the average is what int8 is made of.
+            overrides={**changes, "export.int8": False} if several else changes,
             fold=(number, choice.folds) if isinstance(number, int) else None,
             allow_leaks=bool(choice.leave_out),
             resume=run.exists(),
             options=Options(precision=choice.precision),
             say=print,
         )
-    tested = dataset.read_manifest(run / "manifest.parquet")
-    evaluate(run, tested, "test", report, allow_leaks=bool(choice.leave_out))
+    if several:
+        model = model.with_suffix(".callus")
+        export_runs(runs, model, int8=changes.get("export.int8", True), say=print)
+    tested = dataset.read_manifest(runs[0] / "manifest.parquet")
+    evaluate(model, tested, "test", report, allow_leaks=bool(choice.leave_out))
     part = pd.read_parquet(report / "predictions.parquet").dropna(subset=["label", "probability"])
     return part[list(KEPT)], json.loads((report / "metrics.json").read_text())["localisation"]
 

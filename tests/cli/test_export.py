@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from callus.bundle import Bundle, Engine
 from callus.cli import main
 from callus.dataset.manifest import read_manifest, write_manifest
 from callus.dataset.simulated import simulate
+from callus.identify import Identifier
 from callus.training import Options, train
 from callus.training import recipe as recipes
 
@@ -34,6 +36,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     simulate(folder / "data", 40, seed=5)
     recipe = recipes.override(recipes.load("demo"), QUICK)
     return train(folder / "data" / "manifest.parquet", recipe, folder / "mine", options=Options(accelerator="cpu"))
+
+
+@pytest.fixture(scope="module")
+def larger(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the same splits with a larger input."""
+    recipe = recipes.override(recipes.load("demo"), {**QUICK, "input.height": 96, "input.width": 96, "seed": 1})
+    folder = tmp_path_factory.mktemp("larger")
+    return train(run / "manifest.parquet", recipe, folder / "larger", options=Options(accelerator="cpu"))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
@@ -82,6 +92,61 @@ def test_one_file_and_a_wish_for_int8(
         assert reason in capsys.readouterr().out
     assert logits(out) == logits(run)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.callus"]
+
+
+def test_several_runs_give_their_average(
+    tmp_path: Path, run: Path, larger: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "both.callus"
+    assert call(monkeypatch, run, larger, "--name", "both", "--out", out) == 0
+    assert capsys.readouterr().err == ""
+    both = Bundle.load(out)
+    assert (both.name, both.spec.height, both.spec.width, both.map_stride) == ("both", 96, 96, 16)
+    told = both.info["training"]["members"]
+    assert ["height = 96" in one["recipe"] for one in told] == [True, False]  # the largest is the first
+    assert "the average of 2: small trunk" in both.card
+    batch = np.random.default_rng(0).uniform(-1, 1, (4, 3, 96, 96)).astype(np.float32)
+    smaller = torch.nn.functional.interpolate(torch.from_numpy(batch), size=(64, 64), mode="bilinear").numpy()
+    own = [
+        Engine(Bundle.load(model), name="onnx-float32").run(pictures)
+        for model, pictures in ((larger, batch), (run, smaller))
+    ]
+    answer = Engine(both, name="onnx-float32").run(batch)
+    np.testing.assert_allclose(answer.logit, (own[0].logit + own[1].logit) / 2, atol=1e-4)
+    assert answer.map.shape == own[0].map.shape
+    np.testing.assert_array_equal(answer.features, own[0].features)
+    assert both.info["engines"]["onnx-float32"]["parity"]["max_difference"]["map"] < 1e-3
+    finding = Identifier(out, threads=1).identify(read_manifest(run / "manifest.parquet")["path"].iloc[0])
+    assert finding.map.shape == (6, 6)
+
+
+@pytest.mark.parametrize("other", ["splits", "range"])
+def test_runs_that_do_not_fit_together_are_not_averaged(
+    other: str,
+    tmp_path: Path,
+    run: Path,
+    larger: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(run, changed)
+    if other == "splits":
+        frame = read_manifest(changed / "manifest.parquet")
+        swapped = {"train": "val", "val": "train"}
+        write_manifest(
+            frame.assign(split=frame["split"].map(lambda s: swapped.get(s, s))), changed / "manifest.parquet"
+        )
+        told = "another manifest, or other splits"
+    else:
+        recipe = recipes.load(changed / "recipe.toml")
+        (changed / "recipe.toml").write_text(recipes.override(recipe, {"input.low": 0.0}).to_toml())
+        told = "an input of another aspect, fit or range"
+    assert call(monkeypatch, larger, changed, "--out", tmp_path / "both.callus") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert str(changed) in line
+    assert not (tmp_path / "both.callus").exists()
 
 
 def moved(run: Path, folder: Path, *splits: str) -> Path:

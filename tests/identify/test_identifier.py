@@ -207,6 +207,7 @@ SPEC = InputSpec(448, 448)
     [
         ({"pixels": np.tile(np.arange(100, dtype=np.uint8), (100, 1))}, ["too small: 100 x 100"]),
         ({"pixels": np.tile(np.arange(200, dtype=np.uint8), (200, 1))}, ["enlarged to the network's 448 x 448"]),
+        ({"pixels": np.tile(np.arange(225, dtype=np.uint8), (225, 1))}, []),
         ({"pixels": np.tile(np.arange(250, dtype=np.uint8), (2000, 1))}, ["long: 250 x 2000"]),
         ({"grey": False}, ["not grey"]),
         ({"notes": ("truncated: ends early",)}, ["truncated: ends early"]),

@@ -14,7 +14,12 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Annotated[Path, typer.Argument(readable=False, help="A run folder whose training has ended.")],
+    run: Annotated[
+        list[Path],
+        typer.Argument(
+            readable=False, help="A run folder whose training has ended; several give one model, their average."
+        ),
+    ],
     *,
     out: Annotated[Path, typer.Option(readable=False, help="The bundle: a folder, or a file that ends with .callus.")],
     int8: Annotated[
@@ -22,7 +27,7 @@ def export(
         typer.Option("--int8/--no-int8", help="Whether it holds the network in int8 too.", show_default="the recipe's"),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="What the model is called.", show_default="the run folder's name")
+        str | None, typer.Option(help="What the model is called.", show_default="the first run folder's name")
     ] = None,
     card: Annotated[
         Path | None,
@@ -37,7 +42,10 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a bundle from the weights that a training run kept.
+    """Write a bundle from the weights that a training run kept, or several runs.
+
+    Networks of one manifest that differ by chance or by the size of their input are worth more together: their logits
+    and maps are averaged, in one graph, and all is measured of the average.
 
     Calibration, operating points and the map's threshold are measured anew on the validation split, for float32 and for
     int8 each. int8 that loses more than 0.005 AUROC there is left out, and the bundle says why. A bundle that stands at
@@ -48,9 +56,10 @@ def export(
     Examples:
       callus export runs/mine --out mine.callus
       callus export runs/mine --name wrist --card wrist.md --out wrist.callus
+      callus export runs/fine runs/coarse --name both --out both.callus
       callus export runs/mine --no-int8 --out float32.callus
       callus export runs/mine --data moved/manifest.parquet --out runs/mine/bundle
     """
-    from callus.training.reexport import export_run
+    from callus.training.reexport import export_runs
 
-    export_run(run, out, data=data, int8=int8, name=name, card=card, say=typer.echo)
+    export_runs(run, out, data=data, int8=int8, name=name, card=card, say=typer.echo)

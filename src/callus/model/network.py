@@ -34,6 +34,21 @@ class FractureNet(nn.Module):
         self.fresh_trunk = True
         self.learns_statistics = True
 
+    @property
+    def map_kind(self) -> str:
+        """What the map is: "location" or "gradcam"."""
+        return self.head.map_kind
+
+    @property
+    def map_stride(self) -> int:
+        """Input pixels that a cell of the map has on a side."""
+        return self.head.map_stride
+
+    @property
+    def feature_channels(self) -> int:
+        """C of the features."""
+        return self.trunk.channels[-1]
+
     def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Answer a batch.
 

@@ -25,11 +25,12 @@ from callus.labels import RESEARCH_ONLY
 from callus.training.likeness import FILE, known
 from callus.training.measured import int8_parity, measure, parity, unmeasured
 from callus.training.quantise import MOST_LOST, attempts, why_not
-from callus.training.weights import set_layout, set_modes
+from callus.training.weights import set_layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from callus.model.averaged import AveragedNet
     from callus.model.network import FractureNet
     from callus.preprocess import InputSpec
     from callus.training.batches import Pictures
@@ -42,7 +43,7 @@ _OPSET = 18
 
 
 def export_bundle(
-    network: FractureNet,
+    network: FractureNet | AveragedNet,
     validation: Pictures,
     recipe: Recipe,
     training: dict[str, Any],
@@ -53,13 +54,14 @@ def export_bundle(
     seen: Pictures | None = None,
     about: str = "",
     pictures: bytes = b"",
+    others: Sequence[Recipe] = (),
 ) -> Bundle:
     """Write the bundle of a trained network.
 
     Args:
         network: with the weights that are to be kept.
         validation: the validation split's pictures, for calibration, operating points and parity.
-        recipe: gives the input and the head.
+        recipe: gives the input and the head; of several networks, that of the first.
         training: what ``bundle.json`` says of the training (see ``docs/bundle.md``).
         folder: where the bundle is to stand.
         name: of the model.
@@ -70,12 +72,13 @@ def export_bundle(
         about: Markdown that the model card ends with: what only people know of the model and its data.
         pictures: the bundle's ``pictures.csv``: which files were trained on; empty for none. One that is longer than
             readers take is left out.
+        others: the recipes of the other networks, where ``network`` is the average of several.
 
     Raises:
         TrainingError: the graph's outputs differ from torch's by more than they may.
     """
     network.cpu().float()
-    set_modes(network, training=False)
+    network.eval()
     with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
         draft = _Draft(network, validation, recipe, training, name, Path(scratch))
         draft.add_float32(network)
@@ -84,7 +87,7 @@ def export_bundle(
         else:
             draft.leave_out_int8("it was not wanted")
         draft.add_likeness(seen)
-        draft.write(folder, about, pictures)
+        draft.write(folder, about, pictures, others)
     return Bundle.load(folder)
 
 
@@ -93,7 +96,7 @@ class _Draft:
 
     def __init__(
         self,
-        network: FractureNet,
+        network: FractureNet | AveragedNet,
         validation: Pictures,
         recipe: Recipe,
         training: dict[str, Any],
@@ -112,8 +115,8 @@ class _Draft:
             "input": recipe.input.as_dict(),
             "outputs": {
                 "logit": "of the image being fractured, before calibration",
-                "map": {"kind": network.head.map_kind, "stride": network.head.map_stride},
-                "features": {"channels": network.trunk.channels[-1]},
+                "map": {"kind": network.map_kind, "stride": network.map_stride},
+                "features": {"channels": network.feature_channels},
             },
             "views": ["mirror"] if recipe.export.mirror else [],
             "engines": {},
@@ -122,7 +125,7 @@ class _Draft:
             "licence": "Apache-2.0",
         }
 
-    def add_float32(self, network: FractureNet) -> None:
+    def add_float32(self, network: FractureNet | AveragedNet) -> None:
         """Measure the graph in float32; with OpenVINO, which shares its thresholds, only how far it is from torch."""
         engines = {ONNX_FLOAT32: unmeasured(FLOAT32_FILES)}
         self._float32 = self._engine(engines, {}, ONNX_FLOAT32)
@@ -162,10 +165,10 @@ class _Draft:
             self._files[FILE] = found.likeness.to_bytes()
             self._info["likeness"] = found.entry
 
-    def write(self, folder: Path, about: str, pictures: bytes) -> None:
+    def write(self, folder: Path, about: str, pictures: bytes, others: Sequence[Recipe]) -> None:
         """Write the bundle where it is to stand; the card ends with ``about``."""
         groups = len(np.unique(self._validation.examples.group))
-        self._files["MODEL_CARD.md"] = _card(self._info, self._recipe, groups, about).encode()
+        self._files["MODEL_CARD.md"] = _card(self._info, (self._recipe, *others), groups, about).encode()
         if 0 < len(pictures) <= LARGEST_PICTURES:  # a longer one no reader would take, and the model is worth more
             self._files[PICTURES] = pictures
         write_bundle(folder, self._info, self._files)
@@ -213,7 +216,7 @@ def summary(info: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def write_graph(network: FractureNet, spec: InputSpec, path: Path) -> None:
+def write_graph(network: FractureNet | AveragedNet, spec: InputSpec, path: Path) -> None:
     """Write the network as one self-contained ONNX file: batch dynamic, height and width fixed.
 
     Args:
@@ -244,7 +247,7 @@ def _leaks(training: dict[str, Any]) -> list[str]:
     return [training["leaks"]["sentence"]] if training.get("leaks") else []
 
 
-def _card(info: dict[str, Any], recipe: Recipe, groups: int, about: str) -> str:
+def _card(info: dict[str, Any], recipes: Sequence[Recipe], groups: int, about: str) -> str:
     """The model card: what it is, what it saw, how good it was on validation, what it is not for; then ``about``."""
     more = f"\n{about.strip()}\n" if about.strip() else ""
     training, figures = info["training"], info["figures"][0]
@@ -252,6 +255,13 @@ def _card(info: dict[str, Any], recipe: Recipe, groups: int, about: str) -> str:
         f"\n**Warning: {line}.** Training was allowed to go on all the same.\n" for line in _leaks(training)
     )
     rows = "\n".join(f"| {name} | {text} |" for name, text in _engine_rows(info))
+    networks = "; ".join(
+        f"{one.trunk.name} trunk with the {one.head.kind} head; "
+        f"input {one.input.width} x {one.input.height}, {one.input.fit}"
+        for one in recipes
+    )
+    averaged = f"the average of {len(recipes)}: " if len(recipes) > 1 else ""
+    followed = "; ".join(one.about or "no description" for one in recipes)
     return f"""# {info["name"]}
 
 **For {RESEARCH_ONLY}.** It must not be used to decide on a person's care.
@@ -259,10 +269,10 @@ def _card(info: dict[str, Any], recipe: Recipe, groups: int, about: str) -> str:
 | | |
 | --- | --- |
 | answers | whether a radiograph shows a fracture: calibrated probability, level, heat map ({info["outputs"]["map"]["kind"]}) |
-| network | {training["trunk"]} trunk with the {recipe.head.kind} head; input {recipe.input.width} x {recipe.input.height}, {recipe.input.fit} |
+| network | {averaged}{networks} |
 | began from | {training["weights"]} |
 | trained on | {training["files"]} files, {training["radiographs"]} radiographs, {training["groups"]} groups; manifest {training["manifest_sha256"][:12]} |
-| recipe | {recipe.about or "no description"} |
+| recipe | {followed} |
 | validation | {figures["n"]} files of {groups} groups, {figures["positives"]} fractured |
 {rows}
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from callus.bundle import Engine, Outputs
     from callus.metrics.detection import Detections
+    from callus.model.averaged import AveragedNet
     from callus.model.network import FractureNet
     from callus.training.batches import Pictures
     from callus.training.examples import Examples
@@ -155,7 +156,7 @@ def pooled(engine: Engine, pictures: Pictures, most: int) -> NDArray[np.float32]
     )
 
 
-def parity(network: FractureNet, engine: Engine, pictures: Pictures) -> dict[str, Any]:
+def parity(network: FractureNet | AveragedNet, engine: Engine, pictures: Pictures) -> dict[str, Any]:
     """How far the engine's outputs are from torch's, on real radiographs.
 
     Raises:

@@ -112,9 +112,14 @@ def touchy_layers(graph: bytes) -> list[str]:
     """
     nodes = onnx.load_model_from_string(graph).graph.node
     first = next((node.name for node in nodes if node.op_type == "Conv"), "")
-    names = [node.name for node in nodes if node.name == first or "trunk" not in _scopes(node)]
+    names = [node.name for node in nodes if node.name == first or not _in_trunk(node)]
     # OpenVINO splits some nodes, and names the parts with a slash behind the name.
     return [f"{re.escape(name)}(/.*)?$" for name in names]
+
+
+def _in_trunk(node: onnx.NodeProto) -> bool:
+    """Whether a node is of a trunk: the network's, or that of one of several networks (``members.0.trunk``)."""
+    return any(scope.rpartition(".")[-1] == "trunk" for scope in _scopes(node))
 
 
 def _scopes(node: onnx.NodeProto) -> list[str]:

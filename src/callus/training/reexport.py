@@ -1,17 +1,18 @@
-"""A run's bundle once more: from the weights that it kept, with other validation pictures or without int8."""
+"""A run's bundle once more: with other validation pictures, without int8, or of several runs that are averaged."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callus import dataset
 from callus.bundle import Bundle, pack
 from callus.bundle.engine import usable_cores
 from callus.bundle.format import ENDING
-from callus.dataset.manifest import few, read_manifest
+from callus.dataset.manifest import digest, few, read_manifest
 from callus.errors import BundleError, TrainingError
+from callus.model.averaged import AveragedNet
 from callus.training import recipe as recipes
 from callus.training import weights
 from callus.training.batches import Pictures
@@ -23,9 +24,12 @@ from callus.training.run import pictures as pictures_of
 from callus.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
+
+    from callus.model.network import FractureNet
+    from callus.training.recipe import Recipe
 
 _BATCH = 8
 _STANDS_FOR_ALL = 0.5
@@ -33,8 +37,8 @@ _STANDS_FOR_ALL = 0.5
 
 
 @flushed_denormals()
-def export_run(
-    run_path: Path,
+def export_runs(
+    run_paths: Sequence[Path],
     out: Path,
     *,
     data: Path | None = None,
@@ -43,16 +47,18 @@ def export_run(
     card: Path | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Path:
-    """Write the bundle of a run that has ended.
+    """Write the bundle of a run that has ended, or of several whose networks are averaged.
 
     Args:
-        run_path: the run folder; it stays as it is, unless ``out`` is its own bundle.
+        run_paths: the run folders; they stay as they are, unless ``out`` is one's own bundle. Several have to be of one
+            manifest with the same splits. The one with the largest input comes first: its recipe says what is averaged
+            over views and how logits are calibrated.
         out: the bundle's folder, or a file that ends with ``.callus``. A bundle that stands there is replaced, where
             the folder holds nothing else.
         data: other validation pictures than the run's: a folder or a manifest. Its split ``val`` is taken, or all of it
             where it has no split.
         int8: whether int8 is wanted; None for what the run's recipe says.
-        name: of the model; None for the run folder's.
+        name: of the model; None for the first run folder's.
         card: a Markdown file that the model card is to end with; None for none.
         say: takes lines for people; None says nothing.
 
@@ -60,24 +66,30 @@ def export_run(
         ``out``.
 
     Raises:
-        TrainingError: the run has not ended, its trunk's weights or pictures are gone, the pictures are of one class,
-            or the run trained or is tested on some of them; or ``out`` is something else than a bundle.
+        TrainingError: a run has not ended, its trunk's weights or pictures are gone, the pictures are of one class,
+            or the run trained or is tested on some of them; or ``out`` is something else than a bundle; or the runs do
+            not fit together.
         RecipeError, DatasetError, CallusError: a file of the run or ``data`` cannot be read, ``out`` cannot be written.
     """
     _check_free(out)
     about = "" if card is None else _read_card(card)
-    run = RunFolder(run_path)
-    _check_ended(run)
-    recipe = recipes.load(run.recipe)
-    frame = read_manifest(run.manifest)
+    runs = [RunFolder(path) for path in run_paths]
+    for run in runs:
+        _check_ended(run)
+    followed = {run.path: recipes.load(run.recipe) for run in runs}
+    runs.sort(key=lambda run: -followed[run.path].input.height * followed[run.path].input.width)
+    recipe, *others = (followed[run.path] for run in runs)
+    frame = read_manifest(runs[0].manifest)
     rows = _validation(frame, data)
-    network = initial_network(recipe)
-    weights.put(network, run.read_best())
+    _check_together(runs, [recipe, *others], frame)
+    members = [_network(run, one) for run, one in zip(runs, [recipe, *others], strict=True)]
+    sizes = [(one.input.height, one.input.width) for one in (recipe, *others)]
+    network = AveragedNet(members, sizes) if others else members[0]
     threads = usable_cores()
     pictures = Pictures(Examples(rows, recipe), _BATCH, threads)
     learnt_from = _at_hand(frame)
     seen = None if learnt_from.empty else Pictures(Examples(learnt_from, recipe), _BATCH, threads)
-    called = name or run_path.resolve().name or "run"
+    called = name or runs[0].path.resolve().name or "run"
     packed = out.suffix == ENDING
     with tempfile.TemporaryDirectory(prefix="callus-export-") as scratch:
         folder = Path(scratch) / "bundle" if packed else out
@@ -85,13 +97,14 @@ def export_run(
             network,
             pictures,
             recipe,
-            origin(recipe, frame),
+            _origin([recipe, *others], frame),
             folder,
             called,
             int8=int8,
             seen=seen,
             about=about,
             pictures=pictures_of(frame),
+            others=others,
         )
         if packed:
             pack(folder, out)
@@ -99,6 +112,40 @@ def export_run(
         if say is not None:
             say(line)
     return out
+
+
+def _network(run: RunFolder, recipe: Recipe) -> FractureNet:
+    """A run's network with the weights that it kept."""
+    network = initial_network(recipe)
+    weights.put(network, run.read_best())
+    return network
+
+
+def _origin(followed: Sequence[Recipe], frame: pd.DataFrame) -> dict[str, Any]:
+    """What the bundle says of its training; of several networks what the first says, and the recipe of each."""
+    told = [origin(recipe, frame) for recipe in followed]
+    if len(told) == 1:
+        return told[0]
+    members = [{key: one[key] for key in ("trunk", "weights", "recipe")} for one in told]
+    return {**told[0], "members": members}
+
+
+def _check_together(runs: Sequence[RunFolder], followed: Sequence[Recipe], frame: pd.DataFrame) -> None:
+    """Networks are averaged that learnt from the same files, so that none was taught what another is judged by."""
+    first, chosen = followed[0].input, digest(frame)
+    for run, recipe in zip(runs[1:], followed[1:], strict=True):
+        own, head = recipe.input, recipe.head
+        if digest(read_manifest(run.manifest)) != chosen:
+            problem = "another manifest, or other splits"
+        elif (own.fit, own.low, own.high, own.height * first.width) != (
+            first.fit, first.low, first.high, own.width * first.height
+        ):  # fmt: skip
+            problem = "an input of another aspect, fit or range"
+        elif (head.kind, head.location) != (followed[0].head.kind, followed[0].head.location):
+            problem = "a map of another kind"
+        else:
+            continue
+        raise TrainingError(f"it has {problem} than {runs[0].path}: the two cannot be averaged", where=run.path)
 
 
 def _read_card(path: Path) -> str:

@@ -117,7 +117,7 @@ def _statistics(layer: BatchNorm2d) -> tuple[Tensor, Tensor]:
     return layer.get_buffer("running_mean").double().cpu(), layer.get_buffer("running_var").double().cpu()
 
 
-def set_layout(network: FractureNet, layout: torch.memory_format) -> None:
+def set_layout(network: nn.Module, layout: torch.memory_format) -> None:
     """Lay the kernels of convolutions out in memory as ``layout`` has it; their values stay."""
     for value in network.parameters():
         if value.dim() == 4:  # noqa: PLR2004 - the kernels
