@@ -14,8 +14,6 @@ BIN := .venv/bin
 DATA ?= ../shared/data/fracatlas
 WEIGHTS ?= imagenet
 MODEL_RUN := runs/model
-# Two networks, which are averaged.
-RECIPES := radiograph radiograph-coarse
 # The fold that it is tested on; --precision bf16-mixed is faster on processors that have it (AVX-512 BF16, AMX).
 TRAIN_FLAGS ?= --fold 1/5
 
@@ -43,11 +41,9 @@ types: .venv/.ready
 # Each step keeps what it has done: the command goes on where it was stopped.
 train-model: .venv/.ready
 	test -e $(MODEL_RUN)/data/manifest.parquet || $(BIN)/callus data audit $(DATA) --out $(MODEL_RUN)/data
-	for recipe in $(RECIPES); do \
-		$(BIN)/callus train --data $(MODEL_RUN)/data/manifest.parquet --recipe $$recipe --weights $(WEIGHTS) --set export.int8=false \
-			--out $(MODEL_RUN)/$$recipe $$(test ! -e $(MODEL_RUN)/$$recipe || echo --resume) $(TRAIN_FLAGS) || exit; \
-	done
-	$(BIN)/callus export $(RECIPES:%=$(MODEL_RUN)/%) --int8 --name radiograph --card docs/radiograph-card.md \
+	$(BIN)/callus train --data $(MODEL_RUN)/data/manifest.parquet --recipe radiograph --weights $(WEIGHTS) \
+		--out $(MODEL_RUN)/run $$(test ! -e $(MODEL_RUN)/run || echo --resume) $(TRAIN_FLAGS)
+	$(BIN)/callus export $(MODEL_RUN)/run --name radiograph --card docs/radiograph-card.md \
 		--out src/callus/models/radiograph.callus
 
 # Installing builds the service's page; again where its sources have changed.

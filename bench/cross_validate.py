@@ -15,7 +15,7 @@ several days or machines. Only folds of the same manifest and recipe are pooled.
 What is found by place (the map's highest point, boxes) is pooled by the number of fractured pictures, or of fractures,
 that each fold has.
 
-    python bench/cross_validate.py --data runs/audit/manifest.parquet --recipe radiograph --recipe radiograph-coarse \
+    python bench/cross_validate.py --data runs/audit/manifest.parquet --recipe radiograph \
         --weights ../shared/weights/mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5 --out runs/folds
 """
 

@@ -22,9 +22,9 @@ from callus.metrics.scores import auroc
 
 LARGEST = 30_000_000
 """Bytes that the file may have."""
-LEAST_AUROC = 0.88
+LEAST_AUROC = 0.92
 """On its test split, which it never saw. docs/results.md has what was measured."""
-LEAST_SENSITIVITY = 0.80
+LEAST_SENSITIVITY = 0.88
 """At specificity 0.80."""
 MOST_STRANGE = 0.05
 """Share of its own source's radiographs that may be called unlike the training data; 1 % is meant."""

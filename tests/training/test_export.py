@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -367,6 +368,21 @@ def in_int8(made: quantise.Quantised) -> dict[str, bool]:
 
 def weights_of(node: Any) -> Any:
     return node.input(1).get_source_output().get_node()
+
+
+def test_of_averaged_networks_each_first_convolution_is_touchy() -> None:
+    nodes = []
+    for member in (0, 1):
+        trunk = f"members.{member}.trunk"
+        for layer, scope in (("first", trunk), ("second", f"{trunk}"), ("head", f"members.{member}.head")):
+            node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], name=f"{layer}{member}")
+            node.metadata_props.add(
+                key="pkg.torch.onnx.name_scopes", value=str(["", f"members.{member}", scope, layer])
+            )
+            nodes.append(node)
+    graph = onnx.helper.make_model(onnx.helper.make_graph(nodes, "made", [], [])).SerializeToString()
+    touchy = re.compile("|".join(quantise.touchy_layers(graph)))
+    assert [node.name for node in nodes if touchy.match(node.name)] == ["first0", "head0", "first1", "head1"]
 
 
 def test_deep_networks_keep_their_head_and_first_convolution_in_float(

@@ -22,9 +22,7 @@ def train(
     data: Annotated[
         Path, typer.Option(readable=False, help="A folder of radiographs, or a manifest (Parquet or CSV).")
     ],
-    recipe: Annotated[
-        str, typer.Option(help="A recipe's file, or a name: callus, radiograph, radiograph-coarse, seed, demo.")
-    ] = "callus",
+    recipe: Annotated[str, typer.Option(help="A recipe's file, or a name: callus, radiograph, seed, demo.")] = "callus",
     trunk: Annotated[
         str | None, typer.Option(help="Instead of the recipe's: resnet50v2, resnet101v2, resnet152v2, mobilenet_v2.")
     ] = None,

@@ -19,7 +19,7 @@ SMALLEST_SIDE: Final = 128
 MOST_ENLARGED: Final = 2
 """Times that a radiograph is enlarged to the network's input without a word: what is finer than its pixels is made up.
 
-The model that comes with callus learnt from pictures that were enlarged 1.4 times."""
+The model that comes with callus learnt from pictures that were enlarged up to 1.6 times."""
 MOST_WHITE: Final = 0.02
 """Share of the exposed field at full white; in 400 radiographs drawn from FracAtlas and BoneData at most 0.001."""
 MOST_BLACK: Final = 0.6

@@ -105,16 +105,26 @@ def attempts(graph: bytes, examples: Examples, trunk: str) -> Iterator[Quantised
 
 
 def touchy_layers(graph: bytes) -> list[str]:
-    """Patterns of the names, in OpenVINO, of the first convolution and of all that is not the trunk.
+    """Patterns of the names, in OpenVINO, of each trunk's first convolution and of all that is in no trunk.
 
     Args:
         graph: an .onnx file as torch's exporter writes it, which notes the module that each node comes from.
     """
     nodes = onnx.load_model_from_string(graph).graph.node
-    first = next((node.name for node in nodes if node.op_type == "Conv"), "")
-    names = [node.name for node in nodes if node.name == first or not _in_trunk(node)]
+    first = _first_convolutions(nodes)
+    names = [node.name for node in nodes if node.name in first or not _in_trunk(node)]
     # OpenVINO splits some nodes, and names the parts with a slash behind the name.
     return [f"{re.escape(name)}(/.*)?$" for name in names]
+
+
+def _first_convolutions(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """The names of each trunk's first convolution."""
+    first: dict[str, str] = {}
+    for node in nodes:
+        if node.op_type == "Conv":
+            trunk = next((scope for scope in _scopes(node) if scope.rpartition(".")[-1] == "trunk"), "")
+            first.setdefault(trunk, node.name)
+    return {name for trunk, name in first.items() if trunk} or set(list(first.values())[:1])
 
 
 def _in_trunk(node: onnx.NodeProto) -> bool:
