@@ -11,6 +11,9 @@ import pytest
 from clinic import picture
 from visit import DESK, PHONE, Visit, begin, checked, send, started, visiting
 
+DRAWN = "() => document.querySelectorAll('.printed .whole[src*=overlay]').length === 2"
+"""Of both images the overlays are there to be printed: they are made after the findings are told."""
+
 
 @pytest.fixture
 def service(tmp_path: Path, tiny_bundle: Path) -> Iterator[SimpleNamespace]:
@@ -89,13 +92,12 @@ def test_whole_pictures_are_loaded_only_to_be_printed(service: SimpleNamespace) 
         page.get_by_role("link", name="A-17").click()
         page.locator(".box.solid").wait_for(state="attached")
         page.get_by_role("button", name="none seen").wait_for()
-        drawn = "() => document.querySelectorAll('.printed img[src*=overlay]').length === 2"
-        page.wait_for_function(drawn)  # they are made after the findings are told
+        page.wait_for_function(DRAWN)
         page.wait_for_load_state("networkidle")
         assert asked
         assert all(url.endswith("?width=128") for url in asked)
 
-        there = "[...document.querySelectorAll('.printed img')].map(one => one.complete && one.naturalWidth > 0)"
+        there = "[...document.querySelectorAll('.printed .whole')].map(one => one.complete && one.naturalWidth > 0)"
         page.evaluate(f"() => {{ window.print = () => {{ window.printed = {there}; }}; }}")
         page.get_by_role("button", name="Print").click()
         page.wait_for_function("() => window.printed")
@@ -111,6 +113,14 @@ def test_the_browser_s_own_menu_prints_with_pictures(service: SimpleNamespace) -
         send(visit)
         visit.page.get_by_role("link", name="A-17").click()
         visit.page.get_by_role("button", name="none seen").wait_for()
+        visit.page.wait_for_function(DRAWN)
         visit.page.wait_for_load_state("networkidle")
-        assert visit.page.pdf().count(b"/Subtype /Image") == 2
+        there = "one => one.complete && one.naturalWidth > 0"
+        visit.page.wait_for_function(f"() => [...document.querySelectorAll('.printed .preview')].every({there})")
+        assert visit.page.pdf().count(b"/Subtype /Image") == 2  # the small ones, or where it loads them the whole ones
+
+        visit.page.evaluate("() => { window.print = () => { window.printed = true; }; }")
+        visit.page.keyboard.press("Control+p")
+        visit.page.wait_for_function("() => window.printed")
+        assert visit.page.locator(".printed .loaded").count() == 2
         visit.fine()

@@ -1,13 +1,14 @@
 /** A study on paper: only printers see it, and only for them are its pictures loaded. */
 
+import { useEffect } from "preact/hooks";
 import { LevelMark, Moment, Probability, day, person } from "./level";
-import { isMade, levelOf, pictureOf, titleOf } from "./study";
+import { THUMBNAIL, isMade, levelOf, pictureOf, titleOf } from "./study";
 import type { Study } from "./types";
 
-/** Print once the pictures are there. Where the browser's own menu prints, it waits for those that are lazy by itself, but
- * not for any that a listener has begun to load. */
+/** Print once the whole pictures are there. The browser's own menu waits for none (Chromium 150 does not even load those that
+ * are lazy): it prints the small ones, which the page has already. */
 export async function printWithPictures(): Promise<void> {
-  const pictures = [...document.querySelectorAll<HTMLImageElement>(".printed img")];
+  const pictures = [...document.querySelectorAll<HTMLImageElement>(".printed .whole")];
   for (const picture of pictures) picture.loading = "eager";
   await Promise.all(pictures.map((picture) => picture.decode().catch(() => {}))); // one that is missing costs only itself
   print();
@@ -15,6 +16,16 @@ export async function printWithPictures(): Promise<void> {
 
 export function Printed({ study }: { study: Study }) {
   const { patient } = study;
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "p" && !event.shiftKey && !event.altKey) {
+        event.preventDefault();
+        void printWithPictures();
+      }
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
   return (
     <article class="printed" aria-hidden="true">
       <h1>callus: {study.accession || `study ${study.id}`}</h1>
@@ -26,7 +37,14 @@ export function Printed({ study }: { study: Study }) {
       </p>
       {study.images.map((image, at) => (
         <figure key={image.id}>
-          <img loading="lazy" src={pictureOf(image)} alt="" />
+          <img
+            class="whole"
+            loading="lazy"
+            src={pictureOf(image)}
+            alt=""
+            onLoad={(event) => event.currentTarget.parentElement?.classList.add("loaded")}
+          />
+          <img class="preview" src={pictureOf(image, THUMBNAIL)} alt="" />
           <figcaption>
             {titleOf(image) || `image ${at + 1}`}: <LevelMark level={levelOf(image)} />{" "}
             <Probability value={image.answer?.probability ?? null} />

@@ -13,7 +13,7 @@ import { AddPictures } from "./upload";
 import { Verdicts } from "./verdicts";
 
 const NOT_MADE = "Its report and pictures could not be made; the administrator's page tells why.";
-const THUMBNAIL = 128; // pixels: two for each that it is drawn with, for fine screens
+export const THUMBNAIL = 128; // pixels: two for each that it is drawn with, for fine screens
 
 const Viewer = lazy(() => import("./viewer").then((loaded) => ({ default: loaded.Viewer })));
 
