@@ -156,7 +156,7 @@ def test_a_finding_is_shown_before_its_results_which_appear_when_they_are_made(
             gone.set()
         answer.get_by_role("link", name="report (SR)").wait_for()
         assert answer.get_by_text("being made").count() == alone.count() == 0
-        assert "overlay.png" in (visit.page.locator(".printed img").get_attribute("src") or "")
+        assert "overlay.png" in (visit.page.locator(".printed .whole").get_attribute("src") or "")
         visit.fine()
 
 
