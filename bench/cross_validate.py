@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 SPECIFICITY = 0.80
 """At which the sensitivity is given, by the pooled scores."""
 KEPT = ("path", "group", "label", "probability")
+"""Of each answer in the file of a fold that is kept."""
 BY_PICTURE = ("pointing_game", "images_hit", "images_overlapped", "map_iou")
 BY_FRACTURE = ("fractures_hit", "fractures_overlapped")
 

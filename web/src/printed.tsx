@@ -1,4 +1,4 @@
-/** A study on paper: only printers see it, and only for them are its pictures loaded. */
+/** A study on paper: only printers see it, and only for them are its whole pictures loaded. */
 
 import { useEffect } from "preact/hooks";
 import { LevelMark, Moment, Probability, day, person } from "./level";
@@ -10,8 +10,13 @@ import type { Study } from "./types";
 export async function printWithPictures(): Promise<void> {
   const pictures = [...document.querySelectorAll<HTMLImageElement>(".printed .whole")];
   for (const picture of pictures) picture.loading = "eager";
-  await Promise.all(pictures.map((picture) => picture.decode().catch(() => {}))); // one that is missing costs only itself
+  await Promise.all(pictures.map((picture) => picture.decode().then(() => shown(picture), () => {}))); // a missing one costs only itself
   print();
+}
+
+/** Print a whole picture instead of its small one. */
+function shown(whole: HTMLImageElement): void {
+  whole.parentElement?.classList.add("loaded");
 }
 
 export function Printed({ study }: { study: Study }) {
@@ -42,7 +47,7 @@ export function Printed({ study }: { study: Study }) {
             loading="lazy"
             src={pictureOf(image)}
             alt=""
-            onLoad={(event) => event.currentTarget.parentElement?.classList.add("loaded")}
+            onLoad={(event) => shown(event.currentTarget)}
           />
           <img class="preview" src={pictureOf(image, THUMBNAIL)} alt="" />
           <figcaption>

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class AveragedNet(nn.Module):
     """The mean of several networks' logits and maps.
 
-    Two networks cost what one costs with a mirrored view and are worth more (see docs/decisions.md): what one of them
-    learnt by chance the other did not.
+    What one of them learnt by chance the other did not: what that was worth, and where nothing, stands in
+    docs/decisions.md.
 
     Args:
         members: networks with maps of one kind. The first gives the map's cells and the pooled features.
