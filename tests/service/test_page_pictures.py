@@ -116,7 +116,7 @@ def test_the_browser_s_own_menu_prints_with_pictures(service: SimpleNamespace) -
         visit.page.wait_for_function(DRAWN)
         visit.page.wait_for_load_state("networkidle")
         there = "one => one.complete && one.naturalWidth > 0"
-        visit.page.wait_for_function(f"() => [...document.querySelectorAll('.printed .preview')].every({there})")
+        visit.page.wait_for_function(f"() => [...document.querySelectorAll('.printed img.preview')].every({there})")
         assert visit.page.pdf().count(b"/Subtype /Image") == 2  # the small ones, or where it loads them the whole ones
 
         visit.page.evaluate("() => { window.print = () => { window.printed = true; }; }")

@@ -51,6 +51,7 @@ export function Printed({ study }: { study: Study }) {
           />
           <img class="preview" src={pictureOf(image, THUMBNAIL)} alt="" />
           <figcaption>
+            <p class="preview">This picture is a small one, without detail: the page's Print button prints the whole one.</p>
             {titleOf(image) || `image ${at + 1}`}: <LevelMark level={levelOf(image)} />{" "}
             <Probability value={image.answer?.probability ?? null} />
             {image.answer && !isMade(image) && <p>The picture is the radiograph alone: the one with the finding is not made yet.</p>}
