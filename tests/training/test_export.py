@@ -34,6 +34,7 @@ from callus.training.examples import PLAIN, Examples
 from callus.training.likeness import farthest
 from callus.training.measured import map_threshold, measure
 from callus.training.recipe import Recipe
+from callus.training.rounding import rounded
 from callus.training.weights import settle
 
 TRAINING = {
@@ -368,6 +369,28 @@ def in_int8(made: quantise.Quantised) -> dict[str, bool]:
 
 def weights_of(node: Any) -> Any:
     return node.input(1).get_source_output().get_node()
+
+
+def test_training_rounds_weights_as_nncf_does(bundle: Bundle) -> None:
+    """Each weight to the step, but for the largest of each channel: what a training with rounded weights stands on."""
+    core = openvino_engine.import_openvino().Core()
+    given = core.read_model(model=bundle.read("model.onnx"))
+    files = (bundle.read("model-int8/model.xml"), bundle.read("model-int8/model.bin"))
+    made = {node.get_friendly_name(): node for node in core.read_model(*files).get_ordered_ops()}
+    seen = 0
+    for node in given.get_ordered_ops():
+        if node.get_type_name() != "Convolution":
+            continue
+        weight = torch.from_numpy(np.array(weights_of(node).data))
+        widened = weights_of(made[node.get_friendly_name()])  # steps times their size
+        steps = widened.input(0).get_source_output().get_node().input(0).get_source_output().get_node().data
+        size = widened.input(1).get_source_output().get_node().data
+        largest = weight.abs().amax((1, 2, 3), keepdim=True)
+        compared = ((weight.abs() < largest) & (largest > 0)).numpy()
+        ours = np.round(rounded(weight).numpy() / size)
+        np.testing.assert_array_equal(ours[compared], steps.astype(int)[compared])
+        seen += 1
+    assert seen > 8
 
 
 def test_of_averaged_networks_each_first_convolution_is_touchy() -> None:

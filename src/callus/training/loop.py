@@ -8,6 +8,7 @@ the weights of one that was never stopped.
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,13 @@ from torch import nn
 from callus.progress import progress
 from callus.training import weights
 from callus.training.losses import loss_of
+from callus.training.rounding import rounded_weights
 from callus.training.schedule import epoch_order, rate_factor, step_seed, steps_of
 from callus.training.validation import VALIDATION, summed, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from lightning_fabric import Fabric
     from torch import Tensor
@@ -93,10 +96,11 @@ def fit(
     weights.put(network, {name[8:]: value for name, value in saved.items() if name.startswith("network.")})
     while state.phase < len(phases) and not state.finished:
         phase = phases[state.phase]
+        rounds = recipe.optimisation.int8_weights and state.phase + 1 == len(phases)
         if state.phase_epoch == 0 and state.phase > 0 and run.best.exists():
             weights.put(network, run.read_best())
         most = max(phase.stages for phase in phases)
-        fit_phase(fabric, network, phase, most, recipe, run, state, saved, events, say)
+        fit_phase(fabric, network, phase, most, recipe, run, state, saved, events, say, rounds=rounds)
         saved = {}
         state.phase, state.phase_epoch = state.phase + 1, 0
         state.since_better, state.plateau = 0, 1.0
@@ -123,11 +127,15 @@ def fit_phase(
     saved: dict[str, Tensor],
     events: Any,
     say: Callable[[str], None],
+    *,
+    rounds: bool,
 ) -> None:
     """Train one phase, epoch by epoch; each ends with validation and a state that a stopped run goes on from.
 
-    ``most_stages`` is how many trunk stages any of the run's phases trains.
+    ``most_stages`` is how many trunk stages any of the run's phases trains, ``rounds`` whether the weights are rounded
+    for what is trained and validated.
     """
+    as_kept = rounded_weights if rounds else nullcontext
     choice = recipe.optimisation
     weights.freeze(network, phase.stages)
     groups = [{"params": list(network.head.parameters()), "rate": phase.rate}]
@@ -147,7 +155,7 @@ def fit_phase(
     while state.phase_epoch < phase.epochs and not _stops(state, choice):
         started = time.monotonic()
         weights.set_modes(network, training=True)
-        trained = train_epoch(fabric, network, (module, wrapped), phase, recipe, state, average)
+        trained = train_epoch(fabric, network, (module, wrapped), phase, recipe, state, average, as_kept)
         seconds = round(time.monotonic() - started, 2)
         own = weights.snapshot(network)
         if choice.ema:
@@ -155,9 +163,10 @@ def fit_phase(
         row = {"epoch": state.epoch + 1, "phase": phase.name, **trained}
         last = state.phase_epoch + 1 == phase.epochs
         due = last or (state.phase_epoch + 1) % choice.validate_every == 0
-        row |= validate(fabric, network, phase.validation, choice) if due else dict.fromkeys(VALIDATION)
-        row |= {"seconds": seconds}
-        _finish_epoch(fabric, row, weights.kept(network, most_stages), run, state, choice)
+        with as_kept(network):
+            row |= validate(fabric, network, phase.validation, choice) if due else dict.fromkeys(VALIDATION)
+            row |= {"seconds": seconds}
+            _finish_epoch(fabric, row, weights.kept(network, most_stages), run, state, choice)
         weights.put(network, own)
         if fabric.is_global_zero:
             say(_line(row, phase))
@@ -177,6 +186,7 @@ def train_epoch(
     recipe: Recipe,
     state: State,
     average: weights.Average,
+    as_kept: Callable[[FractureNet], AbstractContextManager[None]],
 ) -> dict[str, float]:
     """One epoch of steps.
 
@@ -188,6 +198,7 @@ def train_epoch(
         recipe: gives the rates and the seed.
         state: which epoch it is.
         average: taken along after each step.
+        as_kept: has the weights as the bundle will have them, while a loss and its gradients are calculated.
 
     Returns:
         Mean loss and accuracy while training, over all processes, and the last learning rate of the head.
@@ -208,10 +219,11 @@ def train_epoch(
             for group in optimiser.param_groups:
                 group["lr"] = group["rate"] * factor
             batch = _to(drawn, fabric)
-            answer = module(*batch.inputs)
-            loss = loss_of(answer, batch, choice)
             optimiser.zero_grad()
-            fabric.backward(loss * batch.share)
+            with as_kept(network):
+                answer = module(*batch.inputs)
+                loss = loss_of(answer, batch, choice)
+                fabric.backward(loss * batch.share)
             optimiser.step()
             average.update(network)
             count = len(batch.label)

@@ -28,7 +28,7 @@ from callus.progress import progress
 from callus.training.examples import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -100,8 +100,8 @@ def attempts(graph: bytes, examples: Examples, trunk: str) -> Iterator[Quantised
     if trunk in _COMPACT:
         yield _saved(_controlled(nncf, model, examples), "what accuracy control left there")
     else:
-        scope = nncf.IgnoredScope(patterns=touchy_layers(graph), validate=False)
-        yield _saved(_quantise(nncf, model, examples, ignored_scope=scope), "the first convolution and the head")
+        made = _quantise(nncf, model, examples, touchy_layers(graph))
+        yield _saved(made, "the first convolution and the head")
 
 
 def touchy_layers(graph: bytes) -> list[str]:
@@ -138,9 +138,17 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
     return [str(name) for name in ast.literal_eval(noted)]
 
 
-def _options(nncf: Any) -> dict[str, Any]:
-    """What both ways of quantising are given."""
+def _options(nncf: Any, kept: Sequence[str] = ()) -> dict[str, Any]:
+    """What both ways of quantising are given.
+
+    Args:
+        nncf: the library.
+        kept: patterns of the names of layers that stay in float.
+    """
+    # OpenVINO calculates depthwise convolutions in float, whatever their weights are rounded to: that would cost
+    # accuracy and bring nothing.
     return {
+        "ignored_scope": nncf.IgnoredScope(patterns=list(kept), types=["GroupConvolution"], validate=False),
         # Weights about zero, activations between their own ends: what leaves MobileNetV2's blocks has both signs.
         "preset": nncf.QuantizationPreset.MIXED,
         "target_device": nncf.TargetDevice.CPU,
@@ -151,10 +159,10 @@ def _advanced(nncf: Any) -> Any:
     return nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
 
 
-def _quantise(nncf: Any, model: Any, examples: Examples, **more: Any) -> Any:
+def _quantise(nncf: Any, model: Any, examples: Examples, kept: Sequence[str] = ()) -> Any:
     with _calibration(nncf, examples) as (dataset, count), _quiet():
         return nncf.quantize(
-            model, dataset, subset_size=count, advanced_parameters=_advanced(nncf), **_options(nncf), **more
+            model, dataset, subset_size=count, advanced_parameters=_advanced(nncf), **_options(nncf, kept)
         )
 
 

@@ -116,6 +116,7 @@ class Optimisation:
     location_positive: float = 10.0  # weight of a cell on a fracture beside one that is not
     location_target: Literal["touched", "covered"] = "touched"  # a cell counts whole, or as far as a fracture covers it
     pointing_weight: float = 0.0  # weight of how far fractured cells stand out among all others of the batch
+    int8_weights: bool = False  # the last phase learns with weights rounded as the int8 network rounds them
     patience: int = 0  # stop a phase after so many epochs without better validation AUROC; 0 never stops early
     validate_every: int = 1  # epochs from one validation to the next; each phase's last is always validated
     keep: Literal["best", "last"] = "best"  # which epoch's weights go into the bundle; best by validation AUROC

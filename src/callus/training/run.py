@@ -31,6 +31,7 @@ from callus.training.examples import PLAIN, Examples
 from callus.training.export import export_bundle, summary
 from callus.training.intake import take_in
 from callus.training.loop import Phase, fit
+from callus.training.rounding import round_weights
 from callus.training.run_folder import RunFolder
 from callus.training.weights import restate, set_layout, settle
 
@@ -252,6 +253,8 @@ def initial_network(chosen: Recipe) -> FractureNet:
         imagenet.load_weights(network.trunk, path)
         network.fresh_trunk = False
         network.learns_statistics = chosen.trunk.batch_norm == "learnt"
+    if chosen.optimisation.int8_weights:  # for good where they are frozen
+        round_weights(network)
     return network
 
 
