@@ -138,6 +138,7 @@ def original(number: Number, parts: Service, who: Radiologist) -> Response:
     """The file as it came."""
     image = _image(parts, number, who)
     data = parts.objects.get(image.sha256)
+    parts.seen.loaded(who, number, "original")
     is_dicom = bool(image.sop_class)
     response = Response(data, media_type="application/dicom" if is_dicom else "application/octet-stream")
     ending = ".dcm" if is_dicom else ""  # not the sender's name for it, which is theirs to choose
@@ -175,6 +176,7 @@ def _result(answer: Answer, kind: str) -> str:
 def _file(parts: Parts, number: int, who: Who, kind: str) -> Response:
     _, answer, _ = _answered(parts, number, who)
     data = parts.objects.get(_result(answer, kind))
+    parts.seen.loaded(who, number, kind)
     is_fhir = kind == "fhir"
     response = Response(data, media_type="application/fhir+json" if is_fhir else "application/dicom")
     name = f"callus-{number}-{kind}.{'json' if is_fhir else 'dcm'}"

@@ -145,7 +145,12 @@ def deidentified(number: Number, parts: Service, who: Administrator) -> Streamin
 
 def _page(parts: Parts, who: Who, wanted: Wanted) -> Worklist:
     with parts.database.reading() as session:
-        return worklist(session, wanted, patient=who.sees_patients)
+        page = worklist(session, wanted, patient=who.sees_patients)
+    if wanted.text.strip():
+        parts.seen.searched(who, begun=who.attended and not wanted.before)
+    else:
+        parts.seen.listed(who)
+    return page
 
 
 def _images(number: int, parts: Parts, who: Who) -> Iterator[tuple[int, bytes, dict[str, Any]]]:

@@ -1,0 +1,54 @@
+"""What people look at stands in the audit log: not what they searched for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clinic import Clinic, opened, radiograph
+
+from callus.service import seen
+from callus.service.access import UNATTENDED
+from callus.service.database import Database
+from callus.service.tables import Answer, Entry
+
+
+@pytest.fixture
+def clinic(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
+    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
+        yield clinic
+
+
+def test_the_audit_log_tells_who_listed_searched_and_loaded(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    (taken,) = clinic.sent(radiograph())
+    image = f"/images/{taken['image']}"
+    clinic.until(lambda: clinic.rows(Answer)[0].results)
+    before = len(clinic.rows(Entry))
+
+    def told(*did: str) -> list[tuple[str, str]]:
+        return [(entry.did, entry.what) for entry in clinic.rows(Entry)[before:] if entry.did in did]
+
+    for _ in range(2):
+        clinic.radiologist.get("/studies", params={"level": "fracture"})
+        clinic.radiologist.post("/studies/search", {"text": " "})  # searches for nothing
+    assert told("listed", "searched") == [("listed", "studies")]
+    clinic.reader.get("/studies")
+    monkeypatch.setattr(seen, "_ONE_LOOK", 0.0)  # as 15 minutes later
+    clinic.radiologist.get("/studies")
+    assert told("listed", "searched") == [("listed", "studies")] * 3
+    monkeypatch.undo()
+
+    found = [clinic.radiologist.post("/studies/search", {"text": "doe"}).json() for _ in range(2)]
+    assert [line["id"] for page in found for line in page["studies"]] == [taken["study"]] * 2
+    clinic.radiologist.post("/studies/search", {"text": "doe"}, headers={UNATTENDED: "1"})  # an open page, by itself
+    assert told("searched") == [("searched", "studies")] * 2
+    assert "doe" not in str([(entry.who, entry.what) for entry in clinic.rows(Entry)]).lower()
+
+    kinds = {"original": "original", "sr.dcm": "sr", "sc.dcm": "sc", "pr.dcm": "pr", "report.fhir.json": "fhir"}
+    for name in kinds:
+        assert clinic.radiologist.get(f"{image}/{name}").status_code == 200
+    clinic.radiologist.get(f"{image}/original")
+    assert clinic.reader.get(f"{image}/sr.dcm").status_code == 403
+    loaded = [("loaded", f"image {taken['image']} {kind}") for kind in (*kinds.values(), "original")]
+    assert told("loaded") == loaded
