@@ -19,7 +19,7 @@ import simulated_dicom
 import sqlalchemy as sa
 from clinic import API, Browser, Clinic, opened, picture, radiograph, related
 from hypothesis import HealthCheck, given, settings
-from listening import listening
+from listening import listening, raw
 
 from callus.service import edge, protocol
 from callus.service.passwords import hashed
@@ -201,19 +201,6 @@ def test_no_secret_and_no_patient_is_logged(clinic: Clinic, caplog: pytest.LogCa
     log = str([(entry.who, entry.did, entry.what) for entry in clinic.rows(Entry)])
     assert all(secret not in log for secret in secrets)
     assert "failed: OperationalError at" in said
-
-
-def raw(address: tuple[str, int], data: bytes, *, seconds: float = 20) -> bytes:
-    """What comes back until the connection is closed."""
-    with socket.create_connection(address, timeout=seconds) as connection:
-        connection.sendall(data)
-        got = b""
-        try:
-            while piece := connection.recv(65536):
-                got += piece
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return got
 
 
 def drip(address: tuple[str, int], head: bytes, piece: bytes, *, seconds: float = 10) -> tuple[float, bytes]:

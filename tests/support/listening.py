@@ -1,4 +1,4 @@
-"""A clinic that really listens on a port, in the test's process.
+"""A clinic that really listens on a port as ``callus serve`` does, in the test's process.
 
 Not a test: ``tests/support`` is on the tests' path (pyproject.toml).
 """
@@ -14,23 +14,15 @@ from contextlib import contextmanager
 import uvicorn
 from clinic import Clinic
 
-from callus.service.protocol import BoundedProtocol
+from callus.service.listening import configuration
 
 
 @contextmanager
 def listening(clinic: Clinic) -> Iterator[tuple[str, int]]:
     """Host and port."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        clinic.served,  # type: ignore[arg-type]
-        http=BoundedProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-        h11_max_incomplete_event_size=32 << 10,
-    )
+    config = configuration(clinic.served, clinic.settings)
+    config.timeout_graceful_shutdown = 2  # nobody waits for what a test has left open
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
@@ -50,3 +42,19 @@ def wait_for(server: uvicorn.Server, thread: threading.Thread) -> None:
         assert thread.is_alive(), "the server cannot start"
         assert time.monotonic() < ends, "the server does not start"
         time.sleep(0.01)
+
+
+def raw(address: tuple[str, int], data: bytes, *later: bytes, seconds: float = 20) -> bytes:
+    """What comes back until the connection is closed."""
+    with socket.create_connection(address, timeout=seconds) as connection:
+        connection.sendall(data)
+        for piece in later:
+            time.sleep(0.2)
+            connection.sendall(piece)
+        got = b""
+        try:
+            while piece := connection.recv(65536):
+                got += piece
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return got

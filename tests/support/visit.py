@@ -66,7 +66,8 @@ def started(folder: Path, bundle: Path, **settings: Any) -> Iterator[SimpleNames
     key = first_key(parts.database)
     parts.start()
     try:
-        with listening(SimpleNamespace(served=served(app))) as (host, port):  # type: ignore[arg-type]
+        listened: Any = SimpleNamespace(served=served(app), settings=parts.settings)
+        with listening(listened) as (host, port):
             yield SimpleNamespace(address=f"http://{host}:{port}/", secret=key, parts=parts)
     finally:
         parts.stop()

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import ssl
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
@@ -17,6 +17,7 @@ from callus.service.protocol import BoundedProtocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from callus.service.metrics import App
     from callus.service.parts import Parts
     from callus.service.settings import Settings
 
@@ -58,20 +59,16 @@ def address_of(settings: Settings, listener: socket.socket) -> str:
     return f"{scheme}://{host}:{listener.getsockname()[1]}/"
 
 
-def serve(parts: Parts, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Answer requests until the process is told to stop (SIGINT, SIGTERM), then stop the parts.
+def configuration(app: App, settings: Settings) -> uvicorn.Config:
+    """How an application is listened for: with bounds, and believing nobody's word on where a request comes from.
 
     Args:
-        parts: put together; started and stopped here.
-        listener: from :func:`bind`.
-        ready: called when requests are answered.
-
-    Raises:
-        CallusError: the certificate or its key cannot be used.
+        app: it, as :func:`callus.service.app.served` gives it.
+        settings: the service's.
     """
-    settings = parts.settings
-    config = uvicorn.Config(
-        served(create_app(parts)),
+    told: Any = app  # uvicorn has types of its own for what it calls
+    return uvicorn.Config(
+        told,
         http=BoundedProtocol,
         ws="none",
         lifespan="off",
@@ -86,6 +83,20 @@ def serve(parts: Parts, listener: socket.socket, ready: Callable[[], None]) -> N
         ssl_certfile=settings.certificate or None,
         ssl_keyfile=settings.key or None,
     )
+
+
+def serve(parts: Parts, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer requests until the process is told to stop (SIGINT, SIGTERM), then stop the parts.
+
+    Args:
+        parts: put together; started and stopped here.
+        listener: from :func:`bind`.
+        ready: called when requests are answered.
+
+    Raises:
+        CallusError: the certificate or its key cannot be used.
+    """
+    config = configuration(served(create_app(parts)), parts.settings)
     try:
         config.load()
     except (OSError, ssl.SSLError) as error:

@@ -1,0 +1,87 @@
+"""What the listener that ``callus serve`` starts makes of raw connections."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from clinic import API, Clinic, opened, radiograph
+from listening import listening, raw
+
+from callus.service import listening as module
+from callus.service import protocol
+from callus.service.tables import Entry
+
+GET = b"GET /api/v1/health HTTP/1.1\r\nHost: callus.test\r\n"
+FORGED = b"X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Forwarded-Proto: https\r\n"
+CLOSE = b"Connection: close\r\n\r\n"
+
+
+@pytest.fixture
+def clinic(tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
+    with opened(tmp_path / "data", tiny_bundle) as clinic:
+        yield clinic
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET", GET, b"POST /api/v1/login HTTP/1.1\r\nContent-Length: 9\r\n"])
+def test_a_connection_that_asks_for_nothing_is_closed(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(protocol, "HEAD_WITHIN", 0.4)
+    with listening(clinic) as address:
+        at = time.monotonic()
+        assert raw(address, begun).startswith(b"HTTP/1.1 408")
+        assert time.monotonic() - at < 10  # of the 15 s that a connection is kept otherwise
+    assert module._KEEP_ALIVE == 15
+
+
+def test_no_answer_says_what_serves(clinic: Clinic) -> None:
+    with listening(clinic) as address:
+        for head in (GET, GET.replace(b"health", b"nothing"), GET.replace(b"GET", b"\x00")):
+            got = raw(address, head + CLOSE).lower()
+            assert got.startswith(b"http/1.1 ")
+            assert b"\r\nserver:" not in got
+            assert b"uvicorn" not in got
+
+
+def test_nobody_says_by_a_header_where_they_are(clinic: Clinic) -> None:
+    (taken,) = clinic.sent(radiograph())
+    cookie = f"Cookie: callus_session={clinic.reader.cookie}\r\n".encode()
+    saw = f"GET {API}/studies/{taken['study']} HTTP/1.1\r\nHost: callus.test\r\n".encode()
+    body = b'{"name": "ada", "password": "a wrong password"}'
+    login = f"POST {API}/login HTTP/1.1\r\nHost: callus.test\r\nContent-Type: application/json\r\n".encode()
+    login += f"Content-Length: {len(body)}\r\n".encode()
+    with listening(clinic) as address:
+        got = raw(address, saw + cookie + FORGED + CLOSE)
+        assert got.startswith(b"HTTP/1.1 200")
+        assert b"strict-transport-security" not in got  # nor how they came
+        assert raw(address, login + FORGED + CLOSE + body).startswith(b"HTTP/1.1 401")
+    addresses = {entry.address for entry in clinic.rows(Entry, Entry.did.in_(["saw", "failed to log in"]))}
+    assert addresses == {"127.0.0.1"}
+    failures = set(clinic.parts.throttle._failures)
+    assert ("address", "127.0.0.1") in failures
+    assert not [key for key in failures if "6.6.6.6" in key[1]]
+
+
+def test_there_are_only_so_many_connections(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert module.configuration(clinic.served, clinic.settings).limit_concurrency == 1000
+    monkeypatch.setattr(module, "_CONNECTIONS", 3)
+    with listening(clinic) as address, ExitStack() as others:
+        for _ in range(3):
+            others.enter_context(socket.create_connection(address))
+        assert raw(address, GET + CLOSE).startswith(b"HTTP/1.1 503")
+        others.close()
+        ends = time.monotonic() + 20
+        while not raw(address, GET + CLOSE).startswith(b"HTTP/1.1 200"):
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
+
+def test_a_long_head_is_refused(clinic: Clinic) -> None:
+    with listening(clinic) as address:
+        assert raw(address, GET + b"X: " + b"y" * (24 << 10), b"\r\n" + CLOSE).startswith(b"HTTP/1.1 200")
+        assert raw(address, GET + b"X: " + b"y" * (40 << 10)).startswith(b"HTTP/1.1 400")
