@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 import pytest
+from certificates import Authority
 from clinic import picture, radiograph
-from served import PASSWORD, Served, serving
+from served import NAME, PASSWORD, Served, serving
 
 
 def test_from_the_first_start_over_a_crash_to_an_orderly_end(tmp_path: Path, tiny_bundle: Path) -> None:
@@ -108,6 +109,36 @@ def test_what_cannot_be_served_is_said_in_a_line(tmp_path: Path, tiny_bundle: Pa
     assert "is served already" in second.stderr
     for done in (unsafe, unknown, wrong, taken, second):
         assert "Traceback" not in done.stderr
+
+
+def test_it_speaks_tls_itself(tmp_path: Path, tiny_bundle: Path) -> None:
+    authority = Authority(tmp_path)
+    mine, other = authority.give("callus"), authority.give("another")
+
+    def words(key: Path) -> tuple[str, ...]:
+        host = "0.0.0.0"  # noqa: S104 - as a hospital's is
+        return "--host", host, "--tls-certificate", str(mine.certificate), "--tls-key", str(key)
+
+    with serving(tmp_path / "a", tiny_bundle, *words(mine.key), authority=authority.file) as served:
+        assert served.address.startswith("https://")
+        served.join()
+        answer = served.browser.post("/login", json={"name": NAME, "password": PASSWORD})
+        assert answer.status_code == 200
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+        assert {"secure", "httponly"} <= set(answer.headers["Set-Cookie"].lower().split("; "))
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            httpx.get(f"{served.address}/api/v1/health", trust_env=False)
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"{served.address}/api/v1/health".replace("https:", "http:"), trust_env=False)
+
+    begun = ("serve", "--data", str(tmp_path / "b"), "--model", str(tiny_bundle), "--port", "0")
+    for key in (other.key, mine.certificate, tmp_path / "none.key"):
+        wrong = callus(*begun, *words(key))
+        assert wrong.returncode == 1
+        assert "the TLS certificate or its key cannot be used" in wrong.stderr
+        assert "Traceback" not in wrong.stderr
+        assert len(wrong.stderr.splitlines()) == 1
+        assert wrong.stdout == ""
 
 
 def test_serving_needs_no_torch(tmp_path: Path) -> None:

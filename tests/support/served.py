@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -48,20 +49,21 @@ def line_of(process: subprocess.Popen[str]) -> str:
 class Served:
     """The process, and a browser at it."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], authority: Path | None = None) -> None:
         self.process = process
         line = line_of(process)
-        found = re.match(r"callus serves at (http://127\.0\.0\.1:\d+)/ \((.*)\)\n", line)
+        found = re.match(r"callus serves at (https?://(?:127\.0\.0\.1|0\.0\.0\.0):\d+)/ \((.*)\)\n", line)
         if not found:
             process.kill()
             raise AssertionError(f"it does not say where it serves: {line!r}; {process.communicate(timeout=60)[1]}")
         assert found[2] == RESEARCH_ONLY
-        self.address = found[1]
-        self.browser = httpx.Client(base_url=found[1] + "/api/v1", timeout=30, trust_env=False)
+        self.address = found[1].replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - the certificate's, as people write it
+        trusted = ssl.create_default_context(cafile=authority)
+        self.browser = httpx.Client(base_url=self.address + "/api/v1", timeout=30, trust_env=False, verify=trusted)
 
     def first_key(self) -> str:
         line = line_of(self.process)
-        found = re.search(r"once, within a day: http://[\d.:]+/#first=(\S+)\n", line)
+        found = re.search(r"once, within a day: https?://[\d.:]+/#first=(\S+)\n", line)
         assert found, line
         return found[1]
 
@@ -99,7 +101,13 @@ class Served:
         self.browser.headers["X-CSRF-Token"] = answer.json()["csrf"]
 
 
-def start(data: Path, bundle: Path | str | None, *more: str, env: dict[str, str] | None = None) -> Served:
+def start(
+    data: Path,
+    bundle: Path | str | None,
+    *more: str,
+    env: dict[str, str] | None = None,
+    authority: Path | None = None,
+) -> Served:
     """Start one, and wait until it is ready.
 
     Args:
@@ -107,6 +115,7 @@ def start(data: Path, bundle: Path | str | None, *more: str, env: dict[str, str]
         bundle: the model that it starts with; None for the one that it has.
         *more: words of the command line; of two ``--port`` the last counts.
         env: its environment; this process's where None is given.
+        authority: file (PEM) of the authority that gave its certificate; None for the system's.
     """
     words = [sys.executable, "-m", "callus", "serve", "--data", str(data), "--port", "0", "--threads", "1", *more]
     words += ["--model", str(bundle)] if bundle else []
@@ -114,7 +123,7 @@ def start(data: Path, bundle: Path | str | None, *more: str, env: dict[str, str]
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
     )
     try:
-        return Served(process)
+        return Served(process, authority)
     except BaseException:
         process.kill()
         process.communicate(timeout=60)
@@ -122,9 +131,9 @@ def start(data: Path, bundle: Path | str | None, *more: str, env: dict[str, str]
 
 
 @contextmanager
-def serving(data: Path, bundle: Path | None, *more: str) -> Iterator[Served]:
+def serving(data: Path, bundle: Path | None, *more: str, authority: Path | None = None) -> Iterator[Served]:
     """One that runs during the block."""
-    served = start(data, bundle, *more)
+    served = start(data, bundle, *more, authority=authority)
     try:
         yield served
     finally:
