@@ -16,6 +16,7 @@ import httpx
 import pytest
 from certificates import Authority
 from clinic import picture, radiograph
+from dicomweb_server import answering
 from served import NAME, PASSWORD, Served, serving
 
 
@@ -139,6 +140,36 @@ def test_it_speaks_tls_itself(tmp_path: Path, tiny_bundle: Path) -> None:
         assert "Traceback" not in wrong.stderr
         assert len(wrong.stderr.splitlines()) == 1
         assert wrong.stdout == ""
+
+
+def test_nothing_of_a_patient_is_written_by_what_is_not_ours(tmp_path: Path, tiny_bundle: Path) -> None:
+    """An archive's broken header has urllib3 write down the address, which holds whom somebody looks for."""
+    study = "1.2.276.0.8.4711"
+    with answering(study) as web:
+        web.broken = True
+        web.answers["/dicom-web/studies"] = (200, "application/dicom+json", b"[]")
+        web.hold(radiograph(1, 4711))
+        config = tmp_path / "clinic.toml"
+        config.write_text(f'[[sources]]\nname = "archive"\nurl = "{web.url}"\n')
+        with serving(tmp_path / "data", tiny_bundle, "--config", str(config)) as served:
+            served.join()
+            looked = {"source": "archive", "patient_id": "P-4711", "accession": "A-0815"}
+            assert served.browser.post("/pull/search", json=looked).json()["studies"] == []
+            assert "PatientID=P-4711" in web.asked[0]
+            asked = served.browser.post("/pull", json={"source": "archive", "study_uid": study})
+            assert asked.json() == {"new": True}
+            born = radiograph(2, 4712, PatientBirthDate="born in May")  # pydicom warns of it, and quotes it
+            served.browser.post("/radiographs", files=[("files", ("2.dcm", born))])
+            end = time.monotonic() + 60
+            while len(studies := served.browser.get("/studies").json()["studies"]) < 2:
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            for one in studies:
+                until_answered(served, one["id"], 1)
+            served.process.send_signal(signal.SIGTERM)
+            _, errors = served.process.communicate(timeout=60)
+    for said in ("4711", "A-0815", "born", "Doe", "1.2.276", "Traceback"):
+        assert said not in errors, errors
 
 
 def test_serving_needs_no_torch(tmp_path: Path) -> None:

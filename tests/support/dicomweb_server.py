@@ -21,7 +21,7 @@ from callus.service.dicomweb import joined
 class Web(ThreadingHTTPServer):
     """A DICOMweb server of one study that answers as it is told: path to status, type and body.
 
-    While ``open`` is not set it gives no object that it has.
+    While ``open`` is not set it gives no object that it has; while ``broken`` is, a line of its headers is none.
     """
 
     daemon_threads = True
@@ -33,6 +33,7 @@ class Web(ThreadingHTTPServer):
         self.open.set()
         self.search: list[dict[str, Any]] | bytes = []
         self.turns_pages = True
+        self.broken = False
         self.answers: dict[str, tuple[int, str, bytes]] = {}
         self.asked: list[str] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -72,6 +73,9 @@ class _Answers(BaseHTTPRequestHandler):
             status, kind, body = self.server.answers.get(path, (404, "text/plain", b""))
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        if self.server.broken:
+            self.flush_headers()
+            self.wfile.write(b"this is no header\r\n")
         self.end_headers()
         self.wfile.write(body)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from callus.labels import RESEARCH_ONLY
+
+_QUOTING: Final = ("urllib3", "pynetdicom", "pydicom", "dicomweb_client", "py.warnings")
+"""Loggers of others that write down addresses and values that hold whose radiograph it is."""
 
 
 def register(app: typer.Typer) -> None:
@@ -98,6 +101,9 @@ def serve(
     from callus.service.serving import build
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(capture=True)  # as py.warnings
+    for name in _QUOTING:  # after the imports above: pydicom's sets the level of its own anew
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     listener = bind(settings)
     parts = build(settings, threads=threads)
     gc.freeze()

@@ -126,8 +126,6 @@ class Node:
         Raises:
             NodeError: the port is taken or may not be listened at, or the certificate cannot be used.
         """
-        # What pynetdicom writes down quotes what peers send.
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
         settings = self._settings
         tls = server_context(settings)
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -34,7 +33,6 @@ _PAGE: Final = 200
 _MOST: Final = 5000  # instances of a study that are looked at
 _WRAPPING: Final = 1 << 16  # bytes of a message around one object
 _SERIES, _INSTANCE, _CLASS = "0020000E", "00080018", "00080016"
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -161,8 +159,6 @@ def found(session: Session, url: str, study: str) -> Iterator[_Instance | None]:
     """
     from dicomweb_client.web import DICOMwebClient  # noqa: PLC0415 - where nothing is pulled it need not be imported
 
-    for name in ("dicomweb_client", "dicomweb_client.web"):  # they write down which study is asked for
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     client = DICOMwebClient(url.rstrip("/"), session=session)
     client.set_http_retry_params(retry=False)
     seen: set[str] = set()
