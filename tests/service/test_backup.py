@@ -26,6 +26,8 @@ from callus.service.database import Database
 from callus.service.deletion import Keeping
 from callus.service.intake import Intake
 from callus.service.objects import ObjectStore
+from callus.service.serving import build
+from callus.service.settings import Settings
 
 PICTURES = 3
 BLOCK = tarfile.BLOCKSIZE
@@ -216,3 +218,25 @@ def test_what_earlier_versions_left_is_cleared(tmp_path: Path) -> None:
             os.utime(tmp_path / name, (time.time() - 100_000,) * 2)
     clear_copies(tmp_path)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["tmpnewer000", "tmpothers00"]
+
+
+def test_an_old_database_is_not_taken_for_the_service_s(database: Database, tmp_path: Path, tiny_bundle: Path) -> None:
+    """A service that has moved to another database left its first one in the folder."""
+    folder, file = tmp_path / "data", tmp_path / "clinic.tar"
+    elsewhere = database.engine.url
+
+    def serve(url: str = "") -> None:
+        build(Settings(folder, str(tiny_bundle), database=url, keep_free=0), threads=1).close()
+
+    serve()
+    assert back_up(folder, file).count > 1
+    file.unlink()
+    serve(elsewhere.render_as_string(hide_password=False))
+    assert (folder / "callus.sqlite").is_file()
+    with pytest.raises(BackupError, match="has its database elsewhere") as caught:
+        back_up(folder, file)
+    assert elsewhere.get_backend_name() in caught.value.what
+    assert "pg_dump" in caught.value.hint
+    assert not file.exists()
+    serve()  # and back
+    assert back_up(folder, file).count > 1

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 import callus
 from callus.atomic import whole_folder
 from callus.errors import CallusError
-from callus.service.copying import place_for_copy
+from callus.service.copying import elsewhere, place_for_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +28,9 @@ _WITHOUT_END: Final = 1  # the version before, whose list may name studies that 
 _PIECE: Final = 1 << 20
 _PART: Final = ".part"
 _OLDER: Final = "take an older backup"
+_ITS_OWN_MEANS: Final = (
+    "a database on a server is backed up by its own means (pg_dump), then the folder's objects and models"
+)
 
 
 class BackupError(CallusError):
@@ -60,15 +63,13 @@ def back_up(data: Path, file: Path, advance: Callable[[], object] | None = None)
         advance: called after each file.
 
     Raises:
-        BackupError: the folder holds no service with a database of its own.
+        BackupError: the folder holds no service with a database of its own, or the service has left that for another.
         CallusError: the file cannot be written, or another backup is being written.
     """
+    if kind := elsewhere(data):  # what may lie in the folder as well is what was before
+        raise BackupError(f"its service has its database elsewhere ({kind})", where=data, hint=_ITS_OWN_MEANS)
     if not (data / _DATABASE).is_file():
-        raise BackupError(
-            f"holds no {_DATABASE}",
-            where=data,
-            hint="a database on a server is backed up by its own means (pg_dump), then the folder's objects and models",
-        )
+        raise BackupError(f"holds no {_DATABASE}", where=data, hint=_ITS_OWN_MEANS)
     temporary = file.with_name(file.name + _PART)
     try:
         with place_for_copy(data) as folder:

@@ -1,4 +1,4 @@
-"""Where a backup's copy of the database lies while it is written, and that none stays that was left there."""
+"""Which database a service's folder goes with, and where a backup's copy of its own lies while it is written."""
 
 from __future__ import annotations
 
@@ -7,18 +7,46 @@ import os
 import shutil
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from callus.errors import CallusError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from sqlalchemy import URL
 
 _FOLDER: Final = "backup"
 _BEFORE: Final = "tmp????????"  # where it lay until 2026-11-29
 _DATABASE: Final = "callus.sqlite"
+_ELSEWHERE: Final = "database-elsewhere"
 _FORGOTTEN: Final = 86_400.0  # seconds after which such a one is nobody's any more
+
+
+def note_database(data: Path, url: URL) -> None:
+    """Leave word in a service's folder where its database is, for a backup, which is told of nothing but the folder.
+
+    Args:
+        data: the folder.
+        url: the database that the service has opened.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    is_own = url.get_backend_name() == "sqlite" and Path(url.database or "").resolve() == (data / _DATABASE).resolve()
+    if is_own:
+        (data / _ELSEWHERE).unlink(missing_ok=True)
+    else:
+        (data / _ELSEWHERE).write_text(f"{url.get_backend_name()}\n", encoding="ascii")  # no address, no password
+
+
+def elsewhere(data: Path) -> str:
+    """The kind of database that a service uses in place of the one in its folder, such as "postgresql"; "" for none."""
+    try:
+        return (data / _ELSEWHERE).read_text(encoding="ascii", errors="replace").strip()[:40]
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""Deleting: rows, and then the files that no other row names. What is deleted is gone from the disk."""
+"""Deleting: rows, and then the files that no other row names. What is deleted is gone from the disk.
+
+PostgreSQL alone keeps what rows held until it needs the room; docs/serve.md says what to do where that is too long.
+"""
 
 from __future__ import annotations
 

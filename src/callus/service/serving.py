@@ -10,6 +10,7 @@ from callus.atomic import make_folder
 from callus.errors import CallusError
 from callus.service import jobs, stuck
 from callus.service.answering import Answering
+from callus.service.copying import note_database
 from callus.service.database import Database
 from callus.service.deletion import Keeping
 from callus.service.events import Events
@@ -55,6 +56,7 @@ def build(settings: Settings, *, threads: int | None = None) -> Parts:
 
 def _build(settings: Settings, threads: int | None, lock: int) -> Parts:
     database = Database(settings.database_url)
+    note_database(settings.data, database.engine.url)
     jobs.take_up(database)
     give_up_killers(database, most=_KILLED)
     stuck.give_up_gone(database, settings)
