@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,12 +18,15 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, sessionmaker
 
 from callus.errors import CallusError
+from callus.service.objects import FullError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _SOON = 1.0  # seconds in which what nobody waits for is on the disk
+_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the latter: of what its processes share
+_POSTGRESQL_FULL = "53100"  # SQLSTATE disk_full
 _BUSY_MS = 30_000  # how long a writer waits for another one
 
 
@@ -99,13 +103,21 @@ class Database:
         Args:
             soon: it need not survive a power cut within a second of the block's end, and nobody waits for the disk. All
                 else it survives, also that this process is killed.
+
+        Raises:
+            FullError: the database's disk is full.
         """
-        with self._sessions.begin() as session:
-            if soon and self.is_sqlite:
-                session.connection(execution_options={"callus_soon": True})
-            elif soon:  # PostgreSQL itself writes it down within three times wal_writer_delay, 0.6 s
-                session.execute(sa.text("SET LOCAL synchronous_commit TO OFF"))
-            yield session
+        try:
+            with self._sessions.begin() as session:
+                if soon and self.is_sqlite:
+                    session.connection(execution_options={"callus_soon": True})
+                elif soon:  # PostgreSQL itself writes it down within three times wal_writer_delay, 0.6 s
+                    session.execute(sa.text("SET LOCAL synchronous_commit TO OFF"))
+                yield session
+        except sa.exc.DBAPIError as error:
+            if _is_full(error.orig):
+                raise FullError("the disk is full", where="the database", hint="make room") from error
+            raise
         if soon and self.is_sqlite:
             self._settle_soon()
 
@@ -167,6 +179,12 @@ class Database:
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a database says that its disk is full."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code in _SQLITE_FULL or getattr(error, "sqlstate", None) == _POSTGRESQL_FULL
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:

@@ -7,14 +7,14 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from callus.errors import CallusError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _LENGTH: Final = 64
 _FORGOTTEN: Final = 3600.0  # seconds after which an unfinished or unnamed file is nobody's any more
@@ -63,8 +63,9 @@ class ObjectStore:
         """
         sha256 = hashlib.sha256(data).hexdigest()
         place = self.path(sha256)
-        with suppress(FileNotFoundError):
+        with keeping(self.folder), suppress(FileNotFoundError):
             os.utime(place)  # younger than what is swept
+            _sync(place.parent)  # who put it may not have come that far, or the disk was full just then
             return sha256
         if not self.has_room(len(data)):
             raise FullError("the disk is full", where=self.folder, hint="make room")
@@ -145,6 +146,19 @@ class ObjectStore:
                     file.unlink()
                     count += 1
         return count
+
+
+@contextmanager
+def keeping(folder: Path) -> Iterator[None]:
+    """Have it told as :class:`FullError` where the disk does not take what is written in the block.
+
+    Raises:
+        FullError: it does not.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise FullError(f"cannot be kept: {error.strerror or error}", where=folder) from error
 
 
 def _sync(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ import anyio.to_thread
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from callus.service.objects import keeping
 from callus.service.refusals import TooLargeError, TooManyError, UnfitError, WrongKindError
 
 if TYPE_CHECKING:
@@ -118,23 +119,33 @@ class Part:
         return bool(self.filename)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Add to its content."""
-        if isinstance(self.file, io.BytesIO):
-            if self.room.hold(len(data)):
-                self._held += len(data)
-            else:
-                file = tempfile.TemporaryFile(dir=str(self.room.folder))  # noqa: SIM115 - closed in close
-                file.write(self.file.getbuffer())
-                self.close()
-                self.file = file
-        self.file.write(data)
+        """Add to its content.
+
+        Raises:
+            FullError: it goes to the disk, which is full.
+        """
+        with keeping(self.room.folder):
+            if isinstance(self.file, io.BytesIO):
+                if self.room.hold(len(data)):
+                    self._held += len(data)
+                else:
+                    before = self.file
+                    self.file = tempfile.TemporaryFile(dir=str(self.room.folder))  # noqa: SIM115 - closed in close
+                    self.file.write(before.getbuffer())
+                    self._give_back()
+            self.file.write(data)
 
     def content(self) -> bytes:
-        """All of it."""
+        """All of it.
+
+        Raises:
+            FullError: the last of it found no room on the disk.
+        """
         if isinstance(self.file, io.BytesIO):
             return self.file.getvalue()  # without a copy
-        self.file.seek(0)
-        return self.file.read()
+        with keeping(self.room.folder):
+            self.file.seek(0)
+            return self.file.read()
 
     def drop(self) -> None:
         """Forget its content, and make room at once."""
@@ -143,14 +154,23 @@ class Part:
 
     def close(self) -> None:
         """Give back what it takes."""
-        self.file.close()
-        self.room.give_back(self._held)
-        self._held = 0
+        with suppress(OSError):  # what it has not written yet finds no room; nobody wants it any more
+            self.file.close()
+        self._give_back()
 
     def text(self) -> str:
-        """A plain field's value."""
-        self.file.seek(0)
-        return self.file.read(_LONGEST_FIELD).decode("utf-8", "replace")
+        """A plain field's value.
+
+        Raises:
+            FullError: the last of it found no room on the disk.
+        """
+        with keeping(self.room.folder):
+            self.file.seek(0)
+            return self.file.read(_LONGEST_FIELD).decode("utf-8", "replace")
+
+    def _give_back(self) -> None:
+        self.room.give_back(self._held)
+        self._held = 0
 
 
 def boundary_of(request: Request, kind: str) -> bytes:
@@ -181,6 +201,7 @@ async def parts_of(request: Request, boundary: bytes, room: Room) -> AsyncIterat
     Raises:
         UnfitError: the body is not what it says it is.
         TooLargeError: there are too many parts.
+        FullError: the disk is full.
     """
     reader, pieces = _Reader(boundary, room), _Pieces(room)
     try:
