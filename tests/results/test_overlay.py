@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import callus
 from callus.identify import Finding
+from callus.labels import LEVEL_TEXT, RESEARCH_ONLY
 from callus.metrics.boxes import Box, after, map_to_input
 from callus.preprocess import InputSpec, fit_affine
 from callus.radiograph import Radiograph
@@ -52,6 +53,20 @@ def inside(radiograph: Radiograph, answer: Finding) -> np.ndarray:
         if np.ptp(page[top : top + 20, :, 0], axis=0).max() <= 1 and page[top].any() and np.ptp(page[top, :, 0]) > 150
     )
     return page[header : header + radiograph.height, : radiograph.width]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is written on pages from now on."""
+    texts: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+
+    def noted(self: Any, place: Any, text: str, *args: Any, **named: Any) -> None:
+        texts.append(text)
+        draw(self, place, text, *args, **named)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+    return texts
 
 
 @pytest.mark.parametrize(
@@ -146,6 +161,15 @@ def test_the_level_has_its_colour(level: str) -> None:
     assert chip.sum() > 1000
 
 
+@pytest.mark.parametrize("level", ["fracture", "doubt", "none"])
+def test_the_page_says_what_was_answered_what_it_shows_and_what_it_is_not(level: str, written: list[str]) -> None:
+    radiograph = made()
+    overlay(radiograph, finding(radiograph, level=level))
+    said = {LEVEL_TEXT[level], "probability 0.87", "model tiny", "made.png"}  # type: ignore[index]
+    assert said | {"heat map", "0", "0.5", "1", "doubt", "fracture"} <= set(written)
+    assert RESEARCH_ONLY.lower() == written[-1].lower()
+
+
 def test_cautions_make_the_footer_longer_and_are_bounded() -> None:
     radiograph = made()
     heights = [
@@ -164,17 +188,7 @@ def test_cautions_make_the_footer_longer_and_are_bounded() -> None:
         (6, ["caution: 0", "caution: 1", "caution: 2", "and 3 more cautions"]),
     ],
 )
-def test_the_first_cautions_are_told_and_the_rest_is_counted(
-    count: int, told: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-    draw = ImageDraw.ImageDraw.text
-
-    def noted(self: Any, place: Any, text: str, *args: Any, **named: Any) -> None:
-        written.append(text)
-        draw(self, place, text, *args, **named)
-
-    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
+def test_the_first_cautions_are_told_and_the_rest_is_counted(count: int, told: list[str], written: list[str]) -> None:
     radiograph = made()
     overlay(radiograph, finding(radiograph, cautions=tuple(map(str, range(count)))))
     assert [text for text in written if "caution" in text] == told

@@ -328,6 +328,28 @@ def test_int8_that_loses_too_much_is_left_out_with_its_reason(
 
 
 @pytest.mark.usefixtures("same_graph")
+def test_the_second_way_to_int8_is_taken_where_the_first_loses_too_much(
+    network: FractureNet, judged: pd.DataFrame, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = export.int8_parity
+
+    def parity(*given: Any) -> dict[str, Any]:
+        told = measured(*given)
+        lost = quantise.MOST_LOST + 1e-6 if told["kept_in_float"] == "nothing" else told["auroc"]["lost"]
+        return told | {"auroc": told["auroc"] | {"lost": lost}}
+
+    monkeypatch.setattr(export, "int8_parity", parity)
+    deep = recipes.override(tiny, {"trunk.name": "resnet50v2"})  # so that the second way is the named layers
+    made = written(network, clear(judged), deep, tmp_path / "bundle")
+    assert "engines_left_out" not in made.info
+    told = made.info["engines"][OPENVINO_INT8]["parity"]
+    assert told["kept_in_float"] == "the first convolution and the head"
+    files = (made.read("model-int8/model.xml"), made.read("model-int8/model.bin"))
+    kept = in_int8(quantise.Quantised(*files, ""))
+    assert 0 < sum(kept.values()) < len(kept)
+
+
+@pytest.mark.usefixtures("same_graph")
 def test_a_failure_of_int8_costs_int8_alone(
     network: FractureNet, judged: pd.DataFrame, tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
