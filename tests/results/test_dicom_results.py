@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from programs import missing
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import JPEGLSLossless
@@ -48,7 +49,7 @@ def report_of(results: dict[str, Dataset]) -> Any:
 def program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        pytest.skip(f"{name} is not installed (Debian: dicom3tools, dcmtk)")
+        missing(f"{name} (Debian: dicom3tools, dcmtk)")
     return found
 
 

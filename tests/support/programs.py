@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -12,7 +13,7 @@ CI = "CALLUS_CI" in os.environ  # set by .ci/run
 DEBIAN = Path("/usr/bin")
 
 
-def missing(what: str) -> None:
+def missing(what: str) -> NoReturn:
     """Skip for want of a program; in CI, where ``.ci/run`` installs them all, that is a failure."""
     (pytest.fail if CI else pytest.skip)(f"{what} is not installed here (see .ci/run)")
 

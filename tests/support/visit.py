@@ -13,7 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import simulated_dicom
 from browser import CHROMIUM
 from listening import listening
@@ -139,7 +138,10 @@ def visiting(address: str, width: int, *, graphics: bool = False) -> Iterator[Vi
         missing("Chromium")
     if not AXE.is_file():
         missing("axe-core (npm reaches no registry)")
-    sync_api = pytest.importorskip("playwright.sync_api")
+    try:
+        from playwright import sync_api
+    except ImportError:
+        missing("Playwright")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", *(_WEBGL if graphics else [])]
