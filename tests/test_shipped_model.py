@@ -11,7 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
+from pydicom.data import get_testdata_file
+from sklearn.datasets import load_sample_image
 
 from callus.bundle import DEFAULT_MODEL, PICTURE_DIGITS, Bundle, shipped_models
 from callus.dataset.simulated import simulate
@@ -22,7 +25,7 @@ from callus.metrics.scores import auroc
 
 LARGEST = 30_000_000
 """Bytes that the file may have."""
-LEAST_AUROC = 0.92
+LEAST_AUROC = 0.93
 """On its test split, which it never saw. docs/results.md has what was measured."""
 LEAST_SENSITIVITY = 0.88
 """At specificity 0.80."""
@@ -84,6 +87,12 @@ def test_a_name_of_the_list_goes_before_a_file_and_a_path_means_the_file(
     assert missing.returncode == 2
 
 
+def as_grey(values: np.ndarray) -> np.ndarray:
+    """Some pictures' values as a viewer shows them, all but the outermost hundredth between black and white."""
+    low, high = np.percentile(values, [0.5, 99.5])
+    return np.clip((values - low) / (high - low) * 255, 0, 255)
+
+
 @pytest.mark.parametrize("engine", ["onnx-float32", "openvino-int8"])
 def test_pictures_of_another_kind_are_cautioned(engine: str) -> None:
     identifier = Identifier(engine=engine)
@@ -93,7 +102,12 @@ def test_pictures_of_another_kind_are_cautioned(engine: str) -> None:
     for _ in range(40):
         (x, y), radius = generator.integers(0, 500, 2).tolist(), int(generator.integers(10, 80))
         cv2.circle(drawing, (x, y), radius, (0,), 2)
+    photograph = cv2.cvtColor(load_sample_image("china.jpg"), cv2.COLOR_RGB2GRAY)
     strange = {
+        "a CT slice": as_grey(pydicom.dcmread(get_testdata_file("CT_small.dcm")).pixel_array),
+        "an MR slice": as_grey(pydicom.dcmread(get_testdata_file("MR_small.dcm")).pixel_array),
+        "a photograph": photograph,
+        "a part of one": photograph[100:400, 200:500],
         "noise": generator.integers(0, 256, (600, 500)),
         "white": np.full((600, 500), 255),
         "a checkerboard": np.add.outer(across // 40, across[:500] // 40) % 2 * 255,

@@ -13,7 +13,7 @@ def test_the_network_answers_with_logit_map_and_features() -> None:
         logit, where, features = network(torch.rand(2, 3, 96, 64) * 2 - 1)
     assert logit.shape == (2,)
     assert where.shape == (2, 6, 4)
-    assert features.shape == (2, 1280)
+    assert features.shape == (2, network.feature_channels) == (2, 32 + 96 + 1280)
 
 
 def test_the_pooled_network_has_a_map_at_stride_32() -> None:

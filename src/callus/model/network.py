@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from callus.model.head import HierarchicalHead, PooledHead
@@ -47,7 +48,7 @@ class FractureNet(nn.Module):
     @property
     def feature_channels(self) -> int:
         """C of the features."""
-        return self.trunk.channels[-1]
+        return sum(self.trunk.channels)
 
     def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Answer a batch.
@@ -58,11 +59,12 @@ class FractureNet(nn.Module):
 
         Returns:
             ``logit`` (B,); ``map`` (B, H / stride, W / stride) in [0, 1] with the head's ``map_stride``; ``features``
-            (B, C), the pooled coarsest map of the trunk.
+            (B, C), the means of the trunk's three maps, from the finest to the coarsest: training turns the coarsest to
+            fractures, and what else there is in a picture is told by the others.
         """
         scales = self.trunk(radiographs)
         logit, where = self.head.answer_with_map(scales)
-        return logit, where, scales[-1].mean((2, 3))
+        return logit, where, torch.cat([scale.mean((2, 3)) for scale in scales], dim=1)
 
 
 def build_network(

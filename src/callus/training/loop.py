@@ -135,7 +135,7 @@ def fit_phase(
     ``most_stages`` is how many trunk stages any of the run's phases trains, ``rounds`` whether the weights are rounded
     for what is trained and validated.
     """
-    as_kept = rounded_weights if rounds else nullcontext
+    as_kept: Callable[[FractureNet], AbstractContextManager[object]] = rounded_weights if rounds else nullcontext
     choice = recipe.optimisation
     weights.freeze(network, phase.stages)
     groups = [{"params": list(network.head.parameters()), "rate": phase.rate}]
@@ -186,7 +186,7 @@ def train_epoch(
     recipe: Recipe,
     state: State,
     average: weights.Average,
-    as_kept: Callable[[FractureNet], AbstractContextManager[None]],
+    as_kept: Callable[[FractureNet], AbstractContextManager[object]],
 ) -> dict[str, float]:
     """One epoch of steps.
 
