@@ -1,8 +1,9 @@
 r"""Where a trained run's map is highest, and how far its boxes should reach, on the split that choices are made on.
 
-Prints one JSON line: how often the map's highest cell touches an outline, its centre lies in a fracture's box or inside
-an outline, and for each shoulder (``metrics/boxes.py``) the share of fractures found at rates of false boxes an image,
-and average precision.
+Prints one JSON line: how often the map's highest cell touches an outline, its centre lies in a fracture's box, inside
+an outline or within 5 or 30 pixels of one; how often the cell that fractures cover most has its centre inside, which is
+the most that cells of this size allow; and for each shoulder (``metrics/boxes.py``) the share of fractures found at
+rates of false boxes an image, and average precision.
 
     python bench/places.py runs/folds/fold1 --split val
 """
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from callus import dataset
@@ -88,7 +90,38 @@ def in_outline(image: Located, peak: NDArray[np.float64]) -> bool:
     return any(inside(peak[:1] + 0.5, peak[1:] + 0.5, polygon).any() for polygon in image.outlines)
 
 
-JUDGES = {"touches": touches, "in_box": in_box, "in_outline": in_outline}
+def away(image: Located, peak: NDArray[np.float64]) -> float:
+    """The radiograph's pixels from a place to the nearest outline; 0 inside."""
+    corners = [np.array(polygon, np.float32).reshape(-1, 1, 2) for polygon in image.outlines]
+    return max(0.0, -max(cv2.pointPolygonTest(one, (peak + 0.5).tolist(), measureDist=True) for one in corners))
+
+
+def within_5(image: Located, peak: NDArray[np.float64]) -> bool:
+    """Whether the highest cell's centre misses by no more."""
+    return away(image, peak) <= 5
+
+
+def within_30(image: Located, peak: NDArray[np.float64]) -> bool:
+    """Whether the highest cell's centre misses by no more."""
+    return away(image, peak) <= 30
+
+
+def best_cell(image: Located, _: NDArray[np.float64]) -> bool:
+    """Whether the cell that fractures cover most has its centre inside an outline."""
+    heat = np.asarray(image.heat)
+    covered = coverage(image.outlines, (heat.shape[0], heat.shape[1]), image.map_to_original)
+    row, column = np.unravel_index(int(covered.argmax()), covered.shape)
+    return in_outline(image, image.map_to_original @ np.array([column, row, 1.0]))
+
+
+JUDGES = {
+    "touches": touches,
+    "in_box": in_box,
+    "in_outline": in_outline,
+    "within_5": within_5,
+    "within_30": within_30,
+    "best_cell": best_cell,
+}
 
 if __name__ == "__main__":
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,3 +136,18 @@ def test_it_is_as_good_as_it_is_said_to_be(shipped: Bundle, fracatlas: Path) -> 
     assert np.mean(strange) <= MOST_STRANGE
     threshold = np.quantile(probability[label == 0], 0.80, method="higher")
     assert (probability[label == 1] > threshold).mean() >= LEAST_SENSITIVITY
+
+
+def test_int8_answers_alike_on_processors_without_its_instructions(tmp_path: Path) -> None:
+    """AVX2 adds products in 16 bits: weights of seven bits do not overflow there, those of eight would."""
+    pictures = [str(path) for path in simulate(tmp_path / "set", 8, seed=4)["path"]]
+    told = []
+    for limit in ({}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}):
+        file = tmp_path / f"{len(told)}.json"
+        words = ["identify", *pictures, "--engine", "openvino-int8", "--json", str(file)]
+        command = [sys.executable, "-m", "callus", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | limit)
+        assert done.returncode == 0, done.stderr
+        told.append([finding["probability"] for finding in json.loads(file.read_text())["findings"]])
+    assert len(told[0]) == 8
+    assert told[0] == pytest.approx(told[1], abs=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +14,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from callus.bundle import Bundle
-from callus.training import Options, train
+from callus.dataset import read_manifest, usable
+from callus.errors import RecipeError
+from callus.model.network import FractureNet
+from callus.training import Options, loop, train
 from callus.training import recipe as recipes
 from callus.training.recipe import Recipe
 from callus.training.rounding import round_weights, rounded, rounded_weights
 from callus.training.run import initial_network
+from callus.training.schedule import steps_of
 from callus.training.weights import put
+
+ROUNDED = {"optimisation.int8_weights": True, "optimisation.keep": "last"}
 
 
 def test_seven_bits_from_the_largest_weight_of_each_channel() -> None:
@@ -90,7 +98,7 @@ def test_the_weights_come_back_when_a_step_fails() -> None:
 
 
 def test_what_a_run_keeps_is_rounded_and_its_graph_with_it(tmp_path: Path, simulated: Path, small: Recipe) -> None:
-    changes = {"optimisation.int8_weights": True, "frozen.cache_views": 0, "frozen.epochs": 0, "export.int8": False}
+    changes = ROUNDED | {"frozen.cache_views": 0, "frozen.epochs": 0, "export.int8": False}
     run = train(simulated, recipes.override(small, changes), tmp_path / "run", options=Options(accelerator="cpu"))
     kept = load_file(run / "best" / "network.safetensors")
     rounding = [name for name in kept if name.endswith("weight") and kept[name].dim() > 1 and kept[name].shape[1] > 1]
@@ -106,9 +114,37 @@ def test_what_a_run_keeps_is_rounded_and_its_graph_with_it(tmp_path: Path, simul
     np.testing.assert_array_equal(stored[locate.shape], locate)
 
 
+def test_the_last_phase_alone_learns_with_rounded_weights(
+    tmp_path: Path, simulated: Path, small: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = 0
+
+    @contextmanager
+    def noted(network: FractureNet) -> Iterator[None]:
+        nonlocal begun
+        begun += 1
+        with rounded_weights(network):
+            before = network.head.locate.weight.clone()
+            assert torch.equal(rounded(before), before)
+            yield
+
+    monkeypatch.setattr(loop, "rounded_weights", noted)
+    changes = {"frozen.epochs": 0, "frozen.cache_views": 0, "whole.epochs": 2, "export.int8": False}
+    recipe = recipes.override(small, ROUNDED | changes)
+    run = train(simulated, recipe, tmp_path / "run", options=Options(accelerator="cpu"))
+    learnt = usable(read_manifest(run / "manifest.parquet")).query("split == 'train'")["label"]
+    steps = steps_of(learnt.to_numpy(), recipe.optimisation)
+    assert begun == 2 * (steps + 1), "each step of the last phase, and each validation of it"
+
+
+def test_rounding_wants_the_last_epoch_kept(small: Recipe) -> None:
+    with pytest.raises(RecipeError, match=r"int8_weights wants optimisation\.keep"):
+        recipes.override(small, {"optimisation.int8_weights": True, "optimisation.keep": "best"})
+
+
 def test_a_trunk_from_a_file_begins_rounded(imagenet_mobilenet: Path, small: Recipe) -> None:
     """Its frozen stages are then those of the int8 network from the first step, and what a cache keeps of them."""
-    changes = {"trunk.weights": str(imagenet_mobilenet), "optimisation.int8_weights": True}
+    changes = ROUNDED | {"trunk.weights": str(imagenet_mobilenet)}
     network = initial_network(recipes.override(small, changes))
     for layer in network.trunk.modules():
         if isinstance(layer, nn.Conv2d) and layer.groups == 1:

@@ -69,22 +69,21 @@ class ObjectStore:
             return sha256
         if not self.has_room(len(data)):
             raise FullError("the disk is full", where=self.folder, hint="make room")
-        name = ""
-        try:
+        with keeping(self.folder):
             handle, name = tempfile.mkstemp(dir=self._incoming)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if not place.parent.exists():
-                place.parent.mkdir(exist_ok=True)
-                _sync(self.folder)
-            Path(name).replace(place)
-            _sync(place.parent)
-        except OSError as error:
-            if name:
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if not place.parent.exists():
+                    place.parent.mkdir(exist_ok=True)
+                    _sync(self.folder)
+                Path(name).replace(place)
+                _sync(place.parent)
+            except OSError:
                 Path(name).unlink(missing_ok=True)
-            raise FullError(f"cannot be kept: {error.strerror or error}", where=self.folder) from error
+                raise
         return sha256
 
     def get(self, sha256: str) -> bytes:

@@ -17,7 +17,7 @@ from callus.service.events import Events
 from callus.service.intake import Intake
 from callus.service.metrics import Metrics
 from callus.service.models import Models
-from callus.service.objects import ObjectStore
+from callus.service.objects import ObjectStore, keeping
 from callus.service.parts import Parts
 from callus.service.pictures import Pictures
 from callus.service.placing import give_up_killers
@@ -56,7 +56,8 @@ def build(settings: Settings, *, threads: int | None = None) -> Parts:
 
 def _build(settings: Settings, threads: int | None, lock: int) -> Parts:
     database = Database(settings.database_url)
-    note_database(settings.data, database.engine.url)
+    with keeping(settings.data):
+        note_database(settings.data, database.engine.url)
     jobs.take_up(database)
     give_up_killers(database, most=_KILLED)
     stuck.give_up_gone(database, settings)

@@ -311,6 +311,10 @@ def _out_of_range(recipe: Recipe) -> list[str]:
         (0 <= recipe.optimisation.ema < 1, "optimisation.ema has to lie in [0, 1)"),
         (recipe.optimisation.others > 0, "optimisation.others has to be above 0"),
         (recipe.optimisation.pointing_weight >= 0, "optimisation.pointing_weight cannot be negative"),
+        (
+            not recipe.optimisation.int8_weights or recipe.optimisation.keep == "last",
+            'optimisation.int8_weights wants optimisation.keep = "last": the epochs before are not rounded',
+        ),
         (0 <= recipe.optimisation.warmup < 1, "optimisation.warmup has to lie in [0, 1)"),
         (0 <= recipe.optimisation.label_smoothing < 1, "optimisation.label_smoothing has to lie in [0, 1)"),
         (
