@@ -15,6 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "callus"
 ROOMS = [
     "errors",
     "labels",
+    "interrupts",
     "atomic",
     "cache",
     "memory",
@@ -45,8 +46,19 @@ FORBIDDEN = {
     "report": {"training", "model"},
     "service": {"training", "model"},
 }
-WITHOUT_TORCH = {"errors", "labels", "atomic", "cache", "memory", "progress", "workers", "radiograph", "dataset"}
-WITHOUT_TORCH |= {"preprocess", "metrics", "bundle", "identify", "results", "measure", "archive", "report", "service"}
+WITHOUT_TORCH = {"errors", "labels", "interrupts", "atomic", "cache", "memory", "progress", "workers", "radiograph"}
+WITHOUT_TORCH |= {
+    "dataset",
+    "preprocess",
+    "metrics",
+    "bundle",
+    "identify",
+    "results",
+    "measure",
+    "archive",
+    "report",
+    "service",
+}
 TORCH = {"torch", "lightning_fabric", "safetensors", "onnx", "tensorboard", "h5py"}
 LAZY_ROOT = {"__init__", "__main__"}
 

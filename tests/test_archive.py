@@ -262,15 +262,6 @@ def test_only_a_few_files_are_taken_ahead(archive: Path) -> None:
         assert len(taken) < 60
 
 
-def test_ctrl_c_waits_for_a_part() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's & has it ignored
-    done = []
-    with pytest.raises(KeyboardInterrupt), parts._uninterrupted():
-        done += [os.kill(os.getpid(), signal.SIGINT), time.sleep(0.01)]
-    signal.signal(signal.SIGINT, before)
-    assert len(done) == 2
-
-
 def start(archive: Path, bundle: Path, out: Path) -> subprocess.Popen[str]:
     """The verb in a process of its own, with parts of three rows so that much is written."""
     code = "import callus.archive.parts as parts; parts.ROWS = 3; from callus.cli import main; main()"

@@ -6,14 +6,13 @@ import errno
 import os
 import secrets
 import shutil
-import signal
 import tempfile
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callus.errors import CallusError
+from callus.interrupts import ctrl_c_waits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,7 +114,7 @@ def whole_set(folder: Path, names: Sequence[str]) -> Iterator[dict[str, Path]]:
     places = {name: folder / f".{token}.{name}" for name in names}
     try:
         yield places
-        with _ctrl_c_waits():
+        with ctrl_c_waits():
             for name, place in places.items():
                 place.replace(folder / name)
     except OSError as error:
@@ -145,22 +144,6 @@ def check_place(folder: Path, names: Sequence[str]) -> None:
             raise IsADirectoryError(errno.EISDIR, f"{taken!r} is a folder")
     except OSError as error:
         raise _cannot_write(folder, error) from error
-
-
-@contextmanager
-def _ctrl_c_waits() -> Iterator[None]:
-    """Let Ctrl-C come after the block; in the main thread alone, which it interrupts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
 
 
 def _umask() -> int:

@@ -6,11 +6,12 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from callus.errors import CallusError
+from callus.interrupts import held_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -80,7 +81,7 @@ def spread_over_processes(
     waiting = []
     try:
         for chunk in batched(items, together):
-            with _without_ctrl_c():
+            with held_back():  # they inherit that, and so die of none before ``_begin``
                 waiting.append(pool.submit(_each, work, chunk))
             if len(waiting) >= _CHUNKS_AHEAD * workers:
                 yield from waiting.pop(0).result()
@@ -115,19 +116,6 @@ def prefer_throughput() -> None:
     keep_freed_memory()
     with suppress(AttributeError, OSError):  # elsewhere than on Linux, or where that is not allowed
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-@contextmanager
-def _without_ctrl_c() -> Iterator[None]:
-    """Let Ctrl-C wait while processes may be started: they inherit that, and so die of none before ``_begin``."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _each(work: Callable[[T], R], chunk: list[T]) -> list[R]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import threading
 import time
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -19,6 +17,7 @@ import pyarrow.parquet as pq
 import callus
 from callus.atomic import make_folder, whole_file
 from callus.errors import CallusError
+from callus.interrupts import ctrl_c_waits
 from callus.labels import RESEARCH_ONLY
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ class Parts:
         Raises:
             CallusError: the part cannot be written; its files then are not answered.
         """
-        with _uninterrupted():  # between a part's renaming and the next row's adding nothing may stop us
+        with ctrl_c_waits():  # between a part's renaming and the next row's adding nothing may stop us
             rows, self._rows = self._rows, []
             if not rows:
                 return
@@ -248,23 +247,6 @@ def _opened(file: Path) -> tuple[pa.Table, dict[str, str]]:
 def path_text(path: str) -> str:
     """A path as the tables write it: a byte that is not UTF-8 as its code after a backslash."""
     return path.encode("utf-8", "backslashreplace").decode()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until the block has ended."""
-    heeds = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(heeds):
-        yield
-        return
-    waiting: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *what: waiting.append(what))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, heeds)
-    if waiting:
-        heeds(*waiting[0])
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from callus import errors
 from callus.bundle import Bundle
 from callus.bundle.engine import AUTO, usable_cores
 from callus.errors import CallusError, RadiographError
+from callus.interrupts import started
 from callus.labels import RESEARCH_ONLY
 from callus.measure.machine import machine, versions
 from callus.measure.phases import Task, as_json
@@ -108,21 +109,14 @@ def run_phase(task: Task, each_second: Callable[[], object] = lambda: None) -> d
     """
     command = [sys.executable, "-m", "callus.measure.phases"]
     words: str | None = as_json(task)
-    with subprocess.Popen(  # nosec B603  # noqa: S603 - our own code in our own interpreter
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            while True:
-                try:
-                    out, _ = process.communicate(words, timeout=1.0)
-                    break
-                except subprocess.TimeoutExpired:
-                    words = None  # it was given already
-                    each_second()
-        except BaseException:  # Ctrl-C above all
-            process.kill()
-            process.wait()  # after Ctrl-C, leaving the block would not wait for its end
-            raise
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                out, _ = process.communicate(words, timeout=1.0)
+                break
+            except subprocess.TimeoutExpired:
+                words = None  # it was given already
+                each_second()
     lines = out.splitlines()
     if process.returncode or not lines:
         raise CallusError(f"the process that measures ended with exit code {process.returncode} and no figures")
