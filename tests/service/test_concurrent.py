@@ -14,12 +14,17 @@ import sqlalchemy as sa
 from clinic import opened, radiograph, wait_for_a_lock
 from sqlalchemy.orm import Session
 
+from callus.bundle import Bundle
 from callus.service import jobs, placing
+from callus.service.accounts import accept, add_user, first_key
 from callus.service.database import Database
 from callus.service.intake import Intake, Taken
 from callus.service.models import Models
+from callus.service.openid import OpenId
+from callus.service.refusals import ClashError
+from callus.service.settings import OpenIdConnect
 from callus.service.shown import current_answers
-from callus.service.tables import RANK, Answer, Image, Job, Study
+from callus.service.tables import RANK, Answer, Image, Job, Model, Study
 
 THREADS = 8
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)  # SQLite has one writer at a time
@@ -127,3 +132,62 @@ def test_a_job_that_many_add_is_one(database: Database) -> None:
             return jobs.add(session, "pull", "archive 1.2.3")
 
     assert sum(at_once(add)) == 1
+
+
+@pytest.mark.parametrize("what", ["verdict", "trial"])
+def test_what_a_study_gets_while_it_is_deleted_goes_with_it(
+    database: Database, tmp_path: Path, tiny_bundle: Path, what: str
+) -> None:
+    with opened(tmp_path / "data", tiny_bundle, database) as clinic, ThreadPoolExecutor(1) as threads:
+        (taken,) = clinic.sent(radiograph(), answered=False)
+        with database.writing() as session:
+            session.add(Model(name="other", digest="1" * 64, path="other"))
+        path, given, said = {
+            "verdict": (f"/images/{taken['image']}/verdict", {"label": 1}, 404),
+            "trial": ("/models/2/trial", {"last": 1}, 202),
+        }[what]
+        with database.writing() as session:
+            session.execute(sa.delete(Study))
+            asking = threads.submit(clinic.administrator.post, path, given)
+            if what == "verdict":
+                wait_for_a_lock(database)
+            else:  # which does not wait
+                assert asking.result(60).json() == {"waiting": 0}
+        assert asking.result(60).status_code == said
+        assert clinic.rows(Image) == []
+
+
+@pytest.mark.parametrize("name", ["Ada", "aDA"])
+def test_two_who_choose_a_name_at_once_do_not_both_have_it(database: Database, name: str) -> None:
+    key = first_key(database) or ""
+    with ThreadPoolExecutor(1) as threads:
+        with database.writing() as session:
+            add_user(session, "Ada", "reader")
+            second = threads.submit(accept, database, key, name, "correct horse battery", first=True, address="")
+            wait_for_a_lock(database)
+        with pytest.raises(ClashError):
+            second.result(60)
+
+
+def test_who_comes_from_the_provider_twice_at_once_has_one_account(database: Database) -> None:
+    provider = OpenId(OpenIdConnect("https://login.example", "callus"))
+    claims = {"iss": "https://login.example", "sub": "1", "preferred_username": "ada", "roles": "reader"}
+    with ThreadPoolExecutor(1) as threads:
+        with database.writing() as session:
+            first = add_user(session, "ada", "reader", subject="https://login.example 1")
+            second = threads.submit(provider.account, database, claims, "10.0.0.1")
+            wait_for_a_lock(database)
+        assert second.result(60).id == first.id
+
+
+def test_a_model_that_two_put_in_at_once_is_one(database: Database, tmp_path: Path, tiny_bundle: Path) -> None:
+    models = Models(database, tmp_path, threads=1)
+    digest = Bundle.load(tiny_bundle).digest
+    with ThreadPoolExecutor(1) as threads:
+        with database.writing() as session:
+            database.hold(session, f"model {digest}")
+            session.add(first := Model(name="tiny", digest=digest, path=digest[:16]))
+            session.flush()
+            second = threads.submit(models.add, tiny_bundle)
+            wait_for_a_lock(database)
+        assert second.result(60) == first.id

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from callus.service import audit
+from callus.service.database import Database
 from callus.service.keys import digest, new_key
 from callus.service.passwords import fits, hashed
 from callus.service.refusals import ClashError, ForbiddenError, MissingError, UnfitError, UnknownCallerError
@@ -19,7 +20,6 @@ from callus.service.tables import Once, Reset, User, now
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from callus.service.database import Database
     from callus.service.throttle import Throttle
 
 FIRST_LASTS: Final = timedelta(hours=24)
@@ -87,13 +87,26 @@ def add_user(session: Session, name: str, role: str, *, password: str = "", subj
     Raises:
         ClashError: there is one of that name.
     """
-    taken = sa.select(User.id).where(sa.func.lower(User.name) == name.lower())
-    if session.scalar(taken) is not None:
+    hold_names(session)
+    if by_name(session, name) is not None:
         raise ClashError("there is an account of that name", hint="choose another name")
     user = User(name=name, role=role, password=password, subject=subject)
     session.add(user)
     session.flush()
     return user
+
+
+def hold_names(session: Session) -> None:
+    """Have others who add an account wait until this transaction ends."""
+    Database.hold(session, "names of accounts")
+
+
+def by_name(session: Session, name: str) -> User | None:
+    """The account of a name, in whichever case; None where there is none."""
+    # Not the database's lower(): SQLite's knows A to Z only, and PostgreSQL's what its locale does.
+    names = session.execute(sa.select(User.id, User.name)).all()
+    number = next((number for number, one in names if one.lower() == name.lower()), None)
+    return None if number is None else session.get(User, number)
 
 
 def check_password(database: Database, throttle: Throttle, name: str, password: str, address: str) -> User:

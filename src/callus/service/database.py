@@ -121,14 +121,15 @@ class Database:
         if soon and self.is_sqlite:
             self._settle_soon()
 
-    def hold(self, session: Session, name: str) -> None:
+    @staticmethod
+    def hold(session: Session, name: str) -> None:
         """Have others who hold the same name wait until this transaction ends, before there is a row to lock.
 
         Args:
             session: a writing one.
             name: whatever two may be about to add at once.
         """
-        if not self.is_sqlite:  # there only one writes at a time
+        if session.get_bind().dialect.name != "sqlite":  # there only one writes at a time
             number = sa.func.hashtextextended(name, 0)
             session.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
 

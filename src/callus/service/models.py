@@ -77,6 +77,7 @@ class Models:
         if not place.exists():
             write_bundle(place, bundle.info, {name: bundle.read(name) for name in bundle.info["files"]})
         with self._database.writing() as session:
+            self._database.hold(session, f"model {bundle.digest}")
             there = session.scalar(sa.select(Model).where(Model.digest == bundle.digest))
             if there is None:
                 there = Model(name=bundle.name, digest=bundle.digest, path=place.name, state=state)

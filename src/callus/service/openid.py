@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from callus.errors import CallusError
 from callus.radiograph.limits import one_line
 from callus.service import audit
-from callus.service.accounts import add_user
+from callus.service.accounts import add_user, hold_names
 from callus.service.keys import digest, new_key
 from callus.service.refusals import ClashError
 from callus.service.roles import ROLES
@@ -241,8 +241,12 @@ class OpenId:
         """
         role = self._role(claims)
         subject = f"{claims['iss']} {claims['sub']}"[:512]
+        theirs = sa.select(User).where(User.subject == subject)
         with database.writing() as session:
-            user = session.scalar(sa.select(User).where(User.subject == subject))
+            user = session.scalar(theirs)
+            if user is None:
+                hold_names(session)
+                user = session.scalar(theirs)  # two windows may have come back at once
             if user is not None and user.disabled:
                 raise NotLetInError("this account is disabled", "disabled")
             if user is None:

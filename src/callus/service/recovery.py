@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from callus.errors import CallusError
 from callus.service import audit
-from callus.service.accounts import begin_reset
+from callus.service.accounts import begin_reset, by_name
 from callus.service.database import Database
 from callus.service.refusals import MissingError
 from callus.service.roles import ROLES
@@ -52,7 +52,7 @@ def reset_password(settings: Settings, name: str) -> str:
     database = Database(settings.database_url)
     try:
         with database.writing() as session:
-            user = session.scalar(sa.select(User).where(sa.func.lower(User.name) == name.lower()))
+            user = by_name(session, name)
             if user is None:
                 hint = f"administrators are: {', '.join(_administrators(session)) or 'none yet'}"
                 raise MissingError("there is no account of that name", hint=hint)

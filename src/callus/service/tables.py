@@ -31,6 +31,8 @@ RANK: Final = {"fracture": 4, "doubt": 3, "none": 1}
 """Levels in the worklist's order. :data:`WAITING` has no answer yet; :data:`UNANSWERED` gets none, so somebody should
 look at it before what shows nothing."""
 
+_LONGEST_WORDS: Final = 1024  # "İ" is two small letters, so there may be more than the names have
+
 
 def now() -> datetime:
     """The present, in UTC."""
@@ -66,7 +68,7 @@ class Table(DeclarativeBase):
 def _words(context: DefaultExecutionContext) -> str:
     values = context.get_current_parameters()  # type: ignore[no-untyped-call]
     accession, name, number = (str(values.get(key) or "") for key in ("accession", "patient_name", "patient_id"))
-    return f"{accession}\n{name}\t{number}".lower()
+    return f"{accession}\n{name}\t{number}".lower()[:_LONGEST_WORDS]
 
 
 class Study(Table):
@@ -102,7 +104,7 @@ class Study(Table):
     probability: Mapped[float | None] = mapped_column(Float)
     received: Mapped[datetime] = mapped_column(default=now)
     changed: Mapped[datetime] = mapped_column(default=now)
-    words: Mapped[str] = mapped_column(String(1024), default=_words)
+    words: Mapped[str] = mapped_column(String(_LONGEST_WORDS), default=_words)
     images: Mapped[list[Image]] = relationship(
         back_populates="study", cascade="all, delete-orphan", order_by="Image.id"
     )

@@ -75,6 +75,7 @@ def begin_trial(database: Database, number: int, last: int, *, who: str, address
             .where(Image.error == "", Image.id.not_in(answered))
             .order_by(Image.id.desc())
             .limit(min(last, MOST))
+            .with_for_update(read=True, key_share=True, skip_locked=True)  # not those that are being deleted
         ).all()
         for image_id in images:
             jobs.add(session, TRY, f"{image_id} {number}", image_id=image_id, about={"model": number})

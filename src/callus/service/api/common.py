@@ -1,8 +1,11 @@
 """What the routes share: their parts, their rules' results, numbers in paths."""
 
+import re
+from datetime import date
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
+from pydantic import BeforeValidator
 
 from callus.service.access import Who, allow
 from callus.service.parts import Parts
@@ -16,10 +19,21 @@ async def _parts(request: Request) -> Parts:  # else a thread would be asked for
     return parts
 
 
+def _as_written(value: object) -> object:
+    """Refuse a day that is not written as one: pydantic takes a number, 20240229 too, for seconds since 1970."""
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        raise ValueError("a day is written YYYY-MM-DD")
+    return value
+
+
 Service = Annotated[Parts, Depends(_parts)]
 """The service's parts."""
 Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 """A row's number, in a path."""
+Day = Annotated[date, BeforeValidator(_as_written)]
+"""A day, YYYY-MM-DD."""
+NO_NUL = r"^[^\x00]*$"
+"""What text is that a database is asked for or keeps: PostgreSQL takes no NUL."""
 
 Reader = Annotated[Who, allow("reader", "read")]
 """Whoever may see findings."""

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from callus.results.uids import is_uid
 from callus.service import audit, jobs, stuck
 from callus.service.access import Who
-from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Puller, Sender, Service
+from callus.service.api.common import API, LARGEST_NUMBER, NO_NUL, Administrator, Number, Puller, Sender, Service
 from callus.service.jobs import IDENTIFY, TRY
 from callus.service.parts import Parts
 from callus.service.placing import have_waiting, held_image, try_again
@@ -36,7 +36,10 @@ class Those(BaseModel):
     """The deliveries to a destination that are stuck."""
 
     model_config = ConfigDict(extra="forbid")
-    destination: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
+    destination: Annotated[
+        str,
+        Field(min_length=1, max_length=200, pattern=NO_NUL, description="its name in the service's settings"),
+    ]
 
 
 @router.get("/jobs")

@@ -10,7 +10,7 @@ from callus.labels import RESEARCH_ONLY
 from callus.service import audit, openid
 from callus.service.access import COOKIE, address_of, open_to_all
 from callus.service.accounts import accept, change_password, check_password, check_still
-from callus.service.api.common import API, Person, Reader, Service
+from callus.service.api.common import API, NO_NUL, Person, Reader, Service
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
 from callus.service.responses import refused
@@ -20,7 +20,7 @@ from callus.service.sessions import LASTS, close_session, open_session
 from callus.service.tables import User
 
 router = APIRouter(prefix=API, tags=["login"])
-Name = Annotated[str, Field(min_length=1, max_length=64, description="the account's name")]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL, description="the account's name")]
 Password = Annotated[str, Field(max_length=1024, description="the account's password")]
 
 

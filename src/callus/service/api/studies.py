@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Iterator
-from datetime import date
 from typing import IO, Annotated, Any, Literal
 
 import sqlalchemy as sa
@@ -14,7 +13,7 @@ from starlette.background import BackgroundTask
 from callus.labels import RESEARCH_ONLY
 from callus.service import audit
 from callus.service.access import Who
-from callus.service.api.common import API, Administrator, Number, Reader, Service
+from callus.service.api.common import API, NO_NUL, Administrator, Day, Number, Reader, Service
 from callus.service.deletion import delete_studies
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
@@ -48,10 +47,13 @@ class Search(BaseModel):
     """Which studies."""
 
     model_config = ConfigDict(extra="forbid")
-    text: Annotated[str, Field(max_length=100, description="words that are all to be found; empty for all studies")]
+    text: Annotated[
+        str,
+        Field(max_length=100, pattern=NO_NUL, description="words that are all to be found; empty for all studies"),
+    ]
     level: Annotated[Level | None, Field(description="the worst among a study's images; null for any")] = None
-    first: Annotated[date | None, Field(alias="from", description="the first day on which studies came, UTC")] = None
-    last: Annotated[date | None, Field(alias="to", description="the last day on which studies came, UTC")] = None
+    first: Annotated[Day | None, Field(alias="from", description="the first day on which studies came, UTC")] = None
+    last: Annotated[Day | None, Field(alias="to", description="the last day on which studies came, UTC")] = None
     before: Cursor = ""
     limit: Limit = 50
 
@@ -61,8 +63,8 @@ def studies(
     parts: Service,
     who: Reader,
     level: Level | None = None,
-    first: Annotated[date | None, Query(alias="from")] = None,
-    last: Annotated[date | None, Query(alias="to")] = None,
+    first: Annotated[Day | None, Query(alias="from")] = None,
+    last: Annotated[Day | None, Query(alias="to")] = None,
     before: Annotated[Cursor, Query()] = "",
     limit: Annotated[Limit, Query()] = 50,
     text: Annotated[str, Query(deprecated=True, max_length=0, description="see POST /studies/search")] = "",

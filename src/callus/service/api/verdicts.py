@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from callus.service import audit
-from callus.service.api.common import API, Judge, Number, Service
+from callus.service.api.common import API, NO_NUL, Judge, Number, Service
 from callus.service.parts import Parts
+from callus.service.placing import held_image
 from callus.service.refusals import MissingError, UnfitError
 from callus.service.responses import refused
 from callus.service.schemas.studies import VerdictWhole
 from callus.service.shown import current_answers, verdict_whole
-from callus.service.tables import Image, Verdict
+from callus.service.tables import Verdict
 
 router = APIRouter(prefix=API, tags=["verdicts"])
 Pixels = Annotated[float, Field(ge=0, le=65535, allow_inf_nan=False, description="pixels from the upper left corner")]
@@ -42,10 +43,10 @@ class Judgement(BaseModel):
     """What a reader says of an image."""
 
     model_config = ConfigDict(extra="forbid")
-    agrees: Annotated[bool | None, Field(description="with the answer")] = None
-    label: Annotated[int | None, Field(ge=0, le=1, description="1 fractured, 0 not")] = None
+    agrees: Annotated[bool | None, Field(strict=True, description="with the answer")] = None
+    label: Annotated[int | None, Field(strict=True, ge=0, le=1, description="1 fractured, 0 not")] = None
     boxes: Annotated[list[Drawn], Field(max_length=100, description="where a fracture is")] = []
-    comment: Annotated[str, Field(max_length=4000, description="in the reader's words")] = ""
+    comment: Annotated[str, Field(max_length=4000, pattern=NO_NUL, description="in the reader's words")] = ""
 
     @model_validator(mode="after")
     def _says_something(self) -> "Judgement":
@@ -60,7 +61,7 @@ class Judgement(BaseModel):
 def judge(number: Number, given: Judgement, parts: Service, who: Judge) -> VerdictWhole:
     """Say what is seen. Verdicts are added, never changed; a reader's last one counts."""
     with parts.database.writing() as session:
-        image = session.get(Image, number)
+        image = held_image(session, number)
         if image is None:
             raise MissingError("there is no such image")
         for box in given.boxes:
