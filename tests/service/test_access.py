@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from clinic import ROLES, Browser, Clinic, opened
 from fastapi.routing import APIRoute
 
 from callus.service.api import ROUTERS
+from callus.service.database import Database
 from callus.service.description import rules_of as rules
 from callus.service.roles import SCOPES
 
 ROUTES: list[APIRoute] = [route for router in ROUTERS for route in router.routes]  # type: ignore[misc]
+ON_SQLITE = pytest.mark.parametrize("clinic", ["sqlite"], indirect=True)  # each role asks each route on both
 OPEN = {
     "/api/v1/health",
     "/api/v1/ready",
@@ -87,12 +90,20 @@ def name(route: APIRoute) -> str:
     return f"{method} {route.path}"
 
 
-@pytest.fixture(scope="module")
-def clinic(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path_factory.mktemp("access") / "data", tiny_bundle, behind_proxy=True) as clinic:
-        yield clinic
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def clinic(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Path
+) -> Iterator[Clinic]:
+    with ExitStack() as ending:
+        database = None
+        if request.param == "postgresql":
+            url = ending.enter_context(request.getfixturevalue("on_postgresql")(request.getfixturevalue("template")))
+            database = ending.enter_context(closing(Database(url)))
+        folder = tmp_path_factory.mktemp("access") / "data"
+        yield ending.enter_context(opened(folder, tiny_bundle, database, behind_proxy=True))
 
 
+@ON_SQLITE
 def test_every_route_of_the_application_has_one_rule(clinic: Clinic) -> None:
     assert [type(route) for route in clinic.app.routes] == [APIRoute] * len(ROUTES)
     for route in clinic.app.routes:
@@ -150,6 +161,7 @@ def test_each_role_gets_what_the_rule_says(clinic: Clinic, route: APIRoute) -> N
 
 
 @pytest.mark.parametrize("route", [route for route in ROUTES if route.path not in OPEN], ids=name)
+@ON_SQLITE
 def test_a_token_needs_the_scope_and_its_owner_the_role(clinic: Clinic, route: APIRoute) -> None:
     (rule,) = rules(route)
     for role in ROLES:
@@ -163,6 +175,7 @@ def test_a_token_needs_the_scope_and_its_owner_the_role(clinic: Clinic, route: A
 @pytest.mark.parametrize(
     "route", [route for route in ROUTES if "GET" not in route.methods and route.path not in OPEN], ids=name
 )
+@ON_SQLITE
 def test_what_changes_something_needs_the_csrf_token_and_the_same_page(clinic: Clinic, route: APIRoute) -> None:
     (method,) = route.methods
     path = route.path.removeprefix("/api/v1").replace("{number}", "999999")
@@ -186,6 +199,7 @@ def test_what_changes_something_needs_the_csrf_token_and_the_same_page(clinic: C
 
 
 @pytest.mark.parametrize("path", ["/login", "/first", "/accept", "/reset"])
+@ON_SQLITE
 def test_nobody_is_logged_in_from_another_page(clinic: Clinic, path: str) -> None:
     given = {"name": "ada", "password": "x" * 12, "secret": "x"}
     answer = clinic.nobody.post(path, given, headers={"Origin": "https://evil.example"})

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from clinic import Clinic, opened, picture, radiograph, related
+from clinic import ON_SQLITE, Clinic, opened, picture, radiograph, related
 from PIL import Image as Picture
 from PIL import ImageDraw
 from pydicom import dcmread
@@ -22,26 +21,12 @@ from callus.dataset.manifest import read_manifest
 from callus.labels import RESEARCH_ONLY
 from callus.service import deletion
 from callus.service.access import UNATTENDED
-from callus.service.database import Database
 from callus.service.tables import Answer, Entry, Image, Job, Model, Study, Verdict, now
 from callus.service.worker import StuckError
 
 
-@pytest.fixture
-def clinic(tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle) as clinic:
-        yield clinic
-
-
-@pytest.fixture
-def either(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    """The same on both databases."""
-    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
-        yield clinic
-
-
-def test_a_radiograph_is_sent_answered_and_shown(either: Clinic) -> None:
-    answer = either.reader.send(radiograph(1), radiograph(2), ("C:\\scans\\knee.png", picture()), ("a.txt", b"hello"))
+def test_a_radiograph_is_sent_answered_and_shown(clinic: Clinic) -> None:
+    answer = clinic.reader.send(radiograph(1), radiograph(2), ("C:\\scans\\knee.png", picture()), ("a.txt", b"hello"))
 
     assert answer.status_code == 202
     taken = answer.json()["taken"]
@@ -50,12 +35,12 @@ def test_a_radiograph_is_sent_answered_and_shown(either: Clinic) -> None:
     assert "neither a DICOM object nor a picture" in taken[3]["error"]["what"]
     assert taken[0]["study"] == taken[1]["study"] != taken[2]["study"]
 
-    either.answer()
+    clinic.answer()
 
-    page = either.radiologist.get("/studies").json()
+    page = clinic.radiologist.get("/studies").json()
     assert page["notice"] == RESEARCH_ONLY
     assert {line["id"] for line in page["studies"]} == {taken[0]["study"], taken[2]["study"]}
-    study = either.radiologist.get(f"/studies/{taken[0]['study']}").json()
+    study = clinic.radiologist.get(f"/studies/{taken[0]['study']}").json()
     assert study["patient"] == {"name": "Doe^Jane", "id": "P-4711", "birth_date": "19700101", "sex": "F"}
     assert [image["id"] for image in study["images"]] == [taken[0]["image"], taken[1]["image"]]
     found = study["images"][0]["answer"]
@@ -86,6 +71,7 @@ def test_a_reader_sees_no_patient(clinic: Clinic) -> None:
         assert clinic.reader.get(f"/images/{taken['image']}/{file}").status_code == 403
 
 
+@ON_SQLITE
 def test_pictures_of_an_image(clinic: Clinic) -> None:
     image = clinic.sent(radiograph())[0]["image"]
     frame = clinic.reader.get(f"/images/{image}/frame.png")
@@ -115,6 +101,7 @@ def test_pictures_of_an_image(clinic: Clinic) -> None:
         assert (again.status_code, again.content) == (304, b"")
 
 
+@ON_SQLITE
 def test_files_of_an_image(clinic: Clinic) -> None:
     sent = radiograph()
     dicom, png = (clinic.sent(data)[0]["image"] for data in (sent, picture()))
@@ -149,6 +136,7 @@ def test_what_is_no_radiograph_has_a_reason_each(clinic: Clinic) -> None:
     assert clinic.files() == set()
 
 
+@ON_SQLITE
 def test_too_large_a_file_costs_only_itself(clinic: Clinic) -> None:
     answer = clinic.reader.send(("big.png", bytes(5 << 20)), ("small.png", picture()))
 
@@ -210,15 +198,16 @@ def test_stow_into_a_study_takes_objects_of_that_study(clinic: Clinic) -> None:
 
 
 @pytest.mark.parametrize("body", [b"--x\r\nbroken", b"", b"--x\r\n\r\nno end"])
+@ON_SQLITE
 def test_a_body_that_is_no_multipart_is_refused(clinic: Clinic, body: bytes) -> None:
     for path, kind in (("/radiographs", "form-data"), ("/dicom-web/studies", "related")):
         headers = {"Content-Type": f"multipart/{kind}; boundary=x"}
         assert clinic.reader.ask("POST", path, content=body, headers=headers).status_code == 422
 
 
-def test_the_worklist_goes_page_by_page_in_its_order(either: Clinic) -> None:
+def test_the_worklist_goes_page_by_page_in_its_order(clinic: Clinic) -> None:
     at = now()
-    with either.parts.database.writing() as session:
+    with clinic.parts.database.writing() as session:
         for number in range(57):
             session.add(
                 Study(
@@ -231,7 +220,7 @@ def test_the_worklist_goes_page_by_page_in_its_order(either: Clinic) -> None:
             )
     seen, cursor, pages = [], "", 0
     while cursor is not None:
-        page = either.reader.get("/studies", params={"limit": 10, "before": cursor}).json()
+        page = clinic.reader.get("/studies", params={"limit": 10, "before": cursor}).json()
         seen += page["studies"]
         cursor, pages = page["next"], pages + 1
 
@@ -243,33 +232,33 @@ def test_the_worklist_goes_page_by_page_in_its_order(either: Clinic) -> None:
     for level in range(5):
         moments = [moment for of, moment in keys if of == level]
         assert moments == sorted(moments, reverse=True)
-    only = either.reader.get("/studies", params={"level": "doubt", "limit": 200}).json()["studies"]
+    only = clinic.reader.get("/studies", params={"level": "doubt", "limit": 200}).json()["studies"]
     assert {line["level"] for line in only} == {"doubt"}
     day = at.date().isoformat()
-    assert len(either.reader.get("/studies", params={"from": day, "to": day}).json()["studies"]) == 1
+    assert len(clinic.reader.get("/studies", params={"from": day, "to": day}).json()["studies"]) == 1
     for nonsense in ("x", "WzEsMiwzXQ", "e30"):
-        assert either.reader.get("/studies", params={"before": nonsense}).status_code == 422
+        assert clinic.reader.get("/studies", params={"before": nonsense}).status_code == 422
 
 
-def test_verdicts_are_kept_and_become_a_manifest(either: Clinic, tmp_path: Path) -> None:
+def test_verdicts_are_kept_and_become_a_manifest(clinic: Clinic, tmp_path: Path) -> None:
     first, second, third = (
         one["image"]
-        for one in either.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3, PatientID="P-2"))
+        for one in clinic.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3, PatientID="P-2"))
     )
     box = {"x": 10, "y": 20, "width": 30, "height": 40}
     for given in ({"label": 0}, {"label": 1, "boxes": [box], "comment": "Jane's wrist"}):
-        answer = either.radiologist.post(f"/images/{first}/verdict", given)
+        answer = clinic.radiologist.post(f"/images/{first}/verdict", given)
         assert answer.status_code == 201, answer.text
-    assert either.administrator.post(f"/images/{second}/verdict", {"label": 1}).status_code == 201
-    assert either.radiologist.post(f"/images/{second}/verdict", {"label": 0}).status_code == 201
-    with either.parts.database.reading() as session:
+    assert clinic.administrator.post(f"/images/{second}/verdict", {"label": 1}).status_code == 201
+    assert clinic.radiologist.post(f"/images/{second}/verdict", {"label": 0}).status_code == 201
+    with clinic.parts.database.reading() as session:
         level = session.scalars(sa.select(Answer.level).where(Answer.image_id == third)).one()
-    assert either.radiologist.post(f"/images/{third}/verdict", {"agrees": False}).status_code == 201
+    assert clinic.radiologist.post(f"/images/{third}/verdict", {"agrees": False}).status_code == 201
 
-    shown = either.reader.get(f"/studies/{either.rows(Image)[0].study_id}").json()
+    shown = clinic.reader.get(f"/studies/{clinic.rows(Image)[0].study_id}").json()
     assert [verdict["label"] for verdict in shown["images"][0]["verdicts"]] == [0, 1]
     for form in ("parquet", "csv"):
-        response = either.radiologist.get("/verdicts/export", params={"format": form})
+        response = clinic.radiologist.get("/verdicts/export", params={"format": form})
         file = tmp_path / f"manifest.{form}"
         file.write_bytes(response.content)
         frame = read_manifest(file)
@@ -303,57 +292,87 @@ def pd_na(value: object) -> object:
         {"comment": "x" * 4001},
     ],
 )
+@ON_SQLITE
 def test_a_verdict_that_makes_no_sense_is_refused(clinic: Clinic, given: dict) -> None:
     image = clinic.sent(radiograph())[0]["image"]
     assert clinic.radiologist.post(f"/images/{image}/verdict", given).status_code == 422
     assert clinic.rows(Verdict) == []
 
 
-def test_deleting_really_deletes(either: Clinic) -> None:
-    gone = either.sent(radiograph(1), radiograph(2))[0]["study"]
-    same = either.radiologist.send(("a.png", picture(1)), study_uid="1.2.3").json()["taken"][0]["study"]
-    stays = either.radiologist.send(("a.png", picture(1)), study_uid="1.2.4").json()["taken"][0]["image"]
-    either.answer()
-    either.radiologist.get(f"/images/{either.rows(Image)[0].id}/frame.png")
-    assert either.files() == either.named()
+def test_text_that_not_every_database_keeps_is_refused(clinic: Clinic) -> None:
+    image = clinic.sent(radiograph(), answered=False)[0]["image"]
+    for browser, path, given in (
+        (clinic.nobody, "/login", {"name": "a\0b", "password": ""}),
+        (clinic.radiologist, "/studies/search", {"text": "a\0b"}),
+        (clinic.radiologist, f"/images/{image}/verdict", {"comment": "a\0b"}),
+        (clinic.administrator, "/jobs/drop", {"destination": "a\0b"}),
+    ):
+        answer = browser.post(path, given)
+        assert (answer.status_code, "does not fit" in answer.text) == (422, True), path
+
+
+@pytest.mark.parametrize(
+    "letters",
+    [
+        "İ" * 664,  # each is two small letters
+        "".join(chr(0x20000 + number * 9973 % 42_000) for number in range(664)),  # of four bytes, nothing twice
+    ],
+    ids=["grows", "wide"],
+)
+def test_a_study_whose_names_are_as_long_as_can_be_is_found(clinic: Clinic, letters: str) -> None:
+    accession, name, number = letters[:64], letters[64:464], letters[464:]
+    with clinic.parts.database.writing() as session:
+        session.add(Study(uid="1.2", accession=accession, patient_name=name, patient_id=number))
+    for text in (accession, name[:100], name[-50:]):
+        (found,) = clinic.radiologist.post("/studies/search", {"text": text}).json()["studies"]
+        assert found["patient"]["name"] == name
+
+
+def test_deleting_really_deletes(clinic: Clinic) -> None:
+    gone = clinic.sent(radiograph(1), radiograph(2))[0]["study"]
+    same = clinic.radiologist.send(("a.png", picture(1)), study_uid="1.2.3").json()["taken"][0]["study"]
+    stays = clinic.radiologist.send(("a.png", picture(1)), study_uid="1.2.4").json()["taken"][0]["image"]
+    clinic.answer()
+    clinic.radiologist.get(f"/images/{clinic.rows(Image)[0].id}/frame.png")
+    assert clinic.files() == clinic.named()
 
     for study in (gone, same):
-        assert either.administrator.delete(f"/studies/{study}").status_code == 200
-        assert either.radiologist.get(f"/studies/{study}").status_code == 404
+        assert clinic.administrator.delete(f"/studies/{study}").status_code == 200
+        assert clinic.radiologist.get(f"/studies/{study}").status_code == 404
 
-    assert [image.id for image in either.rows(Image)] == [stays]
-    assert either.files() == either.named() != set()
-    assert either.radiologist.get(f"/images/{stays}/original").content == picture(1)
-    assert either.radiologist.get(f"/images/{stays}/overlay.png").status_code == 200
-    assert len(either.rows(Job)) == 1
-    assert [entry.what for entry in either.rows(Entry, Entry.did == "deleted")] == [f"study {gone}", f"study {same}"]
-    if either.parts.database.is_sqlite:
-        kept = b"".join(file.read_bytes() for file in either.settings.data.parent.rglob("callus.sqlite*"))
+    assert [image.id for image in clinic.rows(Image)] == [stays]
+    assert clinic.files() == clinic.named() != set()
+    assert clinic.radiologist.get(f"/images/{stays}/original").content == picture(1)
+    assert clinic.radiologist.get(f"/images/{stays}/overlay.png").status_code == 200
+    assert len(clinic.rows(Job)) == 1
+    assert [entry.what for entry in clinic.rows(Entry, Entry.did == "deleted")] == [f"study {gone}", f"study {same}"]
+    if clinic.parts.database.is_sqlite:
+        kept = b"".join(file.read_bytes() for file in clinic.settings.data.parent.rglob("callus.sqlite*"))
         assert b"Doe^Jane" not in kept
-    assert either.administrator.delete(f"/studies/{gone}").status_code == 404
-    again = either.sent(radiograph(1))
+    assert clinic.administrator.delete(f"/studies/{gone}").status_code == 404
+    again = clinic.sent(radiograph(1))
     assert again[0]["new"]
 
 
-def test_what_is_too_old_is_deleted(either: Clinic) -> None:
-    sent = either.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3))
+def test_what_is_too_old_is_deleted(clinic: Clinic) -> None:
+    sent = clinic.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3))
     continued, new = (one["study"] for one in sent[1:])
     long_ago = now() - timedelta(days=31)
-    with either.parts.database.writing() as session:
+    with clinic.parts.database.writing() as session:
         session.execute(sa.update(Study).where(Study.id != new).values(received=long_ago))
         session.execute(sa.update(Image).where(Image.study_id != new).values(received=long_ago))
-    either.sent(radiograph(4, study=2))
+    clinic.sent(radiograph(4, study=2))
 
-    assert deletion.Keeping(either.parts.database, either.parts.objects, 30).delete_old() == 1
+    assert deletion.Keeping(clinic.parts.database, clinic.parts.objects, 30).delete_old() == 1
 
-    assert [study.id for study in either.rows(Study)] == [continued, new]
+    assert [study.id for study in clinic.rows(Study)] == [continued, new]
     late = [continued, new]  # as if they had been looked up before an image came
     deletion.delete_studies(
-        either.parts.database, either.parts.objects, late, who="service", before=now() - timedelta(days=30)
+        clinic.parts.database, clinic.parts.objects, late, who="service", before=now() - timedelta(days=30)
     )
-    assert [study.id for study in either.rows(Study)] == [continued, new]
-    assert either.files() == either.named()
-    assert [entry.who for entry in either.rows(Entry, Entry.did == "deleted")] == ["service"]
+    assert [study.id for study in clinic.rows(Study)] == [continued, new]
+    assert clinic.files() == clinic.named()
+    assert [entry.who for entry in clinic.rows(Entry, Entry.did == "deleted")] == ["service"]
 
 
 def test_files_that_no_row_names_are_swept(clinic: Clinic) -> None:
@@ -424,12 +443,12 @@ def simulated_private() -> bytes:
     return simulated_dicom.as_bytes(data)
 
 
-def test_a_model_is_tried_and_switched_to_and_back(either: Clinic, tmp_path: Path) -> None:
-    images = [one["image"] for one in either.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3))]
-    before = either.reader.get("/studies").json()["studies"]
+def test_a_model_is_tried_and_switched_to_and_back(clinic: Clinic, tmp_path: Path) -> None:
+    images = [one["image"] for one in clinic.sent(radiograph(1), radiograph(2, study=2), radiograph(3, study=3))]
+    before = clinic.reader.get("/studies").json()["studies"]
     levels = {line["id"]: line["level"] for line in before}
     assert set(levels.values()) == {"fracture"}
-    admin = either.administrator
+    admin = clinic.administrator
     (old,) = admin.get("/models").json()["models"]
     added = admin.ask("POST", "/models", files={"file": ("other.callus", packed_blind_bundle(tmp_path))})
     assert added.status_code == 201, added.text
@@ -437,7 +456,7 @@ def test_a_model_is_tried_and_switched_to_and_back(either: Clinic, tmp_path: Pat
     assert admin.ask("POST", "/models", files={"file": ("other.callus", b"nonsense")}).status_code == 422
 
     assert admin.post(f"/models/{new}/trial", {"last": 2}).json() == {"waiting": 2}
-    either.answer()
+    clinic.answer()
 
     trial = admin.get(f"/models/{new}/trial").json()
     assert (trial["answered"], trial["waiting"], trial["failed"]) == (2, 0, 0)
@@ -445,24 +464,24 @@ def test_a_model_is_tried_and_switched_to_and_back(either: Clinic, tmp_path: Pat
     assert {change["image"] for change in trial["changes"]} == set(images[1:])
     assert trial["levels"] == {"fracture": {"none": 2}}
     assert all(change["to"]["level"] == "none" for change in trial["changes"])
-    assert either.reader.get("/studies").json()["studies"] == before  # nobody sees a trial
+    assert clinic.reader.get("/studies").json()["studies"] == before  # nobody sees a trial
 
     assert admin.post(f"/models/{new}/switch").status_code == 200
     states = {model["id"]: model["state"] for model in admin.get("/models").json()["models"]}
     assert states == {old["id"]: "retired", new: "active"}
-    after = {line["id"]: line["level"] for line in either.reader.get("/studies").json()["studies"]}
-    tried = {image.study_id for image in either.rows(Image, Image.id.in_(images[1:]))}
+    after = {line["id"]: line["level"] for line in clinic.reader.get("/studies").json()["studies"]}
+    tried = {image.study_id for image in clinic.rows(Image, Image.id.in_(images[1:]))}
     assert after == {study: "none" if study in tried else level for study, level in levels.items()}
-    (came,) = either.sent(radiograph(4, study=4))
-    answer = either.rows(Answer, Answer.image_id == came["image"])
+    (came,) = clinic.sent(radiograph(4, study=4))
+    answer = clinic.rows(Answer, Answer.image_id == came["image"])
     assert [one.model_id for one in answer] == [new]
 
     assert admin.post(f"/models/{old['id']}/switch").status_code == 200
-    back = {line["id"]: line["level"] for line in either.reader.get("/studies").json()["studies"]}
+    back = {line["id"]: line["level"] for line in clinic.reader.get("/studies").json()["studies"]}
     assert back == levels | {came["study"]: "none"}  # which only the other one has answered
     assert admin.post(f"/models/{old['id']}/trial", {"last": 1}).status_code == 409
     assert admin.post("/models/99/switch").status_code == 404
-    assert len(either.rows(Model, Model.state == "active")) == 1
+    assert len(clinic.rows(Model, Model.state == "active")) == 1
 
 
 def test_a_stuck_job_is_shown_and_tried_again(clinic: Clinic) -> None:
@@ -479,37 +498,37 @@ def test_a_stuck_job_is_shown_and_tried_again(clinic: Clinic) -> None:
     assert len(clinic.rows(Answer)) == 1
 
 
-def test_what_the_service_was_killed_at_is_begun_again_at_once_but_not_for_ever(either: Clinic) -> None:
+def test_what_the_service_was_killed_at_is_begun_again_at_once_but_not_for_ever(clinic: Clinic) -> None:
     from callus.service import jobs
     from callus.service.placing import give_up_killers
 
-    either.sent(radiograph(1), radiograph(2), radiograph(3), answered=False)
-    database = either.parts.database
+    clinic.sent(radiograph(1), radiograph(2), radiograph(3), answered=False)
+    database = clinic.parts.database
     assert len(jobs.take(database, "identify", "killed", 2)) == 2
-    first, second, third = (job.id for job in either.rows(Job))
+    first, second, third = (job.id for job in clinic.rows(Job))
     with database.writing() as session:
         session.execute(sa.update(Job).where(Job.id == second).values(killed=4))
 
     jobs.take_up(database)
     give_up_killers(database, most=5)
 
-    assert {job.id: job.state for job in either.rows(Job)} == {first: "waiting", second: "stuck", third: "waiting"}
-    assert [job.attempts for job in either.rows(Job)] == [0, 0, 0]
-    study = either.reader.get(f"/studies/{either.rows(Study)[0].id}").json()
+    assert {job.id: job.state for job in clinic.rows(Job)} == {first: "waiting", second: "stuck", third: "waiting"}
+    assert [job.attempts for job in clinic.rows(Job)] == [0, 0, 0]
+    study = clinic.reader.get(f"/studies/{clinic.rows(Study)[0].id}").json()
     assert study["level"] == "unanswered"
     assert [image["error"] for image in study["images"]] == ["", study["jobs"][0]["error"], ""]
     assert [job.id for job in jobs.take(database, "identify", "next", 16)] == [first]  # alone, and then the others
     assert [job.id for job in jobs.take(database, "identify", "next", 16)] == [third]
     jobs.release(database, "next")
-    either.answer()
-    assert len(either.rows(Answer)) == 2
+    clinic.answer()
+    assert len(clinic.rows(Answer)) == 2
 
 
-def test_a_crash_while_an_archive_is_down_gives_no_delivery_up(either: Clinic) -> None:
+def test_a_crash_while_an_archive_is_down_gives_no_delivery_up(clinic: Clinic) -> None:
     from callus.service import jobs
     from callus.service.placing import give_up_killers
 
-    database = either.parts.database
+    database = clinic.parts.database
     with database.writing() as session:
         for number in range(3):
             jobs.add(session, "deliver", str(number))
@@ -521,14 +540,14 @@ def test_a_crash_while_an_archive_is_down_gives_no_delivery_up(either: Clinic) -
     jobs.take_up(database)
     give_up_killers(database, most=5)
 
-    assert {job.state for job in either.rows(Job)} == {"waiting"}
-    assert {job.attempts for job in either.rows(Job)} == {9}
+    assert {job.state for job in clinic.rows(Job)} == {"waiting"}
+    assert {job.attempts for job in clinic.rows(Job)} == {9}
     (job,) = jobs.take(database, "pull", "next")
     assert job.killed == 10
     with database.writing() as session:
         assert not jobs.fail(session, job, "next", "the archive does not answer", most=30)
         assert not jobs.fail(session, job, "next", "it is not held any more", most=0)
-    assert either.rows(Job, Job.kind == "pull")[0].killed == 0  # the service has outlived it
+    assert clinic.rows(Job, Job.kind == "pull")[0].killed == 0  # the service has outlived it
 
 
 def test_what_does_not_end_is_told_after_all_else_has_ended(tmp_path: Path, tiny_bundle: Path) -> None:

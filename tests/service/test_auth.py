@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from clinic import Browser, Clinic, opened
+from clinic import ON_SQLITE, Browser, Clinic, opened
 from joserfc.jwk import ECKey, OctKey
 from openid import CLIENT, SECRET, Provider, provider
 from programs import free_port
 
-from callus.service.accounts import accept, first_key
+from callus.service.accounts import accept, add_user, first_key
 from callus.service.database import Database
 from callus.service.passwords import hashed
 from callus.service.refusals import ClashError, ForbiddenError, TooManyError, UnfitError
@@ -25,12 +25,6 @@ from callus.service.tables import Entry, Once, Session, Token, User, now
 from callus.service.throttle import FREE, Throttle
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of nobody
-
-
-@pytest.fixture
-def clinic(tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle) as clinic:
-        yield clinic
 
 
 def change(clinic: Clinic, table: type, **values: Any) -> None:
@@ -212,6 +206,7 @@ def test_a_token_ends_and_acts_for_the_account_it_was_made_for(clinic: Clinic) -
     assert robot.get("/me").status_code == 401
 
 
+@ON_SQLITE
 def test_guessing_is_made_slow(clinic: Clinic) -> None:
     clinic.add("ada", "reader", hashed(PASSWORD))
     browser = Browser(clinic)
@@ -261,12 +256,12 @@ def issuer() -> Iterator[Provider]:
 
 
 @pytest.fixture
-def joined(tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[Clinic]:
+def joined(database: Database, tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[Clinic]:
     (tmp_path / "secret").write_text(SECRET + "\n")
     told = OpenIdConnect(issuer.address, CLIENT, str(tmp_path / "secret"))
     issuer.claims = {"sub": "1", "preferred_username": "ada", "roles": ["reader", "radiologist", "other"]}
     issuer.lies, issuer.elsewhere, issuer.error, issuer.signing = {}, {}, "", issuer.key
-    with opened(tmp_path / "data", tiny_bundle, openid=told) as clinic:
+    with opened(tmp_path / "data", tiny_bundle, database, openid=told) as clinic:
         yield clinic
 
 
@@ -326,12 +321,14 @@ def test_logging_in_at_an_identity_provider(joined: Clinic, issuer: Provider) ->
         {"sub": None},
     ],
 )
+@ON_SQLITE
 def test_an_id_token_that_lies_is_refused(joined: Clinic, issuer: Provider, lies: dict) -> None:
     issuer.lies = lies
     assert refused_there(Browser(joined)) == "unfit"
 
 
 @pytest.mark.parametrize("kind", ["another key", "the secret"])
+@ON_SQLITE
 def test_an_id_token_of_another_signature_is_refused(joined: Clinic, issuer: Provider, kind: str) -> None:
     another = ECKey.generate_key("P-256", parameters={"kid": "1", "alg": "ES256"})
     issuer.signing = another if kind == "another key" else OctKey.import_key(SECRET + "x" * 32)
@@ -352,6 +349,7 @@ def test_a_login_that_was_begun_elsewhere_is_refused(joined: Clinic) -> None:
 
 
 @pytest.mark.parametrize("roles", [["nurse"], [], "", None, 7, [{"reader": "radiologist"}], {"reader": 1}])
+@ON_SQLITE
 def test_without_a_role_nobody_comes_in(joined: Clinic, issuer: Provider, roles: Any) -> None:
     issuer.claims["roles"] = roles
     assert refused_there(Browser(joined)) == "role"
@@ -361,6 +359,7 @@ def test_without_a_role_nobody_comes_in(joined: Clinic, issuer: Provider, roles:
 @pytest.mark.parametrize(
     ("error", "why"), [("access_denied", "cancelled"), ("invalid_scope", "refused"), ("a\r\nb" * 99, "refused")]
 )
+@ON_SQLITE
 def test_whom_the_provider_does_not_let_in_comes_back_to_the_page(
     joined: Clinic, issuer: Provider, caplog: pytest.LogCaptureFixture, error: str, why: str
 ) -> None:
@@ -370,7 +369,7 @@ def test_whom_the_provider_does_not_let_in_comes_back_to_the_page(
 
 
 @pytest.fixture
-def by_groups(tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[Clinic]:
+def by_groups(database: Database, tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[Clinic]:
     (tmp_path / "secret").write_text(SECRET)
     (tmp_path / "clinic.toml").write_text(
         f"""
@@ -388,7 +387,7 @@ def by_groups(tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[C
     told = load_settings(tmp_path / "clinic.toml", data=tmp_path).openid
     issuer.claims, issuer.lies, issuer.elsewhere, issuer.error = {"sub": "1"}, {}, {}, ""
     issuer.signing = issuer.key
-    with opened(tmp_path / "data", tiny_bundle, openid=told) as clinic:
+    with opened(tmp_path / "data", tiny_bundle, database, openid=told) as clinic:
         yield clinic
 
 
@@ -402,6 +401,7 @@ def by_groups(tmp_path: Path, tiny_bundle: Path, issuer: Provider) -> Iterator[C
     ],
 )
 @pytest.mark.parametrize("in_token", [True, False])
+@ON_SQLITE
 def test_groups_mean_roles_wherever_the_provider_tells_them(
     by_groups: Clinic, issuer: Provider, groups: Any, role: str | None, in_token: bool
 ) -> None:
@@ -416,6 +416,7 @@ def test_groups_mean_roles_wherever_the_provider_tells_them(
     assert (browser.get("/me").json()["role"], browser.get("/me").json()["name"]) == (role, "ada")
 
 
+@ON_SQLITE
 def test_groups_of_the_user_info_are_found_beside_other_claims_of_that_name(
     by_groups: Clinic, issuer: Provider
 ) -> None:
@@ -427,6 +428,7 @@ def test_groups_of_the_user_info_are_found_beside_other_claims_of_that_name(
 
 
 @pytest.mark.parametrize("elsewhere", [{"sub": "another"}, {"sub": None}])
+@ON_SQLITE
 def test_what_is_told_of_somebody_else_is_not_believed(by_groups: Clinic, issuer: Provider, elsewhere: Any) -> None:
     issuer.elsewhere = {"realm": {"groups": ["3f2c-77"]}, **elsewhere}
     assert refused_there(Browser(by_groups)) == "role"
@@ -439,14 +441,14 @@ def test_a_provider_that_does_not_answer_is_told_on_the_page(tmp_path: Path, tin
         assert (answer.status_code, answer.headers["Location"]) == (302, "/#login=away")
 
 
+@ON_SQLITE
 def test_without_a_provider_there_is_no_such_login(clinic: Clinic) -> None:
     assert clinic.nobody.get("/login/openid").status_code == 404
 
 
-def test_names_are_taken_once_whatever_their_case(database: Database) -> None:
+@pytest.mark.parametrize(("name", "other"), [("Ada", "aDA"), ("Änne", "änne"), ("Änne", "Änne")])
+def test_names_are_taken_once_whatever_their_case(database: Database, name: str, other: str) -> None:
     key = first_key(database) or ""
-    accept(database, key, "Ada", PASSWORD, first=True, address="")
-    from callus.service.accounts import add_user
-
+    accept(database, key, name, PASSWORD, first=True, address="")
     with pytest.raises(ClashError), database.writing() as session:
-        add_user(session, "aDA", "reader")
+        add_user(session, other, "reader")

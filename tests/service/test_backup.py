@@ -6,17 +6,19 @@ import fcntl
 import io
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from clinic import picture
 
 from callus.errors import CallusError
@@ -28,6 +30,7 @@ from callus.service.intake import Intake
 from callus.service.objects import ObjectStore
 from callus.service.serving import build
 from callus.service.settings import Settings
+from callus.service.tables import Entry, Image, Job
 
 PICTURES = 3
 BLOCK = tarfile.BLOCKSIZE
@@ -240,3 +243,34 @@ def test_an_old_database_is_not_taken_for_the_service_s(database: Database, tmp_
     assert not file.exists()
     serve()  # and back
     assert back_up(folder, file).count > 1
+
+
+def test_what_the_refusal_says_is_enough(
+    postgres_programs: Path,
+    on_postgresql: Callable[..., AbstractContextManager[str]],
+    tmp_path: Path,
+    tiny_bundle: Path,
+) -> None:
+    """The server's own means while the service runs, and then the folder's objects and models."""
+    with on_postgresql() as old, on_postgresql() as new:
+        parts = build(Settings(tmp_path / "old", str(tiny_bundle), database=old, keep_free=0), threads=1)
+        taken = parts.intake.take(picture(), source="upload", sender="ada")
+        line = [postgres_programs / "pg_dump", "--dbname", old]
+        dump = subprocess.run(line, check=True, capture_output=True, timeout=180).stdout
+        parts.intake.take(picture(1), source="upload", sender="ada")  # comes too late for it
+        for name in ("objects", "models"):
+            shutil.copytree(tmp_path / "old" / name, tmp_path / "new" / name)
+        parts.close()
+        line = [postgres_programs / "psql", "--dbname", new, "--set", "ON_ERROR_STOP=1"]
+        subprocess.run(line, input=dump, check=True, capture_output=True, timeout=180)
+
+        parts = build(Settings(tmp_path / "new", database=new, keep_free=0), threads=1)  # which loads the old model
+        with parts.database.reading() as session:
+            (image,) = session.scalars(sa.select(Image))
+            (job,) = session.scalars(sa.select(Job))
+        assert (image.id, job.image_id, job.state) == (taken.image_id, taken.image_id, "waiting")
+        assert parts.objects.get(image.sha256) == picture()
+        assert parts.intake.take(picture(2), source="upload", sender="ada").image_id == taken.image_id + 1
+        with pytest.raises(sa.exc.DBAPIError, match="only added to"), parts.database.writing() as session:
+            session.execute(sa.delete(Entry))
+        parts.close()

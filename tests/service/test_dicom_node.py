@@ -20,6 +20,7 @@ import pytest
 import simulated_dicom
 import sqlalchemy as sa
 from certificates import Authority, Pair
+from clinic import ON_SQLITE
 from programs import dcmtk
 from pydicom.uid import CTImageStorage, DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 from pynetdicom import AE
@@ -45,12 +46,11 @@ OWN_SYNTAX = {"JPLL": "-xs", "JLSL": "-xt", "RLE": "-xr", "J2KR": "-xv", "J2KI":
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'callus.sqlite'}")
-    with opened.writing() as session:
+def database(database: Database) -> Database:
+    """One with a model that answers."""
+    with database.writing() as session:
         session.add(Model(name="tiny", digest="1" * 64, path="tiny", state="active"))
-    yield opened
-    opened.close()
+    return database
 
 
 class Service:
@@ -153,6 +153,7 @@ def test_every_syntax_that_is_read_is_taken() -> None:
     assert len(SYNTAXES) == len(set(SYNTAXES))
 
 
+@ON_SQLITE
 def test_real_radiographs_arrive_in_their_own_transfer_syntaxes(
     listening: Callable[..., Service], dicom_folder: Path
 ) -> None:
@@ -177,6 +178,7 @@ def test_real_radiographs_arrive_in_their_own_transfer_syntaxes(
 
 
 @pytest.mark.parametrize("word", ["-xe", "-xi", "-xd"])
+@ON_SQLITE
 def test_uncompressed_radiographs_arrive_in_each_encoding(
     listening: Callable[..., Service], tmp_path: Path, word: str
 ) -> None:
@@ -190,6 +192,7 @@ def test_uncompressed_radiographs_arrive_in_each_encoding(
     assert kept.file_meta.TransferSyntaxUID == expected[word]
 
 
+@ON_SQLITE
 def test_a_radiograph_arrives_in_big_endian(listening: Callable[..., Service]) -> None:
     service = listening()
     data = simulated_dicom.simulated()
@@ -215,6 +218,7 @@ def test_each_kind_of_radiograph_is_on_the_disk_before_it_is_acknowledged(
         ]
 
 
+@ON_SQLITE
 def test_other_kinds_are_not_negotiated(listening: Callable[..., Service]) -> None:
     service = listening()
     others = [(DigitalMammographyXRayImageStorageForPresentation,), (CTImageStorage,)]
@@ -223,6 +227,7 @@ def test_other_kinds_are_not_negotiated(listening: Callable[..., Service]) -> No
         assert {context.result for context in opened.rejected_contexts} == {3}  # abstract syntax not supported
 
 
+@ON_SQLITE
 def test_what_loses_nothing_is_chosen_where_several_are_offered(listening: Callable[..., Service]) -> None:
     offered = ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.90"]
     with association(listening(), [(CLASSES[0], offered)]) as opened:
@@ -238,6 +243,7 @@ def test_what_loses_nothing_is_chosen_where_several_are_offered(listening: Calla
         ((HERE,), "PACS", (1, 1, 7)),
     ],
 )
+@ON_SQLITE
 def test_who_may_not_send_is_told_why(
     listening: Callable[..., Service], callers: tuple[Caller, ...], called: str, said: tuple[int, int, int]
 ) -> None:
@@ -246,6 +252,7 @@ def test_who_may_not_send_is_told_why(
     assert service.is_empty()
 
 
+@ON_SQLITE
 def test_too_many_associations_are_told_to_come_later(
     listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +360,7 @@ def test_an_association_that_ends_within_an_object_leaves_nothing(listening: Cal
     assert send(service, data).Status == 0x0000
 
 
+@ON_SQLITE
 def test_a_peer_that_says_nothing_or_too_much_is_sent_away(
     listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,6 +380,7 @@ def test_a_peer_that_says_nothing_or_too_much_is_sent_away(
     assert send(service, simulated_dicom.simulated()).Status == 0x0000
 
 
+@ON_SQLITE
 def test_broken_messages_end_their_association_only(listening: Callable[..., Service]) -> None:
     service = listening()
     with association(service, [(CLASSES[0],)]) as good:
@@ -385,6 +394,7 @@ def test_broken_messages_end_their_association_only(listening: Callable[..., Ser
     assert service.is_empty()
 
 
+@ON_SQLITE
 def test_an_association_that_is_idle_ends(listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dicom_node, "_IDLE_SECONDS", 0.3)
     with association(listening(), [(CLASSES[0],)]) as opened:
@@ -396,6 +406,7 @@ def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)
 
 
+@ON_SQLITE
 def test_by_tls_a_certificate_is_asked_for_and_dcmtk_has_one(
     listening: Callable[..., Service], authority: Authority, tmp_path: Path
 ) -> None:
@@ -443,6 +454,7 @@ def test_a_certificate_belongs_to_its_caller_and_stands_in_the_audit_log(
     ]
 
 
+@ON_SQLITE
 def test_a_caller_with_a_certificate_needs_its_title_and_address_too(
     listening: Callable[..., Service], authority: Authority
 ) -> None:
@@ -458,6 +470,7 @@ def test_a_caller_with_a_certificate_needs_its_title_and_address_too(
     assert not Caller(certificate_name="room1").admits("ROOM1", "127.0.0.1", None)
 
 
+@ON_SQLITE
 def test_a_caller_that_cannot_be_looked_at_may_not_send(
     listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +482,7 @@ def test_a_caller_that_cannot_be_looked_at_may_not_send(
     assert refusal(service) == (1, 1, 3)
 
 
+@ON_SQLITE
 def test_nobody_waits_for_a_peer_that_does_not_shake_hands(
     listening: Callable[..., Service], authority: Authority
 ) -> None:
@@ -480,6 +494,7 @@ def test_nobody_waits_for_a_peer_that_does_not_shake_hands(
         peer.close()
 
 
+@ON_SQLITE
 def test_what_cannot_listen_says_so(listening: Callable[..., Service], tmp_path: Path, authority: Authority) -> None:
     first = listening()
     with pytest.raises(NodeError, match="cannot listen for DICOM"):
@@ -494,6 +509,7 @@ def test_an_address_is_the_same_in_both_forms() -> None:
     assert plain_address("fe80::1") == "fe80::1"
 
 
+@ON_SQLITE
 def test_a_node_ends_while_callers_are_there(listening: Callable[..., Service]) -> None:
     service = listening()
     server = service.node._server

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,26 +14,19 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from clinic import Clinic, opened, picture, radiograph, wait_for_a_lock
+from clinic import Clinic, picture, radiograph, wait_for_a_lock
 from described import described
 from listening import listening
 
 from callus.service import changes
 from callus.service import events as module
 from callus.service.access import COOKIE, UNATTENDED
-from callus.service.database import Database
 from callus.service.events import Last
 from callus.service.keys import digest
 from callus.service.refusals import TooManyError
 from callus.service.sessions import IDLE
 from callus.service.tables import Answer, Change, Job, now
 from callus.service.tables import Session as Login
-
-
-@pytest.fixture
-def clinic(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
-        yield clinic
 
 
 class Listener:

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-from clinic import Clinic, opened, picture, radiograph
+from clinic import ON_SQLITE, Clinic, picture, radiograph
 from PIL import Image as Picture
 
 from callus.service.tables import Image
-
-
-@pytest.fixture
-def clinic(tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle) as clinic:
-        yield clinic
 
 
 def test_pictures_are_added_to_a_study_by_its_number(clinic: Clinic) -> None:
@@ -32,6 +23,7 @@ def test_pictures_are_added_to_a_study_by_its_number(clinic: Clinic) -> None:
     assert len(clinic.rows(Image)) == 4
 
 
+@ON_SQLITE
 def test_pictures_come_as_narrow_as_they_are_wanted(clinic: Clinic) -> None:
     (taken,) = clinic.sent(picture(1, (300, 200)))
     for kind in ("overlay", "frame"):

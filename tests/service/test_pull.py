@@ -14,6 +14,7 @@ import pydicom
 import pytest
 import simulated_dicom
 import sqlalchemy as sa
+from clinic import ON_SQLITE
 from dicomweb_server import Web, answering
 from orthanc import Orthanc, running
 from programs import free_port
@@ -40,12 +41,11 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    opened = Database(f"sqlite:///{tmp_path / 'callus.sqlite'}")
-    with opened.writing() as session:
+def database(database: Database) -> Database:
+    """One with a model that answers."""
+    with database.writing() as session:
         session.add(Model(name="tiny", digest="1" * 64, path="tiny", state="active"))
-    yield opened
-    opened.close()
+    return database
 
 
 @pytest.fixture
@@ -121,6 +121,7 @@ def test_a_study_is_pulled_and_once_more_when_it_has_grown(
     assert did.count(("ada", "pulled")) == 2
 
 
+@ON_SQLITE
 def test_real_radiographs_come_in_their_own_transfer_syntax(
     database: Database, objects: ObjectStore, intake: Intake, orthanc: Orthanc, dicom_folder: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_source_that_is_named_no_more_is_stuck(database: Database, intake: Int
     assert job(database).error == "source old is no longer in the settings"
 
 
+@ON_SQLITE
 def test_only_a_uid_is_asked_for(database: Database) -> None:
     for study in ("", "1.2/../../", "1.2.3?x=y", "1.2.03", "*"):
         with pytest.raises(CallusError, match="no Study Instance UID"):
@@ -191,6 +193,7 @@ def test_what_is_not_what_it_was_said_to_be_is_refused(database: Database, intak
 
 
 @pytest.mark.parametrize("turns_pages", [True, False])
+@ON_SQLITE
 def test_long_studies_have_pages(
     database: Database, intake: Intake, web: Web, monkeypatch: pytest.MonkeyPatch, turns_pages: bool
 ) -> None:
@@ -220,6 +223,7 @@ def test_long_studies_have_pages(
         (None, (200, *joined([bytes(9 << 20)])), "stuck", "answers with more than 8454144 bytes"),
     ],
 )
+@ON_SQLITE
 def test_a_source_that_answers_badly_leaves_nothing(
     database: Database, intake: Intake, web: Web, search: bytes | None, answer: Any, state: str, said: str
 ) -> None:

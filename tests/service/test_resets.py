@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from clinic import Browser, Clinic, opened
+from clinic import Browser, Clinic
 
 from callus.service import accounts
 from callus.service.accounts import add_user, begin_reset, check_password, end_reset
@@ -29,12 +29,6 @@ from callus.service.tables import Session as Login
 from callus.service.throttle import Throttle
 
 OLD, NEW = "correct horse battery", "another horse entirely"
-
-
-@pytest.fixture
-def clinic(tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle) as clinic:
-        yield clinic
 
 
 @pytest.fixture
@@ -195,6 +189,14 @@ def test_the_only_administrator_comes_back_in_by_the_machine_itself(lost: Settin
         lines = [(entry.who, entry.did, entry.what) for entry in session.scalars(sa.select(Entry).order_by(Entry.id))]
     assert lines[0][1:] == ("reset", "password of user 1")
     assert lines[0][0].endswith("at the command line")
+
+
+def test_an_account_is_found_by_its_name_in_either_case_whatever_its_letters(
+    lost: Settings, database: Database
+) -> None:
+    with database.writing() as session:
+        add_user(session, "Änne", "administrator")
+    assert end_reset(database, reset_password(lost, "äNNE"), NEW, address="").name == "Änne"
 
 
 def test_who_cannot_be_helped_by_the_machine_is_told_why(lost: Settings, database: Database, tmp_path: Path) -> None:

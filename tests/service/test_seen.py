@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from clinic import Clinic, opened, radiograph
+from clinic import Clinic, radiograph
 
 from callus.service import seen
 from callus.service.access import UNATTENDED
-from callus.service.database import Database
 from callus.service.tables import Answer, Entry
-
-
-@pytest.fixture
-def clinic(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
-        yield clinic
 
 
 def test_the_audit_log_tells_who_listed_searched_and_loaded(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

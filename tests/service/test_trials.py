@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
-from clinic import Clinic, opened, radiograph
+from clinic import Clinic, radiograph
 from tiny_bundle import packed_blind_bundle, write_tiny_bundle
 
 from callus.service import jobs
@@ -17,12 +15,6 @@ from callus.service.database import Database
 from callus.service.placing import leave_unanswered
 from callus.service.shown import current_answers
 from callus.service.tables import Answer, Image, Job, Model, Study, now
-
-
-@pytest.fixture
-def clinic(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
-        yield clinic
 
 
 def test_a_model_that_was_active_keeps_its_answers_while_it_is_tried(clinic: Clinic, tmp_path: Path) -> None:

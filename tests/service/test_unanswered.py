@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import simulated_dicom
 import sqlalchemy as sa
-from clinic import Clinic, opened, picture, radiograph
+from clinic import Clinic, picture, radiograph
 from pydicom.uid import RLELossless
 from tiny_bundle import write_tiny_bundle
 
 from callus.identify import Identifier
 from callus.radiograph import apart
 from callus.service import jobs
-from callus.service.database import Database
 from callus.service.tables import Answer, Entry, Image, Job, now
-
-
-@pytest.fixture
-def clinic(database: Database, tmp_path: Path, tiny_bundle: Path) -> Iterator[Clinic]:
-    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
-        yield clinic
 
 
 def compressed() -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import simulated_dicom
 import sqlalchemy as sa
 from described import described
@@ -33,6 +34,8 @@ from callus.service.tables import Answer, Image, Job, User
 from callus.service.tokens import make_token
 
 API = "/api/v1"
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+"""For tests to which it does not matter what database there is."""
 ROLES = ("reader", "radiologist", "administrator")
 UNFIT = "what no password fits"
 """What accounts have in place of a hash: they could log in, if anybody knew with what."""
