@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from certificates import Authority
 from clinic import picture, radiograph
 from dicomweb_server import answering
-from served import NAME, PASSWORD, Served, serving
+from served import LONGEST, NAME, PASSWORD, Served, serving
+
+from callus.service.database import Database
 
 
-def test_from_the_first_start_over_a_crash_to_an_orderly_end(tmp_path: Path, tiny_bundle: Path) -> None:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def words(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
+    """The words that say where the database is: none for the one in the service's folder."""
+    if request.param == "sqlite":
+        yield ()
+        return
+    with request.getfixturevalue("on_postgresql")() as url:
+        yield "--database", url
+
+
+def test_from_the_first_start_over_a_crash_to_an_orderly_end(
+    tmp_path: Path, tiny_bundle: Path, words: tuple[str, ...]
+) -> None:
     data = tmp_path / "clinic"
-    with serving(data, tiny_bundle) as served:
+    with serving(data, tiny_bundle, *words) as served:
         assert data.stat().st_mode & 0o077 == 0
         assert served.browser.get("/ready").json()["ready"]
         assert served.browser.get("/studies").status_code == 401
@@ -33,7 +48,7 @@ def test_from_the_first_start_over_a_crash_to_an_orderly_end(tmp_path: Path, tin
         assert sent.status_code == 202
         os.killpg(served.process.pid, signal.SIGKILL)  # at whatever moment this is
 
-    with serving(data, None) as served:
+    with serving(data, None, *words) as served:
         joined = served.post("/login", json={"name": "ada", "password": PASSWORD})
         csrf = joined.json()["csrf"]
         study = until_answered(served, sent.json()["taken"][0]["study"], 5)
@@ -51,14 +66,16 @@ def test_from_the_first_start_over_a_crash_to_an_orderly_end(tmp_path: Path, tin
         output, errors = served.process.communicate(timeout=60)
         assert (output, errors) == ("", "")
 
-    with sqlite3.connect(data / "callus.sqlite") as database:
-        assert database.execute("SELECT count(*), count(DISTINCT image_id) FROM answers").fetchone() == (5, 5)
-        assert database.execute("SELECT state, count(*) FROM jobs GROUP BY 1").fetchall() == [("done", 5)]
-    database.close()
+    assert (data / "callus.sqlite").exists() == (not words)
+    url = words[-1] if words else f"sqlite:///{data / 'callus.sqlite'}"
+    with closing(Database(url)) as database, database.reading() as session:
+        answers = session.execute(sa.text("SELECT count(*), count(DISTINCT image_id) FROM answers")).all()
+        states = session.execute(sa.text("SELECT state, count(*) FROM jobs GROUP BY 1")).all()
+    assert (answers, states) == ([(5, 5)], [("done", 5)])
 
 
 def until_answered(served: Served, study: int, count: int) -> dict[str, Any]:
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONGEST
     while True:
         found: dict[str, Any] = served.browser.get(f"/studies/{study}").json()
         # Results come soon after the answer.
