@@ -36,7 +36,9 @@ class Change(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     role: Annotated[Role | None, Field(description="what it may do from now on; null leaves it")] = None
-    disabled: Annotated[bool | None, Field(description="whether nobody can log in to it; null leaves it")] = None
+    disabled: Annotated[
+        bool | None, Field(strict=True, description="whether nobody can log in to it; null leaves it")
+    ] = None
 
 
 @router.get("/users")

@@ -1,6 +1,5 @@
 """From where studies may be pulled, which ones there are, and what became of those that were asked for."""
 
-import datetime as dt
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -8,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from callus.service import audit
-from callus.service.api.common import API, Puller, Radiologist, Service
+from callus.service.api.common import API, Day, Puller, Radiologist, Service
 from callus.service.jobs import PULL
 from callus.service.refusals import MissingError
 from callus.service.responses import refused
@@ -27,9 +26,9 @@ class Sought(BaseModel):
     source: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
     patient_id: Annotated[str, Field(max_length=64, description="the patient's number, whole; empty for any")] = ""
     accession: Annotated[str, Field(max_length=16, description="the accession number, whole; empty for any")] = ""
-    date: Annotated[
-        dt.date | None, Field(description="the day on which the study was made, YYYY-MM-DD; null for any")
-    ] = None
+    date: Annotated[Day | None, Field(description="the day on which the study was made, YYYY-MM-DD; null for any")] = (
+        None
+    )
 
 
 @router.get("/pull")
