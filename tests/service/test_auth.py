@@ -319,6 +319,10 @@ def test_logging_in_at_an_identity_provider(joined: Clinic, issuer: Provider) ->
         {"iss": "http://127.0.0.1:1"},
         {"exp": 1},
         {"sub": None},
+        {"sub": 7},
+        {"sub": ""},
+        {"sub": "1\x00"},
+        {"sub": "1" * 256},
     ],
 )
 @ON_SQLITE

@@ -54,6 +54,7 @@ _ALGORITHMS: Final = [
 """Signatures only: never "none", nor a shared secret."""
 _LEEWAY: Final = 60
 _LONGEST_NAME: Final = 48
+_LONGEST_SUBJECT: Final = 512  # of the column that keeps it
 _OK: Final = 200
 Why = Literal["away", "cancelled", "disabled", "late", "refused", "role", "taken", "unfit"]
 log = logging.getLogger(__name__)
@@ -202,6 +203,7 @@ class OpenId:
                 },
             )
             claims.validate(leeway=_LEEWAY)
+            _check_subject(claims["sub"])
         except RequestException as error:
             raise NotLetInError("the identity provider does not answer", "away") from error
         except (JoseError, AuthlibBaseError, KeyError, ValueError, TypeError) as error:
@@ -240,7 +242,9 @@ class OpenId:
             NotLetInError: the provider gives no role, the account is disabled, or its name cannot be had.
         """
         role = self._role(claims)
-        subject = f"{claims['iss']} {claims['sub']}"[:512]
+        subject = f"{claims['iss']} {claims['sub']}"
+        if len(subject) > _LONGEST_SUBJECT:  # cut off, two people might be one
+            raise NotLetInError("what the identity provider says does not fit", "unfit")
         theirs = sa.select(User).where(User.subject == subject)
         with database.writing() as session:
             user = session.scalar(theirs)
@@ -314,6 +318,16 @@ class OpenId:
             code_challenge_method="S256",
             token_endpoint_auth_method="client_secret_basic" if self._secret else "none",
         )
+
+
+def _check_subject(subject: object) -> None:
+    """Refuse what is no name of a person (OpenID Connect Core 2): no text, endless, or of unprintable signs.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(subject, str) or not 0 < len(subject) <= 255 or not subject.isprintable():  # noqa: PLR2004 - as there
+        raise ValueError("sub")
 
 
 def _add(session: Session, claims: Mapping[str, Any], role: str, subject: str) -> User:
