@@ -10,7 +10,7 @@ import pytest
 import tiny_bundle
 
 from callus.bundle import Bundle, Outputs
-from callus.bundle.views import ENLARGED, TURN, VIEWS, answered
+from callus.bundle.views import TURN, VIEWS, answered
 from callus.errors import BundleError, CallusError
 from callus.identify import Identifier
 from callus.radiograph import Radiograph
@@ -76,7 +76,7 @@ def test_turned_views_are_turned_back_to_where_the_picture_is() -> None:
 
 def test_both_turns_go_different_ways() -> None:
     network, batch = Counting(), smooth(64, 64)
-    answered(network, batch, ("mirror", "rotate"), 0.0, 8)
+    answered(network, batch, VIEWS, 0.0, 8)
     plain, mirrored, left, right = network.batches
     assert right[0, 0] == pytest.approx(np.flip(_turned_by_mirroring(plain), axis=1), abs=1e-3)
     assert not np.allclose(left, right, atol=0.05)
@@ -90,54 +90,8 @@ def _turned_by_mirroring(batch: np.ndarray) -> np.ndarray:
     return np.asarray(network.batches[1][0, 0])
 
 
-def spots(*places: tuple[int, int]) -> np.ndarray:
-    """Black pictures of 64 x 96 with a bright cell of 8 pixels each, at (row, column) of cells."""
-    grey = np.zeros((len(places), 3, 64, 96), np.float32)
-    for picture, (row, column) in zip(grey, places, strict=True):
-        picture[:, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = 1.0
-    return grey
-
-
-def test_the_closer_view_shows_the_highest_place_of_each_picture_enlarged_and_mirrored() -> None:
-    network, batch = Counting(), spots((4, 6), (0, 11), (7, 2))
-    outputs = answered(network, batch, ("closer",), 0.0, 8)
-    assert [one.shape for one in network.batches] == [(3, 3, 64, 96)] * 2
-    closer = network.batches[1][:, 0]
-    assert closer.reshape(3, -1).sum(axis=1) == pytest.approx(64 * ENLARGED**2, rel=0.05)  # edges fade within a pixel
-    y, x = np.mgrid[0:64, 0:96] + 0.5
-    at = [((y * one).sum() / one.sum(), (x * one).sum() / one.sum()) for one in closer]
-    # In the middle but for places near an edge, which stays the edge; the right one is seen on the left.
-    assert at[0] == pytest.approx((32, 48), abs=0.1)
-    assert at[1] == pytest.approx((4 * ENLARGED, 4 * ENLARGED), abs=0.1)
-    assert at[2] == pytest.approx((64 - 4 * ENLARGED, 96 - 20 * ENLARGED), abs=0.1)
-    assert [np.unravel_index(one.argmax(), one.shape) for one in outputs.map] == [(4, 6), (0, 11), (7, 2)]
-    assert outputs.logit.tolist() == [1.5] * 3
-
-
-def test_the_closer_view_is_laid_back_where_the_picture_is() -> None:
-    network, batch = Counting(), smooth()
-    outputs = answered(network, batch, ("closer",), 0.0, 8)
-    plain = Counting()(batch).map
-    assert outputs.map[:, 2:-2, 2:-2] == pytest.approx(plain[:, 2:-2, 2:-2], abs=0.03)
-    assert np.abs(Counting()(network.batches[1]).map - plain).max() > 0.2, "the view itself looks otherwise"
-
-
-def test_places_beyond_the_closer_view_are_those_of_the_picture_alone() -> None:
-    def network(batch: np.ndarray) -> Outputs:
-        asked.append(batch)
-        heat = np.full((1, 8, 12), 0.2 if len(asked) == 1 else 0.6, np.float32)
-        heat[0, 1, 1] += 0.1
-        return Outputs(np.zeros(1, np.float32), heat, np.zeros((1, 4), np.float32))
-
-    asked: list[np.ndarray] = []
-    heat = answered(network, smooth()[:1], ("closer",), 0.0, 8).map[0]
-    assert heat[:3, :5] == pytest.approx(0.4, abs=0.06)
-    assert (heat[6:] == np.float32(0.2)).all()
-    assert (heat[:, 9:] == np.float32(0.2)).all()
-
-
 @pytest.mark.parametrize(
-    ("given", "meant"), [((), ()), (("closer", "rotate", "mirror", "rotate"), VIEWS), (["mirror"], ("mirror",))]
+    ("given", "meant"), [((), ()), (("rotate", "mirror", "rotate"), VIEWS), (["mirror"], ("mirror",))]
 )
 def test_an_identifier_says_which_views_it_took(bundle: Path, given: tuple[str, ...], meant: tuple[str, ...]) -> None:
     pixels = np.random.default_rng(0).integers(20, 60, (200, 320)).astype(np.uint8)
@@ -160,7 +114,7 @@ def test_a_bundle_with_unknown_views_is_refused(tmp_path: Path, views: object) -
     made = tiny_bundle.write_tiny_bundle(tmp_path / "tiny")
     info = json.loads((made / "bundle.json").read_text())
     (made / "bundle.json").write_text(json.dumps({**info, "views": views}))
-    with pytest.raises(BundleError, match=r"views is .* expected a list of some of mirror, rotate, closer"):
+    with pytest.raises(BundleError, match=r"views is .* expected a list of some of mirror, rotate"):
         Bundle.load(made)
 
 

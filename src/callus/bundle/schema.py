@@ -21,9 +21,8 @@ OPENVINO_FLOAT32: Final = "openvino-float32"
 OPENVINO_INT8: Final = "openvino-int8"
 SAME_NUMBERS: Final = {OPENVINO_FLOAT32: ONNX_FLOAT32}
 """Engines that run another's graph at its precision and have its thresholds: they differ by rounding alone."""
-VIEWS: Final = ("mirror", "rotate", "closer")
-"""What an answer may be averaged with: left and right changed, which costs one more pass; turned both ways, two; the
-surroundings of the highest place from closer and mirrored, one."""
+VIEWS: Final = ("mirror", "rotate")
+"""What an answer may be averaged with: left and right changed, which costs one more pass; turned both ways, two."""
 MAP_KINDS: Final = ("gradcam", "location")
 TRAINING_KEYS: Final = (
     "trunk",

@@ -1,4 +1,4 @@
-"""Test-time views: a radiograph answered mirrored, turned or from closer as well, and the answers averaged."""
+"""Test-time views: a radiograph answered mirrored and turned a little as well, and the answers averaged."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 TURN: Final = 8.0
 """Degrees; less than the 15 to 20 that the recipes vary training pictures by."""
-ENLARGED: Final = 1.6
-"""By how much the closer view enlarges: as much as the recipe ``radiograph`` enlarges what the network learns from."""
 
 
 def checked(views: Sequence[str]) -> tuple[str, ...]:
@@ -57,70 +55,38 @@ def answered(run: Run, batch: NDArray[np.float32], views: Sequence[str], black: 
         return plain
     size = (batch.shape[3], batch.shape[2])
     logits = [plain.logit]
-    heat, seen = plain.map.copy(), np.ones_like(plain.map)
-    for to_view in _maps(views, plain.map, size, stride):
+    heat, seen = plain.map.copy(), np.ones_like(plain.map[0])
+    for to_view in _maps(views, *size):
         outputs = run(_moved(batch, to_view, size, black))
         logits.append(outputs.logit)
-        back, sees = _turned_back(outputs.map, to_view, stride)
-        heat += back
+        back = _between_cells(to_view, stride)
+        cells = (heat.shape[2], heat.shape[1])
+        # Places whose neighbours a view did not see get no share of that view.
+        sees = _warped(np.ones_like(heat[0]), back, cells, 0.0) > 1 - 1e-3  # OpenCV rounds
         seen += sees
+        heat += np.stack([_warped(one, back, cells, 0.0) for one in outputs.map]) * sees
     return Outputs(np.mean(logits, axis=0, dtype=np.float32), heat / seen, plain.features)
 
 
-def _maps(
-    views: Sequence[str], heat: NDArray[np.float32], size: tuple[int, int], stride: int
-) -> list[NDArray[np.float64]]:
-    """Where a pixel (x, y, 1) of the input lies in each view: float64, pixel centres at whole numbers.
-
-    (2, 3), or (n, 2, 3) where it is another place in each picture.
-    """
+def _maps(views: Sequence[str], width: int, height: int) -> list[NDArray[np.float64]]:
+    """Where a pixel (x, y, 1) of the input lies in each view: float64 (2, 3), pixel centres at whole numbers."""
     found = []
-    width, height = size
     if "mirror" in views:
         found.append(np.array([[-1.0, 0.0, width - 1.0], [0.0, 1.0, 0.0]]))
     if "rotate" in views:
         centre = ((width - 1) / 2, (height - 1) / 2)
         found += [np.asarray(cv2.getRotationMatrix2D(centre, turn, 1.0), np.float64) for turn in (TURN, -TURN)]
-    if "closer" in views:
-        found.append(np.stack([_closer(one, size, stride) for one in heat]))
     return found
-
-
-def _closer(heat: NDArray[np.float32], size: tuple[int, int], stride: int) -> NDArray[np.float64]:
-    """The surroundings of a map's highest place, enlarged and mirrored; never beyond the picture's edge."""
-    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
-    highest = map_to_input(stride) @ [float(column), float(row), 1.0]
-    shown = np.array(size) / ENLARGED
-    start = np.clip(highest + 0.5 - shown / 2, 0.0, np.array(size) - shown)
-    x, y = (0.5 - start) * ENLARGED - 0.5  # edges map to edges
-    return np.array([[-ENLARGED, 0.0, size[0] - 1.0 - x], [0.0, ENLARGED, y]])
 
 
 def _moved(
     batch: NDArray[np.float32], to_view: NDArray[np.float64], size: tuple[int, int], black: float
 ) -> NDArray[np.float32]:
     """The batch as a view shows it; its three channels are equal."""
-    if to_view.ndim == 2 and to_view[0, 0] == -1:  # noqa: PLR2004 - one for all pictures
+    if to_view[0, 0] == -1:
         return np.ascontiguousarray(batch[..., ::-1])
-    each = np.broadcast_to(to_view, (len(batch), 2, 3))
-    grey = [
-        cv2.warpAffine(one[0], at, size, flags=cv2.INTER_LINEAR, borderValue=black)
-        for one, at in zip(batch, each, strict=True)
-    ]
+    grey = [cv2.warpAffine(one[0], to_view, size, flags=cv2.INTER_LINEAR, borderValue=black) for one in batch]
     return np.repeat(np.stack(grey)[:, np.newaxis], batch.shape[1], axis=1).astype(np.float32)
-
-
-def _turned_back(
-    heat: NDArray[np.float32], to_view: NDArray[np.float64], stride: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """A view's maps where the pictures are, 0 where it did not see a place; and 1 where it did: both (n, h, w)."""
-    cells = (heat.shape[2], heat.shape[1])
-    between = [_between_cells(one, stride) for one in to_view.reshape(-1, 2, 3)]
-    # Places whose neighbours a view did not see get no share of that view.
-    saw = [_warped(np.ones_like(heat[0]), one, cells, 0.0) > 1 - 1e-3 for one in between]  # OpenCV rounds
-    sees = np.broadcast_to(np.stack(saw), heat.shape).astype(np.float32)
-    each = between * (len(heat) // len(between))
-    return np.stack([_warped(one, at, cells, 0.0) for one, at in zip(heat, each, strict=True)]) * sees, sees
 
 
 def _between_cells(to_view: NDArray[np.float64], stride: int) -> NDArray[np.float64]:

@@ -46,7 +46,6 @@ class View(StrEnum):
     NONE = "none"
     MIRROR = "mirror"
     ROTATE = "rotate"
-    CLOSER = "closer"
 
 
 class Place(StrEnum):
@@ -60,9 +59,9 @@ ViewsOption = Annotated[
     list[View] | None,
     typer.Option(
         "--views",
-        help="Average each answer with those to the picture mirrored (mirror), turned a little (rotate) or seen from "
-        "closer where the map is highest (closer), which takes two or three times as long; none: with no other. May be "
-        "given again. What the model was made for where not given.",
+        help="Average each answer with those to the picture mirrored (mirror) or turned a little (rotate), which takes "
+        "two or three times as long; none: with no other. May be given twice. What the model was made for where not "
+        "given.",
     ),
 ]
 

@@ -33,7 +33,7 @@ class Finding:
         shape: height and width of the radiograph.
         distance: of the features from the training data's; 99 % of radiographs like those lie within 1. None where the
             bundle cannot tell.
-        views: what the answer is averaged with: "mirror", "rotate", "closer"; empty where nothing.
+        views: what the answer is averaged with: "mirror", "rotate"; empty where nothing.
     """
 
     path: str | None

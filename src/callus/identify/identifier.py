@@ -96,8 +96,8 @@ class Identifier:
             threads: cores for the network; None for all that this process may use.
             hint: whether one answer is wanted soon ("latency") or many in all ("throughput").
             views: to average each answer with: "mirror" (takes twice the time), "rotate" (both ways; three times the
-                time), "closer" (the map's highest place enlarged and mirrored; twice the time); () for none. None
-                takes what the bundle names, which its calibration and operating points were fitted with.
+                time); () for none. None takes what the bundle names, which its calibration and operating points were
+                fitted with.
 
         Raises:
             BundleError: the model cannot be loaded, or does not hold the engine.
