@@ -12,6 +12,9 @@ bones that it never saw says more of other sources than folds of one source do. 
 was found by place), and takes those that it holds instead of training them again, so that folds can be measured on
 several days or machines. Only folds of the same manifest and recipe are pooled.
 
+``--by-file`` deals files out to the folds as if each were a group of its own, and ``--no-outlines`` hides from training
+where fractures are (not from the test): what the one only seems to give, and what the other gives.
+
 What is found by place (the map's highest point, boxes) is pooled by the number of fractured pictures, or of fractures,
 that each fold has.
 
@@ -51,6 +54,8 @@ SPECIFICITY = 0.80
 """At which the sensitivity is given, by the pooled scores."""
 KEPT = ("path", "group", "label", "probability")
 """Of each answer in the file of a fold that is kept."""
+PLACES = ("polygons", "boxes")
+"""Of a manifest's columns, those that tell where fractures are."""
 BY_PICTURE = ("pointing_game", "images_hit", "images_overlapped", "map_iou")
 BY_FRACTURE = ("fractures_hit", "fractures_overlapped")
 
@@ -66,10 +71,14 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--only", type=int, action="append", help="a fold to run; again for more; else all")
     parser.add_argument("--leave-out", action="append", metavar="REGION", help="a region to train without and test on")
+    parser.add_argument("--by-file", action="store_true", help="let files of one group stand in several parts")
+    parser.add_argument("--no-outlines", action="store_true", help="learn from labels alone")
     parser.add_argument("--precision", default="32-true", help="as callus train takes it")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where folds' answers are kept, and taken from")
     parser.add_argument("--out", type=Path, required=True)
     choice = parser.parse_args()
+    if choice.keep and choice.no_outlines:
+        parser.error("what is kept does not say that outlines were hidden: --keep goes without --no-outlines")
     choice.recipe = choice.recipe or ["callus"]
     changes = {
         name: tomllib.loads(f"v = {value}")["v"] for name, _, value in (text.partition("=") for text in choice.set)
@@ -77,7 +86,8 @@ def main() -> None:
     data = choice.out / "manifest.parquet"
     if not data.exists():
         given = choice.data
-        dataset.write_manifest(dataset.read_manifest(given) if given.is_file() else dataset.load(given), data)
+        rows = dataset.read_manifest(given) if given.is_file() else dataset.load(given)
+        dataset.write_manifest(rows.assign(group=rows["path"]) if choice.by_file else rows, data)
     followed = "".join(recipes.override(recipes.load(name), changes).to_toml() for name in choice.recipe)
     what = {
         "manifest_sha256": digest(dataset.read_manifest(data)),
@@ -137,8 +147,11 @@ def measured(
     for run, recipe in zip(runs, choice.recipe, strict=True):
         if (run / "bundle").exists():
             continue
+        rows = dataset.read_manifest(data)
+        if choice.no_outlines:
+            rows = rows.assign(**{name: [[]] * len(rows) for name in PLACES})
         train(
-            data if isinstance(number, int) else without(dataset.read_manifest(data), number),
+            rows if isinstance(number, int) else without(rows, number),
             recipe,
             run,
             trunk=choice.trunk,
@@ -155,6 +168,9 @@ def measured(
         model = model.with_suffix(".callus")
         export_runs(runs, model, int8=changes.get("export.int8", True), say=print)
     tested = dataset.read_manifest(runs[0] / "manifest.parquet")
+    if choice.no_outlines:
+        known = dataset.read_manifest(data).set_index("path")
+        tested = tested.assign(**{name: known[name].reindex(tested["path"]).to_numpy() for name in PLACES})
     evaluate(model, tested, "test", report, allow_leaks=bool(choice.leave_out))
     part = pd.read_parquet(report / "predictions.parquet").dropna(subset=["label", "probability"])
     return part[list(KEPT)], json.loads((report / "metrics.json").read_text())["localisation"]

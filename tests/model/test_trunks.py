@@ -61,6 +61,27 @@ def test_the_moving_variance_is_that_of_the_batch() -> None:
     assert norm.running_var.tolist() == pytest.approx([0.75 + 0.25 * 1, 0.75 + 0.25 * 16])
 
 
+@pytest.mark.parametrize("side", [9, 12])
+def test_a_stride_is_left_out_in_bfloat16_with_the_same_values_and_gradients(side: int) -> None:
+    """A depthwise convolution of whole numbers, which bfloat16 and its sums hold exactly."""
+    torch.manual_seed(0)
+    layer = convolution(4, 4, 3, stride=2, groups=4)
+    kernel, x = torch.randint(-3, 4, layer.weight.shape), torch.randint(-3, 4, (2, 4, side, side))
+    told = torch.randint(-3, 4, (2, 4, (side - 1) // 2, (side - 1) // 2))
+    norm = torch.nn.Identity()
+    norm.running_mean = norm.running_var = None
+    answers = []
+    for dtype in (torch.float32, torch.bfloat16):
+        layer.weight.data, layer.weight.grad = kernel.to(dtype), None
+        picture = x.to(dtype, memory_format=torch.channels_last).requires_grad_()
+        y = normalised(picture, layer, norm)
+        y.backward(told.to(dtype))
+        answers.append([y, picture.grad, layer.weight.grad])
+    for one, other in zip(*answers, strict=True):
+        assert other.dtype == torch.bfloat16
+        assert torch.equal(one.to(torch.bfloat16), other)
+
+
 @pytest.mark.slow
 def test_batch_norm_in_the_kernel_gives_the_same_values_and_gradients() -> None:
     torch.manual_seed(0)

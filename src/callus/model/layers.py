@@ -55,12 +55,35 @@ def normalised(x: Tensor, layer: Any, norm: Any) -> Tensor:
     """
     mean, variance = norm.running_mean, norm.running_var
     if norm.training or not torch.is_grad_enabled() or mean is None or variance is None:
-        y: Tensor = norm(layer(x))
+        y: Tensor = norm(_convolved(x, layer.weight, layer.bias, layer))
         return y
     scale = norm.weight * torch.rsqrt(variance + norm.eps)
     shift = norm.bias + ((0.0 if layer.bias is None else layer.bias) - mean) * scale
     kernel = layer.weight * scale[:, None, None, None]
-    return functional.conv2d(x, kernel, shift, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return _convolved(x, kernel, shift, layer)
+
+
+def _convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, layer: Any) -> Tensor:
+    """What a convolution's layer does, with another kernel and bias.
+
+    In bfloat16 on CPUs the backward pass of a depthwise convolution that strides is ten times as slow as of one that does
+    not (torch 2.13, which has no fast kernel of it). So while learning every place is computed, and those that the
+    stride leaves out are dropped: a step of MobileNetV2 takes a fifth less time.
+    """
+    thinned = (
+        layer.groups > 1
+        and layer.stride != (1, 1)
+        and x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and (x.requires_grad or kernel.requires_grad)
+    )
+    stride = (1, 1) if thinned else layer.stride
+    y = functional.conv2d(x, kernel, bias, stride, layer.padding, layer.dilation, layer.groups)
+    if not thinned:
+        return y
+    kept = y[..., :: layer.stride[0], :: layer.stride[1]]
+    return kept.contiguous(memory_format=torch.channels_last)  # gaps would make all that follows slower
 
 
 def convolution(
