@@ -66,9 +66,9 @@ def normalised(x: Tensor, layer: Any, norm: Any) -> Tensor:
 def _convolved(x: Tensor, kernel: Tensor, bias: Tensor | None, layer: Any) -> Tensor:
     """What a convolution's layer does, with another kernel and bias.
 
-    In bfloat16 on CPUs the backward pass of a depthwise convolution that strides is ten times as slow as of one that does
-    not (torch 2.13, which has no fast kernel of it). So while learning every place is computed, and those that the
-    stride leaves out are dropped: a step of MobileNetV2 takes a fifth less time.
+    In bfloat16 on CPUs the backward pass of a depthwise convolution that strides is ten times as slow as of one that
+    does not (torch 2.13, which has no fast kernel of it). So while learning every place is computed, and those that
+    the stride leaves out are dropped: a step of MobileNetV2 takes a fifth less time.
     """
     thinned = (
         layer.groups > 1
