@@ -2,10 +2,12 @@ r"""Where a trained run's map is highest, and how far its boxes should reach, on
 
 Prints one JSON line: how often the map's highest cell touches an outline, its centre lies in a fracture's box, inside
 an outline or within 5 or 30 pixels of one; how often the cell that fractures cover most has its centre inside, which is
-the most that cells of this size allow; and for each shoulder (``metrics/boxes.py``) the share of fractures found at
+the most that cells of this size allow; ``by_size``, in fifths of the images from those of the smallest fractures on: the size up to which a fifth goes (the root of the outline's area, in pixels of the network's input), inside an outline,
+and within 5 pixels of one; and for each shoulder (``metrics/boxes.py``) the share of fractures found at
 rates of false boxes an image, and average precision.
 
     python bench/places.py runs/folds/fold1 --split val
+    python bench/places.py runs/folds/fold1 --split test --model radiograph
 """
 
 from __future__ import annotations
@@ -39,17 +41,19 @@ def main() -> None:
     """Answer the split's files, and try the shoulders."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run folder, whose manifest and bundle are taken")
+    parser.add_argument("--model", help="a bundle to ask in place of the run's own")
     parser.add_argument("--split", default="val")
     parser.add_argument("--engine", default="openvino-float32")
     choice = parser.parse_args()
     rows = dataset.usable(read_manifest(choice.run / "manifest.parquet"))
     rows = rows[rows["split"] == choice.split]
-    identifier = Identifier(choice.run / "bundle", engine=choice.engine)
+    identifier = Identifier(choice.model or choice.run / "bundle", engine=choice.engine)
     answers = answer(identifier, rows, f"split {choice.split!r}")
     images = located(identifier, answers)
     shapes = [answers.findings[path].shape for path in answers.judged["path"]]
     told: dict[str, object] = {"split": choice.split, "images": len(images), "engine": identifier.engine.ran}
     told |= {name: highest(images, judge) for name, judge in JUDGES.items()}
+    told["by_size"] = by_size(images, identifier.bundle.map_stride)
     for shoulder in SHOULDERS:
         tried = [
             replace(image, boxes=boxes_from_map(image.heat, image.map_to_original, FAINTEST, shape, shoulder=shoulder))
@@ -70,6 +74,27 @@ def main() -> None:
 def highest(images: list[Located], judge: Callable[[Located, NDArray[np.float64]], bool]) -> float:
     """The share of fractured images with an outline whose map's highest cell passes."""
     return float(np.mean([judge(image, np.array(image.peak)) for image in images if image.outlines]))
+
+
+def by_size(images: list[Located], stride: int) -> list[tuple[float, float, float]]:
+    """For each fifth by the fracture's size: up to which size, inside an outline, and within 5 pixels of one."""
+    fractured = [image for image in images if image.outlines]
+    sizes = np.array([largest(image) * stride / image.map_to_original[0, 0] for image in fractured])
+    fifths = np.array_split(np.argsort(sizes), 5)
+    return [
+        (
+            sizes[fifth].max(),
+            highest([fractured[i] for i in fifth], in_outline),
+            highest([fractured[i] for i in fifth], within_5),
+        )
+        for fifth in fifths
+        if fifth.size
+    ]
+
+
+def largest(image: Located) -> float:
+    """The root of its largest outline's area, in the radiograph's pixels."""
+    return max(cv2.contourArea(np.array(one, np.float32).reshape(-1, 1, 2)) for one in image.outlines) ** 0.5
 
 
 def touches(image: Located, _: NDArray[np.float64]) -> bool:
