@@ -2,9 +2,10 @@ r"""Where a trained run's map is highest, and how far its boxes should reach, on
 
 Prints one JSON line: how often the map's highest cell touches an outline, its centre lies in a fracture's box, inside
 an outline or within 5 or 30 pixels of one; how often the cell that fractures cover most has its centre inside, which is
-the most that cells of this size allow; ``by_size``, in fifths of the images from those of the smallest fractures on: the size up to which a fifth goes (the root of the outline's area, in pixels of the network's input), inside an outline,
-and within 5 pixels of one; and for each shoulder (``metrics/boxes.py``) the share of fractures found at
-rates of false boxes an image, and average precision.
+the most that cells of this size allow; ``by_size``, for each fifth of the images from those of the smallest fractures
+on: up to which size it goes (the root of the outline's area, in pixels of the network's input), inside an outline, and
+within 5 pixels of one; and for each shoulder (``metrics/boxes.py``) the share of fractures found at rates of false
+boxes an image, and average precision.
 
     python bench/places.py runs/folds/fold1 --split val
     python bench/places.py runs/folds/fold1 --split test --model radiograph
