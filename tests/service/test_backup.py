@@ -28,6 +28,7 @@ from callus.service.database import Database
 from callus.service.deletion import Keeping
 from callus.service.intake import Intake
 from callus.service.objects import ObjectStore
+from callus.service.pairing import PairingError
 from callus.service.serving import build
 from callus.service.settings import Settings
 from callus.service.tables import Entry, Image, Job
@@ -241,6 +242,9 @@ def test_an_old_database_is_not_taken_for_the_service_s(database: Database, tmp_
     assert elsewhere.get_backend_name() in caught.value.what
     assert "pg_dump" in caught.value.hint
     assert not file.exists()
+    with pytest.raises(PairingError, match="delete database-elsewhere there"):
+        serve()
+    (folder / "database-elsewhere").unlink()
     serve()  # and back
     assert back_up(folder, file).count > 1
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from callus.errors import RadiographError
 from callus.service import jobs
 from callus.service.answering import Answering
 from callus.service.database import Database, DatabaseError
+from callus.service.deletion import sweep
 from callus.service.intake import BusyError, ConflictError, Intake
 from callus.service.jobs import DELIVER, IDENTIFY
 from callus.service.models import Models
@@ -44,11 +47,12 @@ def answer_all(database: Database, objects: ObjectStore, models: Models, destina
     told: list[int] = []
     thread = Answering(database, objects, models, destinations, told.append)
     thread.start()
-    for _ in range(400):
+    end, waits = time.monotonic() + 120, True
+    while waits:
+        assert time.monotonic() < end, "it is not answered"
+        time.sleep(0.05)
         with database.reading() as session:
-            if not jobs.waiting(session, IDENTIFY):
-                break
-        threading.Event().wait(0.05)
+            waits = jobs.waiting(session, IDENTIFY) > 0
     thread.stop()
     return told
 
@@ -244,9 +248,6 @@ def test_the_tables_are_those_of_the_migrations(database: Database) -> None:
 
 
 def test_what_a_crash_left_is_swept(objects: ObjectStore) -> None:
-    import os
-    import time
-
     known, unknown = objects.put(b"known"), objects.put(b"unknown")
     (objects.folder / "incoming" / "tmpabc").write_bytes(b"half")
     fresh = objects.put(b"fresh")
@@ -258,3 +259,20 @@ def test_what_a_crash_left_is_swept(objects: ObjectStore) -> None:
     assert objects.path(known).exists()
     assert objects.path(fresh).exists()
     assert not objects.path(unknown).exists()
+
+
+def test_sweeping_that_is_stopped_at_any_moment_deletes_nothing_that_is_named(
+    database: Database, intake: Intake, objects: ObjectStore
+) -> None:
+    for number in range(1, 4):
+        intake.take(radiograph(number), source="dicom", sender="ROOM1")
+    named = {file.name for file in objects.folder.glob("??/*")}
+    unknown = objects.put(b"unknown")
+    for file in objects.folder.glob("??/*"):
+        os.utime(file, (time.time() - 7200,) * 2)
+    for most in range(10):
+        left = iter([True] * most)
+        sweep(database, objects, lambda left=left: next(left, False))  # type: ignore[misc]
+        assert named <= {file.name for file in objects.folder.glob("??/*")}
+    assert not objects.path(unknown).exists()
+    assert len(named) == 3

@@ -221,12 +221,14 @@ def shown() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o700])
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-def test_who_cannot_write_the_folder_cannot_take_a_password_away(shown: Path) -> None:
+def test_who_cannot_write_the_folder_cannot_take_a_password_away(shown: Path, mode: int) -> None:
     ObjectStore(shown / "objects", keep_free=0)
     database = Database(f"sqlite:///{shown / 'callus.sqlite'}")
     with database.writing() as session:
         add_user(session, "Ada", "administrator", password=hashed(OLD))
+    shown.chmod(mode)
     code = "import os, sys; from callus.cli import main; import callus.service.recovery; os.setgid(65534); "
     code += f"os.setuid(65534); sys.argv = ['callus', 'password', 'Ada', '--data', {str(shown)!r}]; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=180)

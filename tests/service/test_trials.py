@@ -133,6 +133,7 @@ def test_what_a_trial_hid_before_is_shown_after_the_migration(database: Database
             "ALTER TABLE answers DROP COLUMN tried",
             "ALTER TABLE jobs DROP COLUMN killed",
             "DROP TABLE changes",
+            "DROP TABLE pair",
             "UPDATE alembic_version SET version_num = '0002'",
         ):
             connection.execute(sa.text(line))

@@ -299,14 +299,14 @@ def from_verdicts(
       callus data from-verdicts clinic --out verdicts.parquet
     """
     from callus.dataset import write_manifest
-    from callus.service.database import Database
     from callus.service.objects import ObjectStore
+    from callus.service.pairing import open_pair
     from callus.service.verdicts import verdict_manifest
 
     _check_name(out)
     if not (data / "objects").is_dir():
         raise DatasetError("holds no callus serve", where=data, hint="give the folder that --data named")
-    opened = Database(database or f"sqlite:///{(data / 'callus.sqlite').resolve()}")
+    opened = open_pair(data, database)
     try:
         with opened.reading() as session:
             frame = verdict_manifest(session, ObjectStore(data / "objects", keep_free=0))

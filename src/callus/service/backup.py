@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, cast
 import callus
 from callus.atomic import whole_folder
 from callus.errors import CallusError
-from callus.service.copying import elsewhere, place_for_copy
+from callus.service.copying import elsewhere, name_in, place_for_copy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -75,6 +75,7 @@ def back_up(data: Path, file: Path, advance: Callable[[], object] | None = None)
         with place_for_copy(data) as folder:
             copy = folder / _DATABASE
             _copy_database(data / _DATABASE, copy)
+            _check_pair(copy, data)
             hashes = _named(copy)
             temporary.unlink(missing_ok=True)
             temporary.touch(0o600)
@@ -132,6 +133,19 @@ def _copy_database(source: Path, target: Path) -> None:
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
         old.backup(new)
         new.execute("PRAGMA journal_mode=DELETE")
+
+
+def _check_pair(database: Path, data: Path) -> None:
+    """Refuse a database that was put into another service's folder: its radiographs are not there.
+
+    Raises:
+        BackupError: it was.
+    """
+    with closing(sqlite3.connect(database)) as opened:
+        has_name = opened.execute("SELECT count(*) FROM sqlite_master WHERE name = 'pair'").fetchone() == (1,)
+        named = opened.execute("SELECT name FROM pair").fetchall() if has_name else []
+    if named and name_in(data) not in (None, named[0][0]):
+        raise BackupError(f"holds the {_DATABASE} of another folder", where=data, hint="put its own back")
 
 
 def _named(database: Path) -> list[str]:

@@ -17,11 +17,19 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+ELSEWHERE: Final = "database-elsewhere"
+"""The file in a service's folder that tells what kind of database it has instead of its own."""
+NAMED: Final = "objects/pair"
+"""The file that keeps the name of the database's; beside a dump of that the folder's objects are copied, so it too."""
 _FOLDER: Final = "backup"
 _BEFORE: Final = "tmp????????"  # where it lay until 2026-11-29
 _DATABASE: Final = "callus.sqlite"
-_ELSEWHERE: Final = "database-elsewhere"
 _FORGOTTEN: Final = 86_400.0  # seconds after which such a one is nobody's any more
+
+
+def is_own(data: Path, url: URL) -> bool:
+    """Whether a database is the one that lies in a service's folder."""
+    return url.get_backend_name() == "sqlite" and Path(url.database or "").resolve() == (data / _DATABASE).resolve()
 
 
 def note_database(data: Path, url: URL) -> None:
@@ -34,19 +42,26 @@ def note_database(data: Path, url: URL) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    is_own = url.get_backend_name() == "sqlite" and Path(url.database or "").resolve() == (data / _DATABASE).resolve()
-    if is_own:
-        (data / _ELSEWHERE).unlink(missing_ok=True)
+    if is_own(data, url):
+        (data / ELSEWHERE).unlink(missing_ok=True)
     else:
-        (data / _ELSEWHERE).write_text(f"{url.get_backend_name()}\n", encoding="ascii")  # no address, no password
+        (data / ELSEWHERE).write_text(f"{url.get_backend_name()}\n", encoding="ascii")  # no address, no password
 
 
 def elsewhere(data: Path) -> str:
     """The kind of database that a service uses in place of the one in its folder, such as "postgresql"; "" for none."""
     try:
-        return (data / _ELSEWHERE).read_text(encoding="ascii", errors="replace").strip()[:40]
+        return (data / ELSEWHERE).read_text(encoding="ascii", errors="replace").strip()[:40]
     except FileNotFoundError:
         return ""
+
+
+def name_in(data: Path) -> str | None:
+    """The name that a service's folder keeps, as its database does; None where it has none yet."""
+    try:
+        return (data / NAMED).read_text(encoding="ascii", errors="replace").strip()[:32]
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager

@@ -130,8 +130,7 @@ class Database:
             name: whatever two may be about to add at once.
         """
         if session.get_bind().dialect.name != "sqlite":  # there only one writes at a time
-            number = sa.func.hashtextextended(name, 0)
-            session.execute(sa.select(sa.func.pg_advisory_xact_lock(number)))
+            session.execute(_hold(name))
 
     def on_commit(self, heard: Callable[[Session], None]) -> None:
         """Have somebody told of each transaction that now stands; it may not ask the database with that session."""
@@ -172,6 +171,8 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self.engine.begin() as connection:
+            if not self.is_sqlite:  # which has one writer at a time; here two that start at once would make all twice
+                connection.execute(_hold("tables"))
             at = MigrationContext.configure(connection).get_current_revision()
             scripts = ScriptDirectory.from_config(config)
             if at is not None and at not in {script.revision for script in scripts.walk_revisions()}:
@@ -180,6 +181,10 @@ class Database:
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _hold(name: str) -> sa.Select[Any]:
+    return sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0)))
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from callus.service.tables import Answer, Image, Job, Study, now
 from callus.service.worker import ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Generator, Sequence
     from datetime import datetime
 
     from numpy.typing import NDArray
@@ -111,10 +112,17 @@ def forget(database: Database, objects: ObjectStore, hashes: Collection[str]) ->
                     objects.delete(sha256)
 
 
-def sweep(database: Database, objects: ObjectStore) -> int:
-    """Delete files that a crash left without a row; how many."""
-    known = np.unique(np.fromiter(_beginnings(database), dtype=np.uint64))
-    return objects.sweep(lambda sha256: _holds(known, sha256))
+def sweep(database: Database, objects: ObjectStore, goes_on: Callable[[], bool] = lambda: True) -> int:
+    """Delete files that a crash left without a row; how many.
+
+    Args:
+        database: where the rows are.
+        objects: where the files are.
+        goes_on: whether nobody waits for this to end; once somebody does, it stays so, and nothing is deleted any more.
+    """
+    with closing(_beginnings(database)) as named:
+        known = np.unique(np.fromiter(takewhile(lambda _: goes_on(), named), dtype=np.uint64))
+    return objects.sweep(lambda sha256: _holds(known, sha256), goes_on)
 
 
 class Keeping(threading.Thread):
@@ -144,7 +152,7 @@ class Keeping(threading.Thread):
             try:
                 if self._days:
                     self.delete_old()
-                sweep(self._database, self._objects)
+                sweep(self._database, self._objects, lambda: not self._stopping.is_set())
                 changes.forget_old(self._database)
                 clear_copies(self._objects.folder.parent)
             except (sa.exc.SQLAlchemyError, OSError) as error:
@@ -182,16 +190,18 @@ def _fresh(since: datetime) -> sa.Select[Any]:
     return sa.select(Image.study_id).where(Image.received >= since)
 
 
-def _beginnings(database: Database) -> Iterator[int]:
+def _beginnings(database: Database) -> Generator[int]:
     """The first 64 bits of each file that a row names."""
+    in_parts = {"yield_per": 1000}
     with database.reading() as session:
-        for sha256 in session.scalars(sa.select(Image.sha256).execution_options(yield_per=1000)):
-            yield int(sha256[:16], 16)
-        answers = sa.select(Answer.map, Answer.results).execution_options(yield_per=1000)
-        for heat, results in session.execute(answers):
-            for sha256 in (heat, *results.values()):
-                if sha256:
-                    yield int(sha256[:16], 16)
+        with session.scalars(sa.select(Image.sha256), execution_options=in_parts) as images:
+            for sha256 in images:
+                yield int(sha256[:16], 16)
+        with session.execute(sa.select(Answer.map, Answer.results), execution_options=in_parts) as answers:
+            for heat, results in answers:
+                for sha256 in (heat, *results.values()):
+                    if sha256:
+                        yield int(sha256[:16], 16)
 
 
 def _holds(known: NDArray[np.uint64], name: str) -> bool:

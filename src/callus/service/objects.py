@@ -48,7 +48,7 @@ class ObjectStore:
             if not (folder / "ff").exists():  # the last: all at once, so that no file has to wait for its folder
                 for number in range(256):
                     (folder / f"{number:02x}").mkdir(exist_ok=True)
-                _sync(folder)
+                sync(folder)
         except OSError as error:
             raise CallusError(f"cannot be made: {error.strerror or error}", where=folder) from error
 
@@ -65,7 +65,7 @@ class ObjectStore:
         place = self.path(sha256)
         with keeping(self.folder), suppress(FileNotFoundError):
             os.utime(place)  # younger than what is swept
-            _sync(place.parent)  # who put it may not have come that far, or the disk was full just then
+            sync(place.parent)  # who put it may not have come that far, or the disk was full just then
             return sha256
         if not self.has_room(len(data)):
             raise FullError("the disk is full", where=self.folder, hint="make room")
@@ -78,9 +78,9 @@ class ObjectStore:
                     os.fsync(file.fileno())
                 if not place.parent.exists():
                     place.parent.mkdir(exist_ok=True)
-                    _sync(self.folder)
+                    sync(self.folder)
                 Path(name).replace(place)
-                _sync(place.parent)
+                sync(place.parent)
             except OSError:
                 Path(name).unlink(missing_ok=True)
                 raise
@@ -127,17 +127,20 @@ class ObjectStore:
         """Whether so many bytes fit beside what has to stay free."""
         return shutil.disk_usage(self.folder).free - count >= self._keep_free
 
-    def sweep(self, is_known: Callable[[str], bool]) -> int:
+    def sweep(self, is_known: Callable[[str], bool], goes_on: Callable[[], bool] = lambda: True) -> int:
         """Delete what a crash left: unfinished files, and whole ones that no row of the database names.
 
         Args:
             is_known: whether a SHA-256 is named. It is asked only of files that have been there for an hour.
+            goes_on: whether nobody waits for this to end; there may be a million files.
 
         Returns:
             How many were deleted.
         """
         before, count = time.time() - _FORGOTTEN, 0
         for file in self.folder.glob("*/*"):
+            if not goes_on():
+                break
             with suppress(OSError):  # another process may delete it first
                 if file.stat().st_mtime > before:
                     continue
@@ -160,8 +163,12 @@ def keeping(folder: Path) -> Iterator[None]:
         raise FullError(f"cannot be kept: {error.strerror or error}", where=folder) from error
 
 
-def _sync(folder: Path) -> None:
-    """Have a folder's entries on the disk."""
+def sync(folder: Path) -> None:
+    """Have a folder's entries on the disk.
+
+    Raises:
+        OSError: it cannot be had.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 from callus.errors import CallusError
 from callus.service import audit
 from callus.service.accounts import begin_reset, by_name
-from callus.service.database import Database
+from callus.service.copying import elsewhere
+from callus.service.pairing import open_pair
 from callus.service.refusals import MissingError
 from callus.service.roles import ROLES
 from callus.service.tables import User
@@ -41,15 +42,16 @@ def reset_password(settings: Settings, name: str) -> str:
 
     Raises:
         CallusError: the folder is not this user's to write.
+        PairingError: the database is another folder's.
         MissingError: there is no service there, or no account of that name.
         ClashError: the account is disabled, or has its password elsewhere.
     """
-    has_database = bool(settings.database) or (settings.data / "callus.sqlite").is_file()
-    if not has_database or not (settings.data / "objects").is_dir():
-        raise MissingError(f"there is no service in {settings.data}", hint="give the folder that callus serve has")
-    if not os.access(settings.data, os.W_OK | os.X_OK):
+    if settings.data.is_dir() and not os.access(settings.data, os.W_OK | os.X_OK):
         raise CallusError("cannot be written", where=settings.data, hint="do this as the service's own user")
-    database = Database(settings.database_url)
+    own, kind = (settings.data / "callus.sqlite").is_file(), elsewhere(settings.data)
+    if not (settings.database or own or kind) or not (settings.data / "objects").is_dir():
+        raise MissingError(f"there is no service in {settings.data}", hint="give the folder that callus serve has")
+    database = open_pair(settings.data, settings.database)
     try:
         with database.writing() as session:
             user = by_name(session, name)

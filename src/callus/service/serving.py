@@ -11,13 +11,13 @@ from callus.errors import CallusError
 from callus.service import jobs, stuck
 from callus.service.answering import Answering
 from callus.service.copying import note_database
-from callus.service.database import Database
 from callus.service.deletion import Keeping
 from callus.service.events import Events
 from callus.service.intake import Intake
 from callus.service.metrics import Metrics
 from callus.service.models import Models
 from callus.service.objects import ObjectStore, keeping
+from callus.service.pairing import open_pair
 from callus.service.parts import Parts
 from callus.service.pictures import Pictures
 from callus.service.placing import give_up_killers
@@ -55,7 +55,7 @@ def build(settings: Settings, *, threads: int | None = None) -> Parts:
 
 
 def _build(settings: Settings, threads: int | None, lock: int) -> Parts:
-    database = Database(settings.database_url)
+    database = open_pair(settings.data, settings.database, begins=True)
     with keeping(settings.data):
         note_database(settings.data, database.engine.url)
     jobs.take_up(database)

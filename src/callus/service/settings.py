@@ -205,11 +205,6 @@ class Settings:
     sources: tuple[Source, ...] = ()
     openid: OpenIdConnect = field(default_factory=OpenIdConnect)
 
-    @property
-    def database_url(self) -> str:
-        """The database's URL."""
-        return self.database or f"sqlite:///{(self.data / 'callus.sqlite').resolve()}"
-
     def destination(self, name: str) -> Destination | None:
         """The destination of that name."""
         return next((one for one in self.destinations if one.name == name), None)

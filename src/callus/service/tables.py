@@ -256,6 +256,15 @@ class Change(Table):
     at: Mapped[datetime] = mapped_column(default=now, index=True)
 
 
+class Pair(Table):
+    """Which data folder goes with the database, by the name that both keep: one row at most."""
+
+    __tablename__ = "pair"
+
+    id: Mapped[int] = mapped_column(Number, primary_key=True)
+    name: Mapped[str] = mapped_column(String(32))
+
+
 class User(Table):
     """A person's account.
 
@@ -335,11 +344,7 @@ class Once(Table):
 
 
 class Reset(Table):
-    """A secret by which an account's owner chooses another password, once.
-
-    Attributes:
-        digest: SHA-256 of the secret.
-    """
+    """A secret by which an account's owner chooses another password, once; its SHA-256."""
 
     __tablename__ = "resets"
 
