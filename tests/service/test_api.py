@@ -288,6 +288,7 @@ def pd_na(value: object) -> object:
         {"label": 0, "boxes": [{"x": 1, "y": 1, "width": 1, "height": 1}]},
         {"label": 1, "boxes": [{"x": 110, "y": 1, "width": 20, "height": 1}]},
         {"label": 1, "boxes": [{"x": -1, "y": 1, "width": 20, "height": 1}]},
+        {"label": 1, "boxes": [{"x": "1", "y": 1, "width": 20, "height": 1}]},
         {"agrees": True, "role": "administrator"},
         {"comment": "x" * 4001},
     ],

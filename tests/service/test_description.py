@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from described import Described
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from pydantic import ValidationError
 
+from callus.service.api.common import Body
 from callus.service.app import create_app
 from callus.service.description import rules_of
 
@@ -182,3 +184,32 @@ def test_an_answer_that_is_not_told_of_is_seen(app: FastAPI) -> None:
     ):
         with pytest.raises(AssertionError, match="GET /api/v1/health: "):
             described.check(wrong)
+
+
+def test_a_body_takes_nothing_for_what_it_is_not(app: FastAPI) -> None:
+    """Pydantic by itself takes "5" for 5, true for 1 and 0 for false; the description says that they do not fit."""
+    wrong = {int: ("5", True, 5.5), float: ("5", True), bool: (0, "true")}
+    tried = set[str]()
+    for route in app.routes:
+        if not isinstance(route, APIRoute) or route.body_field is None:
+            continue
+        assert issubclass(route.body_field.field_info.annotation, Body), route.path
+        for model in bodies(route.body_field.field_info.annotation):
+            for name, field in model.model_fields.items():
+                kinds = {field.annotation, *get_args(field.annotation)}
+                for value in (value for kind, values in wrong.items() if kind in kinds for value in values):
+                    with pytest.raises(ValidationError) as caught:
+                        model.model_validate({field.alias or name: value})
+                    refused = {one["loc"]: one["type"] for one in caught.value.errors()}
+                    assert refused.get((field.alias or name,), "").endswith("_type"), (route.path, name, value)
+                    tried.add(name)
+    assert {"days", "user", "last", "limit", "label", "agrees", "disabled", "x", "height"} <= tried
+
+
+def bodies(body: type[Body]) -> Iterator[type[Body]]:
+    """A body, and those in its lists."""
+    yield body
+    for field in body.model_fields.values():
+        for kind in get_args(field.annotation):
+            if isinstance(kind, type) and issubclass(kind, Body):
+                yield from bodies(kind)

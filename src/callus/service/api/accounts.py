@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 import sqlalchemy as sa
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from callus.service import audit
 from callus.service.accounts import change_user, invite
-from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Number, Service
+from callus.service.api.common import API, LARGEST_NUMBER, Administrator, Body, Number, Service
 from callus.service.responses import refused
 from callus.service.roles import Role
 from callus.service.schemas.people import AuditLog, Invited, Users, UserWhole
@@ -23,22 +23,18 @@ _LOG: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Invitation(BaseModel):
+class Invitation(Body):
     """An account that somebody is to make."""
 
-    model_config = ConfigDict(extra="forbid")
     role: Annotated[Role, Field(description="what the account may do")]
     days: Annotated[int, Field(ge=1, le=30, description="days for which the invitation works")] = 7
 
 
-class Change(BaseModel):
+class Change(Body):
     """What is to be another way."""
 
-    model_config = ConfigDict(extra="forbid")
     role: Annotated[Role | None, Field(description="what it may do from now on; null leaves it")] = None
-    disabled: Annotated[
-        bool | None, Field(strict=True, description="whether nobody can log in to it; null leaves it")
-    ] = None
+    disabled: Annotated[bool | None, Field(description="whether nobody can log in to it; null leaves it")] = None
 
 
 @router.get("/users")

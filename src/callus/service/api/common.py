@@ -5,7 +5,7 @@ from datetime import date
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from callus.service.access import Who, allow
 from callus.service.parts import Parts
@@ -26,11 +26,17 @@ def _as_written(value: object) -> object:
     return value
 
 
+class Body(BaseModel):
+    """What a request brings as JSON: no field that is not known, and nothing for what it is not, as "5" for 5."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
 Service = Annotated[Parts, Depends(_parts)]
 """The service's parts."""
 Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 """A row's number, in a path."""
-Day = Annotated[date, BeforeValidator(_as_written)]
+Day = Annotated[date, Field(strict=False), BeforeValidator(_as_written)]
 """A day, YYYY-MM-DD."""
 NO_NUL = r"^[^\x00]*$"
 """What text is that a database is asked for or keeps: PostgreSQL takes no NUL."""

@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from callus.results.uids import is_uid
 from callus.service import audit, jobs, stuck
 from callus.service.access import Who
-from callus.service.api.common import API, LARGEST_NUMBER, NO_NUL, Administrator, Number, Puller, Sender, Service
+from callus.service.api.common import API, LARGEST_NUMBER, NO_NUL, Administrator, Body, Number, Puller, Sender, Service
 from callus.service.jobs import IDENTIFY, TRY
 from callus.service.parts import Parts
 from callus.service.placing import have_waiting, held_image, try_again
@@ -24,18 +24,16 @@ router = APIRouter(prefix=API, tags=["jobs"])
 _BACK = "put it back into the settings and start the service anew; or drop what was meant for it"
 
 
-class Wanted(BaseModel):
+class Wanted(Body):
     """A study of another archive."""
 
-    model_config = ConfigDict(extra="forbid")
     study_uid: Annotated[str, Field(min_length=1, max_length=64, description="Study Instance UID")]
     source: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
 
 
-class Those(BaseModel):
+class Those(Body):
     """The deliveries to a destination that are stuck."""
 
-    model_config = ConfigDict(extra="forbid")
     destination: Annotated[
         str,
         Field(min_length=1, max_length=200, pattern=NO_NUL, description="its name in the service's settings"),

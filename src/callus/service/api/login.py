@@ -4,13 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from callus.labels import RESEARCH_ONLY
 from callus.service import audit, openid
 from callus.service.access import COOKIE, address_of, open_to_all
 from callus.service.accounts import accept, change_password, check_password, check_still
-from callus.service.api.common import API, NO_NUL, Person, Reader, Service
+from callus.service.api.common import API, NO_NUL, Body, Person, Reader, Service
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
 from callus.service.responses import refused
@@ -24,10 +24,9 @@ Name = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_NUL, descrip
 Password = Annotated[str, Field(max_length=1024, description="the account's password")]
 
 
-class Credentials(BaseModel):
+class Credentials(Body):
     """A name and its password."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Name
     password: Password
 
@@ -38,10 +37,9 @@ class Joining(Credentials):
     secret: Annotated[str, Field(max_length=1024, description="of the link")]
 
 
-class NewPassword(BaseModel):
+class NewPassword(Body):
     """A password for another one."""
 
-    model_config = ConfigDict(extra="forbid")
     old: Annotated[str, Field(max_length=1024, description="the password until now")]
     new: Annotated[str, Field(max_length=1024, description="the password from now on")]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from callus.errors import CallusError
 from callus.service import audit, trials
-from callus.service.api.common import API, Administrator, Number, Reader, Service
+from callus.service.api.common import API, Administrator, Body, Number, Reader, Service
 from callus.service.parts import Parts
 from callus.service.refusals import TooLargeError, UnfitError
 from callus.service.responses import refused
@@ -34,10 +34,9 @@ _BODY: dict[str, Any] = {
 }
 
 
-class Trial(BaseModel):
+class Trial(Body):
     """On how much a model is to be tried."""
 
-    model_config = ConfigDict(extra="forbid")
     last: Annotated[int, Field(ge=1, le=trials.MOST, description="radiographs, those that came last")]
 
 

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from callus.service import audit
-from callus.service.api.common import API, Day, Puller, Radiologist, Service
+from callus.service.api.common import API, Body, Day, Puller, Radiologist, Service
 from callus.service.jobs import PULL
 from callus.service.refusals import MissingError
 from callus.service.responses import refused
@@ -19,10 +19,9 @@ router = APIRouter(prefix=API, tags=["jobs"])
 LATEST = 10
 
 
-class Sought(BaseModel):
+class Sought(Body):
     """Which studies of another archive; one of the three at least."""
 
-    model_config = ConfigDict(extra="forbid")
     source: Annotated[str, Field(min_length=1, max_length=200, description="its name in the service's settings")]
     patient_id: Annotated[str, Field(max_length=64, description="the patient's number, whole; empty for any")] = ""
     accession: Annotated[str, Field(max_length=16, description="the accession number, whole; empty for any")] = ""

@@ -3,12 +3,12 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from callus.service import audit
 from callus.service.access import address_of, open_to_all
 from callus.service.accounts import RESET_LASTS, begin_reset, end_reset
-from callus.service.api.common import API, Administrator, Number, Service
+from callus.service.api.common import API, Administrator, Body, Number, Service
 from callus.service.refusals import ForbiddenError
 from callus.service.responses import refused
 from callus.service.schemas.people import Chosen, ResetLink
@@ -16,10 +16,9 @@ from callus.service.schemas.people import Chosen, ResetLink
 router = APIRouter(prefix=API, tags=["accounts"])
 
 
-class Choice(BaseModel):
+class Choice(Body):
     """A password, by the link that allows it."""
 
-    model_config = ConfigDict(extra="forbid")
     secret: Annotated[str, Field(max_length=1024, description="of the link")]
     password: Annotated[str, Field(max_length=1024, description="the password from now on")]
 

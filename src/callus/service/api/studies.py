@@ -7,13 +7,13 @@ from typing import IO, Annotated, Any, Literal
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.background import BackgroundTask
 
 from callus.labels import RESEARCH_ONLY
 from callus.service import audit
 from callus.service.access import Who
-from callus.service.api.common import API, NO_NUL, Administrator, Day, Number, Reader, Service
+from callus.service.api.common import API, NO_NUL, Administrator, Body, Day, Number, Reader, Service
 from callus.service.deletion import delete_studies
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
@@ -43,10 +43,9 @@ _IN_MEMORY = 8 << 20
 _PIECE = 1 << 18
 
 
-class Search(BaseModel):
+class Search(Body):
     """Which studies."""
 
-    model_config = ConfigDict(extra="forbid")
     text: Annotated[
         str,
         Field(max_length=100, pattern=NO_NUL, description="words that are all to be found; empty for all studies"),

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import sqlalchemy as sa
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from callus.service import audit
 from callus.service.access import Who
-from callus.service.api.common import API, LARGEST_NUMBER, Number, Person, Service
+from callus.service.api.common import API, LARGEST_NUMBER, Body, Number, Person, Service
 from callus.service.refusals import MissingError
 from callus.service.responses import refused
 from callus.service.roles import Scope, reaches
@@ -22,10 +22,9 @@ from callus.service.tokens import make_token
 router = APIRouter(prefix=API, tags=["tokens"])
 
 
-class NewToken(BaseModel):
+class NewToken(Body):
     """A token that is to be made."""
 
-    model_config = ConfigDict(extra="forbid")
     name: Annotated[str, Field(min_length=1, max_length=60, description="what people call it")]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=4, description="what it may do")]
     days: Annotated[int | None, Field(ge=1, le=3650, description="days for which it works; null until revoked")] = None

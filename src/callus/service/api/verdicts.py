@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from callus.service import audit
-from callus.service.api.common import API, NO_NUL, Judge, Number, Service
+from callus.service.api.common import API, NO_NUL, Body, Judge, Number, Service
 from callus.service.parts import Parts
 from callus.service.placing import held_image
 from callus.service.refusals import MissingError, UnfitError
@@ -29,23 +29,21 @@ _EXPORT: dict[int | str, dict[str, Any]] = {
 Side = Annotated[float, Field(gt=0, le=65535, allow_inf_nan=False, description="pixels")]
 
 
-class Drawn(BaseModel):
+class Drawn(Body):
     """A box that a reader drew, in pixels of the image."""
 
-    model_config = ConfigDict(extra="forbid")
     x: Pixels
     y: Pixels
     width: Side
     height: Side
 
 
-class Judgement(BaseModel):
+class Judgement(Body):
     """What a reader says of an image."""
 
-    model_config = ConfigDict(extra="forbid")
-    agrees: Annotated[bool | None, Field(strict=True, description="with the answer")] = None
-    label: Annotated[int | None, Field(strict=True, ge=0, le=1, description="1 fractured, 0 not")] = None
-    boxes: Annotated[list[Drawn], Field(max_length=100, description="where a fracture is")] = []
+    agrees: Annotated[bool | None, Field(description="with the answer")] = None
+    label: Annotated[int | None, Field(ge=0, le=1, description="1 fractured, 0 not")] = None
+    boxes: Annotated[list[Drawn], Field(max_length=100, description="where a fracture is")] = []  # noqa: RUF012 - copied
     comment: Annotated[str, Field(max_length=4000, pattern=NO_NUL, description="in the reader's words")] = ""
 
     @model_validator(mode="after")
