@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -24,10 +25,10 @@ from served import line_of
 from callus.errors import CallusError
 from callus.radiograph import read
 from callus.results.overlay import overlay
-from callus.service import making
+from callus.service import making, underway
 from callus.service.database import Database
 from callus.service.objects import FullError, ObjectStore
-from callus.service.tables import Answer, Job, now
+from callus.service.tables import Answer, Job, User, now
 
 
 @pytest.fixture(autouse=True)
@@ -168,8 +169,8 @@ def test_results_that_are_deleted_before_they_are_named_are_made_again(
 ) -> None:
     make = making.make
 
-    def deleted(order: making.Order) -> making.Made:
-        made = make(order)
+    def deleted(order: making.Order, *more: Any) -> making.Made:
+        made = make(order, *more)
         order.objects.delete(made.hashes["overlay"])
         return made
 
@@ -187,3 +188,31 @@ def test_results_that_are_deleted_before_they_are_named_are_made_again(
         clinic.answer()
         assert clinic.files() == clinic.named()
         assert len(clinic.rows(Answer)) == 1
+
+
+def test_a_service_that_stops_waits_for_no_process_and_loses_nothing(
+    database: Database, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where cores are scarce a process may take longer to start than a stop has."""
+    count = underway._THREADS + 2
+    with opened(tmp_path / "data", tiny_bundle, database) as clinic, monkeypatch.context() as patched:
+        patched.setattr(underway, "LAST_S", 0.1)
+        patched.setattr(making, "_SERVE", "import time; time.sleep(600)")
+        clinic.sent(*(radiograph(number) for number in range(1, count + 1)), answered=False)
+        clinic.parts.start()
+        clinic.until(lambda: len(clinic.rows(Answer)) == count)
+        at_work = clinic.parts.answering._underway._processes._at_work
+        clinic.until(lambda: at_work)
+        begun = {maker.process.pid for maker in list(at_work)}
+        clinic.parts.stop()  # or it says that answering does not end
+        assert not any(lives(pid) for pid in begun)
+        assert {(job.state, job.attempts, job.error) for job in clinic.rows(Job)} == {("waiting", 0, "")}
+        with clinic.parts.database.writing() as session:  # the next one has people of its own
+            session.execute(sa.delete(User))
+    with opened(tmp_path / "data", tiny_bundle, database) as clinic:
+        clinic.answer()
+        assert {job.state for job in clinic.rows(Job)} == {"done"}
+        assert [set(answer.results) for answer in clinic.rows(Answer)] == [
+            {"overlay", "sr", "sc", "pr", "fhir"} for _ in range(count)
+        ]
+        assert clinic.files() == clinic.named()

@@ -131,9 +131,9 @@ def test_a_finding_is_shown_before_its_results_which_appear_when_they_are_made(
 ) -> None:
     make, gone = making.make, threading.Event()
 
-    def held(order: making.Order) -> making.Made:
+    def held(*order: Any) -> making.Made:
         assert gone.wait(120)
-        return make(order)
+        return make(*order)
 
     monkeypatch.setattr(making, "make", held)
     with visiting(service.address, DESK) as visit:

@@ -45,10 +45,10 @@ class Held:
         self._gone = threading.Event()
         self.begun = threading.Semaphore(0)
 
-    def make(self, order: making.Order) -> making.Made:
+    def make(self, *order: Any) -> making.Made:
         self.begun.release()
         assert self._gone.wait(120)
-        return self._make(order)
+        return self._make(*order)
 
     def let_go(self) -> None:
         self._gone.set()
@@ -144,7 +144,7 @@ def other_arithmetic(identify: Callable[..., Any]) -> Callable[..., Any]:
 def test_killed_before_its_results_are_made_an_answer_is_kept_as_it_was_told(
     database: Database, tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, same: bool
 ) -> None:
-    def killed(_: object) -> None:
+    def killed(*_: object) -> None:
         raise _Killed
 
     with (
@@ -247,7 +247,7 @@ def test_a_radiograph_that_is_damaged_before_its_results_are_made_keeps_its_answ
     monkeypatch.setattr(answering, "_ATTEMPTS", 2)
     make = making.make
 
-    def damaged(order: making.Order) -> making.Made:
+    def damaged(*_: object) -> making.Made:
         clinic.parts.objects.path(clinic.rows(Image)[0].sha256).write_bytes(b"\x89PNG\r\n\x1a\n damaged")
         raise making._DiedError("results: nobody makes them")
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import threading
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
@@ -31,6 +31,7 @@ from callus.service.deletion import forget
 from callus.service.jobs import DELIVER, IDENTIFY, TRY
 from callus.service.placing import held_image, hold_study, leave_unanswered, place_study
 from callus.service.tables import Answer, Image, Job, Model
+from callus.service.underway import Underway
 from callus.service.worker import ended
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ _AT_ONCE: Final = 16  # jobs that are held together: each has its radiograph in 
 _TRIED: Final = 4  # the same, while a model is tried: what comes meanwhile waits for no more than these
 _IDLE: Final = 0.5  # seconds between looks where nobody says that something came
 _OF_RESULTS: Final = "results: "  # how the reason begins why a job is stuck whose answer stands
-_MAKERS: Final = min(4, os.cpu_count() or 1)  # processes that make results while the network goes on
 log = logging.getLogger(__name__)
 
 
@@ -87,30 +87,30 @@ class Answering(threading.Thread):
         self._made = made
         self._holder = uuid.uuid4().hex
         self._held: set[int] = set()  # jobs that are being answered
-        self._making: dict[Future[None], int] = {}  # jobs whose results are being made
         self._stopping = threading.Event()
         self.came = threading.Event()
+        self._underway = Underway(self.came.set)  # when something has ended there may be room for another one
 
     def run(self) -> None:
         """Answer until stopped."""
         renewing = threading.Thread(target=self._renew, name="leases", daemon=True)
         renewing.start()
         making.begin()
-        with ThreadPoolExecutor(_MAKERS, thread_name_prefix="results") as makers:
-            while not self._stopping.is_set():
-                try:
-                    if not self._some(makers):
-                        self.came.wait(_IDLE)
-                        self.came.clear()
-                except Exception as error:  # noqa: BLE001 - nothing may end the thread: what comes is acknowledged
-                    # Not its text nor its trace, which may hold what the database holds.
-                    log.error("answering waits: %s", type(error).__name__)  # noqa: TRY400
-                    self._stopping.wait(_IDLE)
+        while not self._stopping.is_set():
+            try:
+                if not self._some():
+                    self.came.wait(_IDLE)
+                    self.came.clear()
+            except Exception as error:  # noqa: BLE001 - nothing may end the thread: what comes is acknowledged
+                # Not its text nor its trace, which may hold what the database holds.
+                log.error("answering waits: %s", type(error).__name__)  # noqa: TRY400
+                self._stopping.wait(_IDLE)
+        self._underway.end()
         with suppress(Exception):  # else the lease ends
             jobs.release(self._database, self._holder)
 
     def stop(self) -> None:
-        """End after what is being answered, and wait for that.
+        """End after what the network is at, and wait for that. What is not done by then is done after the next start.
 
         Raises:
             StuckError: that takes too long.
@@ -119,7 +119,7 @@ class Answering(threading.Thread):
         self.came.set()
         ended(self)
 
-    def _some(self, makers: ThreadPoolExecutor) -> int:
+    def _some(self) -> int:
         """Take some jobs and answer them; how many. Results of those before may still be made meanwhile."""
         taken = self._take()
         by_model: dict[int, list[Job]] = {}
@@ -128,14 +128,14 @@ class Answering(threading.Thread):
         deadly = any(job.killed for job in taken)  # perhaps: nothing else is to be killed with it
         try:
             if deadly:
-                self._wait_for_makers()
+                self._underway.wait(self._stopping)
             for model_id, group in by_model.items():
-                self._answer(model_id, group, makers)
+                self._answer(model_id, group)
             if deadly:
-                self._wait_for_makers()
+                self._underway.wait(self._stopping)
         except Exception as error:
             for job in taken:  # those that have ended do not change any more
-                if job.id not in self._making.values():
+                if job.id not in self._underway.jobs():
                     self._failed(job, error)
             raise
         finally:
@@ -144,17 +144,14 @@ class Answering(threading.Thread):
 
     def _take(self) -> list[Job]:
         """The next jobs: what somebody waits for, or else what is tried."""
-        free = _AT_ONCE - len(self._making)
+        free = _AT_ONCE - len(self._underway.jobs())
         taken = jobs.take(self._database, IDENTIFY, self._holder, free) if free > 0 else []
-        if not taken and (free := _TRIED - len(self._making)) > 0:
+        if not taken and (free := _TRIED - len(self._underway.jobs())) > 0:
             taken = jobs.take(self._database, TRY, self._holder, free)
         self._held = {job.id for job in taken}
         return taken
 
-    def _wait_for_makers(self) -> None:
-        wait(list(self._making))
-
-    def _answer(self, model_id: int, group: list[Job], makers: ThreadPoolExecutor) -> None:
+    def _answer(self, model_id: int, group: list[Job]) -> None:
         try:
             identifier = self._models.identifier(model_id)
         except CallusError as error:
@@ -169,7 +166,8 @@ class Answering(threading.Thread):
             if job.image_id in images:
                 asked.setdefault(str(self._objects.path(images[job.image_id].sha256)), []).append(job)
         begun, count = time.monotonic(), 0
-        for path, radiograph, finding in identifier.identify_many(list(asked)):
+        answers = identifier.identify_many(list(asked))
+        for path, radiograph, finding in takewhile(lambda _: not self._stopping.is_set(), answers):
             count += 1
             seconds = (time.monotonic() - begun) / count
             for job in asked[path]:
@@ -186,7 +184,7 @@ class Answering(threading.Thread):
                 if stands is not None:
                     answer, told = stands
                     order = making.Order(self._objects, radiograph, told, identifier.name, identifier.bundle.digest)
-                    self._have_made(makers, job, image, answer, order)
+                    self._underway.add(job.id, partial(self._make, job, image, answer, order))
 
     def _stand(
         self, job: Job, image: Image, radiograph: Radiograph, finding: Finding, seconds: float
@@ -283,22 +281,11 @@ class Answering(threading.Thread):
             map=np.load(io.BytesIO(self._objects.get(answer.map)), allow_pickle=False),
         )
 
-    def _have_made(
-        self, makers: ThreadPoolExecutor, job: Job, image: Image, answer: Answer, order: making.Order
-    ) -> None:
-        """Have an answer's results made while the next ones are answered."""
-
-        def done(work: Future[None]) -> None:
-            del self._making[work]
-            self.came.set()  # there may be room for another one
-
-        work = makers.submit(self._make, job, image, answer, order)
-        self._making[work] = job.id
-        work.add_done_callback(done)
-
     def _make(self, job: Job, image: Image, answer: Answer, order: making.Order) -> None:
         try:
-            self._complete(job, image, answer, making.make(order))
+            self._complete(job, image, answer, self._underway.make(order))
+        except making.StoppedError:
+            pass
         except Exception as error:  # noqa: BLE001 - whatever went wrong with one costs that one
             self._failed(job, error, _OF_RESULTS)
 
@@ -374,7 +361,7 @@ class Answering(threading.Thread):
     def _renew(self) -> None:
         while not self._stopping.wait(jobs.LEASE.total_seconds() / 3):
             with suppress(Exception):  # the next time, before the lease ends
-                if held := {*self._held, *self._making.values()}:
+                if held := {*self._held, *self._underway.jobs()}:
                     jobs.renew(self._database, self._holder, held)
 
 

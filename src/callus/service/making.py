@@ -15,7 +15,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,8 @@ from callus.radiograph.apart import limit_memory
 from callus.radiograph.limits import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from callus.identify import Finding
     from callus.radiograph import Radiograph
     from callus.service.objects import ObjectStore
@@ -85,20 +87,73 @@ def begin() -> None:
             _idle.append(_Maker())
 
 
-def make(order: Order) -> Made:
+class StoppedError(CallusError):
+    """Results are not made, because the service that wants them stops."""
+
+
+class Processes:
+    """Those that are at work for one service, to be ended with it. Threads may share it."""
+
+    def __init__(self) -> None:
+        """With none."""
+        self._lock = threading.Lock()
+        self._at_work: set[_Maker] = set()
+        self._is_ended = False
+
+    @contextmanager
+    def used(self, maker: _Maker) -> Iterator[None]:
+        """Count a process among them while it is asked for something.
+
+        Raises:
+            StoppedError: they were ended.
+        """
+        with self._lock:
+            self.check()
+            self._at_work.add(maker)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work.remove(maker)
+
+    def check(self) -> None:
+        """Refuse to go on once they were ended.
+
+        Raises:
+            StoppedError: they were.
+        """
+        if self._is_ended:
+            raise StoppedError("results: the service stops")
+
+    def end(self) -> None:
+        """Kill them, whatever they do, and use none any more."""
+        with self._lock:
+            self._is_ended = True
+            for maker in self._at_work:
+                maker.process.kill()
+
+
+def make(order: Order, processes: Processes | None = None) -> Made:
     """Make an answer's results. Threads may call it at once; each then has a process of its own.
 
+    Args:
+        order: what of.
+        processes: among which the one that makes them is to be.
+
     Raises:
+        StoppedError: those were ended.
         CallusError: they cannot be kept, or two processes in turn died of it.
     """
+    among = processes or Processes()
     try:
         maker = _idle.pop()
     except IndexError:
         maker = _Maker()
     try:
-        return _made_by(maker, order)
+        return _made_by(maker, order, among)
     except _DiedError:  # perhaps of something else, and perhaps long ago
-        return _made_by(_Maker(), order)
+        among.check()
+        return _made_by(_Maker(), order, among)
 
 
 def serve() -> None:
@@ -229,9 +284,10 @@ class _Maker:
         return answer
 
 
-def _made_by(maker: _Maker, order: Order) -> Made:
+def _made_by(maker: _Maker, order: Order, among: Processes) -> Made:
     try:
-        answer = maker.ask(order)
+        with among.used(maker):
+            answer = maker.ask(order)
     except BaseException:  # it would give the next question this one's answer
         maker.end()
         raise
