@@ -1,4 +1,4 @@
-"""What the page does besides: a doubt's dots, inverting, the wheel, days, the camera, files; tags that are markup."""
+"""What the page does besides: a doubt's dots, inverting, the mouse, days, the camera, files; tags that are markup."""
 
 from __future__ import annotations
 
@@ -84,21 +84,51 @@ def test_a_key_inverts(visit: Visit, study: Any) -> None:
     assert middle() == pytest.approx(plain, abs=1)
 
 
+def matrix(page: Any) -> np.ndarray:
+    """From the picture's pixels to the stage's, 2 x 3."""
+    page.wait_for_timeout(200)  # drawn in the next frame
+    text = page.locator(".stage .over > g").first.get_attribute("transform")
+    return np.array([float(one) for one in text[len("matrix(") : -1].split()]).reshape(3, 2).T
+
+
+@pytest.mark.slow
+def test_dragging_with_the_mouse_changes_the_window_or_moves(visit: Visit, study: Any) -> None:
+    stage = study.locator(".stage")
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    middle = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+
+    def drag(by: tuple[int, int], button: Any = "left") -> tuple[float, np.ndarray]:
+        study.mouse.move(*middle)
+        study.mouse.down(button=button)
+        study.mouse.move(*(middle + by), steps=4)
+        study.mouse.up(button=button)
+        return float(visit.shot(".port canvas").mean()), matrix(study)
+
+    study.keyboard.press("b")  # without boxes
+    study.get_by_role("button", name="Window", exact=True).click()
+    plain, place = drag((0, 0))
+    brighter, still = drag((0, -120))
+    assert brighter > plain + 5
+    assert still == pytest.approx(place)
+    _, moved = drag((60, 30), "right")  # which moves, whatever is pressed
+    assert moved - place == pytest.approx(np.array([[0, 0, 60], [0, 0, 30]]), abs=1)
+    study.get_by_role("button", name="Move", exact=True).click()
+    same, back = drag((-60, -30))
+    assert back == pytest.approx(place, abs=1)
+    assert same == pytest.approx(brighter, abs=1)
+
+
 @pytest.mark.slow
 def test_the_wheel_zooms_at_the_mouse(study: Any) -> None:
-    def matrix() -> np.ndarray:
-        study.wait_for_timeout(200)
-        text = study.locator(".stage .over > g").first.get_attribute("transform")
-        return np.array([float(one) for one in text[len("matrix(") : -1].split()]).reshape(3, 2).T
-
     stage = study.locator(".stage")
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     at = np.array([0.6 * box["width"], 0.4 * box["height"]])
-    before = matrix()
+    before = matrix(study)
     study.mouse.move(*(at + np.array([box["x"], box["y"]])))
     study.mouse.wheel(0, -300)
-    after = matrix()
+    after = matrix(study)
     assert after[0, 0] / before[0, 0] == pytest.approx(math.exp(0.6), rel=0.02)
     under = np.linalg.solve(before[:, :2], at - before[:, 2])  # the picture's pixel under the mouse
     assert (under > 0).all()
@@ -135,6 +165,34 @@ def test_the_worklist_takes_days_and_a_camera(visit: Visit) -> None:
     last.fill(later)
     line.wait_for()
     assert page.locator("input[type=file][capture=environment]").first.get_attribute("accept") == "image/*"
+
+
+@pytest.mark.slow
+def test_sending_tells_how_far_it_is(visit: Visit) -> None:
+    """Over a line so slow that the browser sends a large file in many parts."""
+    page = visit.page
+    page.goto(visit.address)
+    page.evaluate(
+        """() => {
+          window.shares = [];
+          new MutationObserver(() => {
+            const bar = document.querySelector("progress[aria-label=sending]");
+            if (bar && window.shares.at(-1) !== bar.value) window.shares.push(bar.value);
+          }).observe(document.body, {subtree: true, childList: true, attributes: true});
+        }"""
+    )
+    line = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 300_000}
+    line.send("Network.emulateNetworkConditions", slow)
+    page.get_by_label("Send radiographs").set_input_files(
+        files(radiograph(3, bright=False), radiograph(4, bright=False))
+    )
+    page.get_by_text("2 taken").wait_for()
+    line.detach()
+    shares = page.evaluate("window.shares")
+    assert shares == sorted(shares)
+    assert len([share for share in shares if 0 < share < 1]) >= 2
+    assert page.locator("progress[aria-label=sending]").count() == 0
 
 
 @pytest.mark.slow
