@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_bundle
 from ctrl_c import HEED_CTRL_C
-from dying import die_at_crash, die_at_once
+from dying import die_at_crash, die_at_once, spin_at_spin
 from PIL import Image
 
 import callus
@@ -245,6 +245,28 @@ def test_a_process_that_hangs_in_a_file_is_ended() -> None:
         "p._prepare('a.png', p.Path(), spec=InputSpec(), strict=False)"
     )
     assert subprocess.run([sys.executable, "-c", hang], check=False, timeout=50).returncode == 1
+
+
+def test_a_file_that_is_computed_on_without_end_costs_itself_only() -> None:
+    names = ["first", "spin at this", "last"]
+    found = dict(survive(spin_at_spin, names, 2))  # type: ignore[arg-type]
+    assert (found["first"], found["last"]) == (("first", "done"), ("last", "done"))
+    error = found["spin at this"][1]
+    assert str(error).startswith("spin at this: is not read in the processor time that a file of its size may take")
+
+
+def test_the_bounds_of_a_process_that_reads(archive: Path) -> None:
+    told = (
+        "import resource, signal, callus.archive.preparing as p; from callus.preprocess import InputSpec\n"
+        "def read(*_, **__):\n    print(9 < signal.getitimer(signal.ITIMER_PROF)[0] < 11.1)\n    raise MemoryError\n"
+        "p.read = read\n"
+        f"print(p._prepare({str(archive / '000.png')!r}, p.Path(), spec=InputSpec(), strict=False)[1])\n"
+        "print(signal.getitimer(signal.ITIMER_PROF)[0], resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    done = subprocess.run([sys.executable, "-c", told], check=True, timeout=50, capture_output=True, text=True)
+    bound, error, after = done.stdout.splitlines()
+    assert (bound, after) == ("True", "0.0 0")
+    assert "MemoryError" in error
 
 
 def test_only_a_few_files_are_taken_ahead(archive: Path) -> None:

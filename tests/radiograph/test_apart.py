@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -69,6 +70,54 @@ def test_a_decoder_that_hangs_is_ended(every_format: dict[str, bytes], monkeypat
     monkeypatch.setattr(apart, "_SERVE", "import time; time.sleep(600)")
     with pytest.raises(PassingError, match=r"not done with in 0\.5 s"):  # perhaps the machine has too much to do
         read(every_format[LOSSLESS], isolated=True)
+
+
+def test_a_decoder_that_computes_without_end_is_ended_and_not_asked_again(
+    every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spin = (
+        f"def spin(*_):\n    open({str(tmp_path / 'asked')!r}, 'a').write('x')\n    while True: pass\n"
+        "from callus.radiograph import apart, codecs\ncodecs.coded, apart.CPU_S = spin, 0.1\napart.serve()"
+    )
+    monkeypatch.setattr(apart, "CPU_S", 0.1)
+    monkeypatch.setattr(apart, "_SERVE", spin)
+    with pytest.raises(RadiographError, match=r"not done with in 1 s of processor time \[JPEG Lossless") as caught:
+        read(every_format[LOSSLESS], isolated=True)
+    assert not isinstance(caught.value, PassingError)  # it is the file's fault, whatever else the machine has to do
+    assert (tmp_path / "asked").read_text() == "x"
+    assert apart._idle == []
+
+
+def test_processor_time_is_counted_for_each_file_and_large_ones_get_more() -> None:
+    work = (
+        "import time; from callus.radiograph import apart\napart.CPU_S = 0.1\n"
+        "for _ in range(3):\n    with apart.processor_limited(0):\n        ends = time.process_time() + 0.7\n"
+        "        while time.process_time() < ends: pass\n"
+    )
+    subprocess.run([sys.executable, "-c", work], check=True, timeout=180)
+    large = work.replace("0.7", "2").replace("limited(0)", "limited(8 << 20)")
+    subprocess.run([sys.executable, "-c", large], check=True, timeout=180)
+    small = subprocess.run([sys.executable, "-c", work.replace("0.7", "2")], check=False, timeout=180)
+    assert small.returncode == -signal.SIGPROF
+    assert [apart.processor_s(size) for size in (0, 1000, 4 << 20, 20 << 20, 512 << 20)] == [10, 11, 12, 20, 55]
+
+
+def test_a_decoder_has_bounds_of_memory_and_leaves_none_on_the_disk(
+    every_format: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = read(every_format[LOSSLESS], isolated=True).pixels
+    limits = Path(f"/proc/{apart._idle[0]._process.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 ", limits)
+    for size, fits in (("MOST_MEMORY // 2", True), ("MOST_MEMORY + (1 << 28)", False)):
+        apart._end_idle()
+        takes = f"def takes(*given):\n    bytearray(apart.{size})\n    return coded(*given)\n"
+        serve = "from callus.radiograph import apart, codecs\ncoded = codecs.coded\n"
+        monkeypatch.setattr(apart, "_SERVE", f"{serve}{takes}codecs.coded = takes\napart.serve()")
+        if fits:
+            assert np.array_equal(read(every_format[LOSSLESS], isolated=True).pixels, expected)
+        else:
+            with pytest.raises(PassingError, match="does not fit into memory"):
+                read(every_format[LOSSLESS], isolated=True)
 
 
 def test_a_decoder_that_was_killed_while_it_waited_costs_nothing(every_format: dict[str, bytes]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate
 
 from callus.errors import RadiographError
 from callus.radiograph import elements, grey, jpeg, jpeg2000, png, read
@@ -207,6 +208,19 @@ def test_jpeg_2000_that_asks_for_more_than_a_radiograph_needs(
     coded[place : place + len(value)] = value
     with pytest.raises(RadiographError, match=message):
         read(bytes(coded))
+
+
+def test_lossless_jpeg_that_takes_more_memory_than_a_file_may(make_dataset: Any, as_bytes: Any) -> None:
+    data: Dataset = make_dataset(np.zeros((2, 2, 3), np.uint8), Rows=7000, Columns=7000)
+    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+    frame = b"\xff\xc3" + struct.pack(">HBHHB", 17, 8, 7000, 7000, 3) + b"\1\x11\0\2\x11\0\3\x11\0"
+    scan = b"\xff\xda\0\x0c\3\1\0\2\0\3\0\1\0\0"
+    data.PixelData = encapsulate([b"\xff\xd8" + frame + scan + bytes(8) + b"\xff\xd9"])
+    data["PixelData"].is_undefined_length = True
+    with pytest.raises(
+        RadiographError, match="7,000 x 7,000 pixels of 3 samples in JPEG of 8 bits; at most 100 million"
+    ):
+        read(as_bytes(data))
 
 
 def test_the_end_of_a_jpeg_2000_is_seen(make_dataset: Any, as_bytes: Any, picture: np.ndarray) -> None:

@@ -64,9 +64,10 @@ def test_the_limit_itself_is_allowed() -> None:
         limits.check_size(65_536, 1)
 
 
-def test_between_pillows_warning_and_our_limit_nothing_warns(save: Any) -> None:
+@pytest.mark.parametrize("options", [{"kind": "PNG", "compress_level": 1}, {"kind": "TIFF"}])
+def test_between_pillows_warning_and_our_limit_nothing_warns(options: dict[str, Any], save: Any) -> None:
     # Pillow warns from 89 million pixels on; warnings are errors here.
-    radiograph = read(save(np.zeros((9_500, 9_500), np.uint8), "PNG", compress_level=1))
+    radiograph = read(save(np.zeros((9_500, 9_500), np.uint8), **options))
     assert radiograph.shape == (9_500, 9_500)
 
 

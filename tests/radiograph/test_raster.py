@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from callus.errors import RadiographError
-from callus.radiograph import read
+from callus.radiograph import grey, read
 
 LOSSLESS = ("PNG", "TIFF")
 
@@ -154,6 +154,15 @@ def test_big_endian_tiff_and_bigtiff(deep: np.ndarray) -> None:
     assert np.array_equal(read(buffer.getvalue()).pixels, deep)
     raw = struct.pack(">2H", 258, 50000)
     assert read(_tiff(2, 1, 16, 1, raw, order=">")).pixels.tolist() == [[258, 50000]]
+
+
+def test_values_are_stretched_between_the_ends_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.array([[np.nan, 2], [5, 3], [np.inf, np.nan], [1, np.nan]], np.float32)
+    whole = grey.stretch(values)
+    assert whole.tolist() == [[0, 16384], [65535, 32768], [0, 0], [0, 0]]
+    monkeypatch.setattr(grey, "_BAND", 2)  # a row at a time
+    assert np.array_equal(grey.stretch(values), whole)
+    assert not grey.stretch(np.full((3, 2), np.nan)).any()
 
 
 def test_values_without_a_known_white_are_stretched(save: Any) -> None:

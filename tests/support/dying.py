@@ -6,11 +6,22 @@ import os
 import signal
 from pathlib import Path
 
+from callus.radiograph import apart
+
 
 def die_at_crash(file: str) -> tuple[str, str]:
     """End the process as native code does that reads where it must not, at files named "crash...", always."""
     if Path(file).name.startswith("crash"):
         os.kill(os.getpid(), signal.SIGSEGV)
+    return file, "done"
+
+
+def spin_at_spin(file: str) -> tuple[str, str]:
+    """Compute without end at files named "spin...", with a bound of a second of processor time."""
+    apart.CPU_S = 0.1
+    with apart.processor_limited(0):
+        while Path(file).name.startswith("spin"):
+            pass
     return file, "done"
 
 

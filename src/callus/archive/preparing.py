@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from callus.preprocess import InputSpec
 
 LIMIT_S: Final = 60.0
-"""How long one file may take: 100 million pixels of lossless JPEG take 10 s on a slow core."""
+"""How long one file may take by the clock, however much else the machine has to do."""
 _PARENT_EVERY_S: Final = 2.0
 _MOST_GROWTH: Final = 1 << 30
 """Bytes by which a process may grow before it is replaced."""
@@ -106,7 +106,10 @@ def _alone(work: Callable[[str], Result], file: str) -> Result:
             fate = f"is not read in {LIMIT_S:g} s"
         else:
             codes = re.search(r"\{(.+)\}", str(error.__cause__))  # loky tells how the process ended: {SIGSEGV(-11)}
-            fate = f"makes the process that reads it fail ({codes[1] if codes else 'it was ended'})"
+            told = codes[1] if codes else "it was ended"
+            fate = f"makes the process that reads it fail ({told})"
+            if "SIGPROF" in told:
+                fate = "is not read in the processor time that a file of its size may take"
         hint = "the file is damaged or hostile; leave it out, or export it again"
         return None, RadiographError(fate, where=file, hint=hint)
     return result
@@ -129,8 +132,9 @@ def _prepare(file: str, folder: Path, spec: InputSpec, *, strict: bool) -> Resul
     # The watch is a thread of C that ends the process even where native code holds Python's lock.
     faulthandler.dump_traceback_later(LIMIT_S, exit=True, file=_nowhere())
     try:
-        radiograph = read(folder / file, strict=strict, isolated=False)
-        return radiograph.sha256, prepare_one(radiograph, spec)
+        with apart.processor_limited(_size(folder / file)):
+            radiograph = read(folder / file, strict=strict, isolated=False)
+            return radiograph.sha256, prepare_one(radiograph, spec)
     except CallusError as error:
         return None, error
     except Exception as error:  # noqa: BLE001 - a decoder's bug costs one file, not the archive
@@ -139,11 +143,19 @@ def _prepare(file: str, folder: Path, spec: InputSpec, *, strict: bool) -> Resul
         faulthandler.cancel_dump_traceback_later()
 
 
+def _size(file: Path) -> int:
+    """A file's bytes; 0 where they cannot be told, which is for reading it to say."""
+    try:
+        return file.stat().st_size
+    except (OSError, ValueError):
+        return 0
+
+
 @functools.cache
 def _settle() -> None:
     """Make the process ready, once: what a hostile file can take is bounded, and nothing outlives the caller."""
     faulthandler.disable()  # a crash becomes one line in the results, and not a page on the terminal
-    apart.limit_memory()  # the same bound as for a decoder's own process
+    apart.limit_memory()  # the same bounds as for a decoder's own process
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 

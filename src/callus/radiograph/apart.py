@@ -18,10 +18,10 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -30,14 +30,23 @@ from callus.radiograph import codecs
 from callus.radiograph.elements import syntax_name
 from callus.radiograph.limits import one_line
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 LIMIT_S: float = 60.0
-"""How long one frame may take: 100 million pixels of lossless JPEG take 10 s on a slow core."""
-MOST_MEMORY: Final = 3 << 30
+"""How long one frame may take by the clock, however much else the machine has to do."""
+CPU_S: float = 10.0
+"""Processor time that a file or a coded frame of a few MB may take: see ``docs/decisions.md``."""
+_CPU_S_A_MIB: Final = 0.5
+_MOST_CPU_S: Final = 55.0
+MOST_MEMORY: Final = 2 << 30
 """What a process may allocate beside what it starts with."""
 _END_S: Final = 10.0  # for a process that was killed to be gone
 _SERVE: Final = "from callus.radiograph.apart import serve; serve()"
 _KINDS: Final = {"uint8": np.uint8, "uint16": np.uint16, "uint32": np.uint32}
 _LONGEST_LINE: Final = 65_536
+
+_OUT_OF_TIME: Final = getattr(signal, "SIGPROF", 27)
 
 _idle: list[_Decoder] = []
 
@@ -50,8 +59,9 @@ def coded(data: bytes, layout: codecs.Layout, syntax: str) -> codecs.Frame:
     had no memory for.
 
     Raises:
-        RadiographError: as there; and where two processes in turn ended at it, or one answered nonsense.
-        PassingError: a process cannot be started, took too long, was killed twice, or has no memory.
+        RadiographError: as there; and where two processes in turn ended at it, or one answered nonsense or took more
+            processor time than frames of that size do.
+        PassingError: a process cannot be started, took too long by the clock, was killed twice, or has no memory.
     """
     try:
         decoder = _idle.pop()
@@ -88,7 +98,8 @@ def serve() -> None:
     while line := sys.stdin.buffer.readline():
         request = json.loads(line)
         data = _exactly(sys.stdin.buffer, request["bytes"])
-        answer, body = _answer(data, codecs.Layout(**request["layout"]), request["syntax"])
+        with processor_limited(len(data)):
+            answer, body = _answer(data, codecs.Layout(**request["layout"]), request["syntax"])
         _send(answers, answer, body)
 
 
@@ -134,7 +145,7 @@ class _Decoder:
         """Ask, and give what it answers.
 
         Raises:
-            RadiographError: it answers nonsense.
+            RadiographError: it answers nonsense, or takes too much processor time.
             PassingError: it takes too long.
             _DiedError: it ended.
         """
@@ -159,7 +170,7 @@ class _Decoder:
                     hint="try again when the machine has less to do; if that does not help, export it uncompressed",
                 ) from error
             died = isinstance(error, OSError | EOFError)
-            raise self._failure(syntax, _DiedError if died else RadiographError) from error
+            raise self._failure(syntax, len(data), _DiedError if died else RadiographError) from error
         finally:
             timer.cancel()
 
@@ -189,17 +200,24 @@ class _Decoder:
         values = np.frombuffer(body, kind).reshape(shape)
         return codecs.Frame(values, codecs.Layout(**answer["layout"]), missing if missing is None else float(missing))
 
-    def _failure(self, syntax: str, kind: type[RadiographError]) -> RadiographError:
+    def _failure(self, syntax: str, size: int, kind: type[RadiographError]) -> RadiographError:
         if kind is RadiographError:
             self._process.kill()  # where it answers nonsense it may still run
         try:
             code: int | None = self._process.wait(_END_S)
         except subprocess.TimeoutExpired:
             code = None
+        hint = "the file is damaged or hostile; leave it out, or export it uncompressed"
+        if code == -_OUT_OF_TIME:  # it would be so again, however little else there is to do
+            seconds = processor_s(size)
+            return RadiographError(
+                f"has pixel data that its decoder is not done with in {seconds} s of processor time"
+                f" [{syntax_name(syntax)}]",
+                hint=hint,
+            )
         ended = "it does not end" if code is None else f"signal {-code}" if code < 0 else f"exit code {code}"
         failure = kind(
-            f"has pixel data that make the process of its decoder fail ({ended}) [{syntax_name(syntax)}]",
-            hint="the file is damaged or hostile; leave it out, or export it uncompressed",
+            f"has pixel data that make the process of its decoder fail ({ended}) [{syntax_name(syntax)}]", hint=hint
         )
         if isinstance(failure, _DiedError):
             failure.was_killed = code == -getattr(signal, "SIGKILL", 9)
@@ -225,12 +243,38 @@ def _exactly(pipe: IO[bytes], count: int) -> bytes:
     return body
 
 
+def processor_s(size: int) -> int:
+    """Seconds of processor time that a file, or a coded frame, of ``size`` bytes may take."""
+    return math.ceil(min(_MOST_CPU_S, CPU_S + _CPU_S_A_MIB * size / (1 << 20)))
+
+
+@contextmanager
+def processor_limited(size: int) -> Iterator[None]:
+    """End this process (SIGPROF) where it takes more processor time meanwhile than ``size`` bytes may take.
+
+    The kernel sees to that, whatever native code does; on systems that can do so. Of RLIMIT_CPU it could not be said
+    from when on: the kernel counts whole ticks there, and :func:`time.process_time` what was really used.
+    """
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
+    signal.setitimer(signal.ITIMER_PROF, processor_s(size))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
 def limit_memory() -> None:
-    """Let an allocation without end fail here, and not take the machine's memory; where the system can do that."""
+    """Let an allocation without end fail here, and not take the machine's memory; where the system can do that.
+
+    Nor does a crash leave the process's memory on the disk, which holds a radiograph.
+    """
     try:
         import resource  # noqa: PLC0415 - Unix only
     except ImportError:
         return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) if Path("/proc").exists() else 0
     if pages:
         most = pages * resource.getpagesize() + MOST_MEMORY

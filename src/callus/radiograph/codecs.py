@@ -31,6 +31,7 @@ _JPEG: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 
 READ: Final = NATIVE | _JPEG | {RLE}
 J2K_START: Final = jpeg2000.START
 _RLE_HEAD: Final = 64
+_PIECE: Final = 1 << 22
 _PACKAGES: Final = {
     "rle.utils": "pylibjpeg-rle",
     "jpeg_ls": "pyjpegls",
@@ -242,6 +243,12 @@ def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
             f"is coded by JPEG process {parsed.process - 0xC0} with {parsed.precision} bits, which is not read",
             hint="export it uncompressed",
         )
+    if layout.rows * layout.columns * layout.samples > limits.MAX_PIXELS:  # GDCM copies each sample several times
+        raise RadiographError(
+            f"is too large: {layout.columns:,} x {layout.rows:,} pixels of {layout.samples} samples in JPEG of"
+            f" {parsed.precision} bits; at most {limits.MAX_PIXELS // 1_000_000} million samples are read",
+            hint="export it uncompressed",
+        )
     gdcm = _decoder("gdcm")
     types = gdcm.TransferSyntax
     syntax = types.JPEGLosslessProcess14 if parsed.process == jpeg.LOSSLESS else types.JPEGExtendedProcess2_4
@@ -268,10 +275,17 @@ def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     text = image.GetBuffer()
     if text is None:
         raise RadiographError("has a JPEG stream that is damaged", hint="export it again")
-    # The binding gives the bytes as text; surrogateescape is how it made it.
-    values = np.frombuffer(text.encode("utf-8", "surrogateescape"), _container(bits))
+    values = np.frombuffer(_bytes_of(text), _container(bits))
     layout = _bits(replace(layout, planar=False), bits)
     return Frame(_shape(values, layout), layout)
+
+
+def _bytes_of(text: str) -> bytearray:
+    """GDCM's binding gives bytes as text, by surrogateescape; encoding it sets three bytes aside for each letter."""
+    found = bytearray()
+    for start in range(0, len(text), _PIECE):
+        found += text[start : start + _PIECE].encode("utf-8", "surrogateescape")
+    return found
 
 
 def _jpeg2000(data: bytes, layout: Layout) -> Frame:

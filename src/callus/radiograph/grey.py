@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
@@ -88,18 +89,21 @@ def over_black(grey: Pixels, alpha: Pixels) -> Pixels:
 def stretch(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Values without a known white to uint16: the least becomes black, the greatest white; not-a-number is black.
 
+    A few rows at a time: beside the values and the result it takes no memory.
+
     Args:
         values: (height, width) of integers of 32 bits or floats.
     """
-    finite = np.isfinite(values)
-    if not finite.any():
-        return np.zeros(values.shape, dtype=np.uint16)
-    low, high = float(values[finite].min()), float(values[finite].max())
+    stretched = np.zeros(values.shape, dtype=np.uint16)
+    low, high = _ends(values)
     if not high > low:
-        return np.zeros(values.shape, dtype=np.uint16)
-    # Halved first: the difference of two large floats may not fit.
-    part = (np.where(finite, values, low).astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2)
-    return np.rint(part * 65535).astype(np.uint16)
+        return stretched
+    for rows in _bands(values):
+        band = values[rows]
+        # Halved first: the difference of two large floats may not fit.
+        part = (np.where(np.isfinite(band), band, low).astype(np.float64) / 2 - low / 2) / (high / 2 - low / 2)
+        stretched[rows] = np.rint(part * 65535)
+    return stretched
 
 
 def full_range(pixels: Pixels) -> tuple[Pixels, tuple[str, ...]]:
@@ -168,7 +172,17 @@ def _seen(rgba: Pixels) -> Pixels:
     return seen  # type: ignore[no-any-return]
 
 
-def _bands(pixels: Pixels) -> Iterator[slice]:
+def _ends(values: NDArray[Any]) -> tuple[float, float]:
+    """The least and the greatest of the finite values; infinity and -infinity where there is none."""
+    low, high = math.inf, -math.inf
+    for rows in _bands(values):
+        finite = values[rows][np.isfinite(values[rows])]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    return low, high
+
+
+def _bands(pixels: NDArray[Any]) -> Iterator[slice]:
     """Rows, as many at a time as make about a million pixels."""
     step = max(1, _BAND // pixels.shape[1])
     return (slice(row, row + step) for row in range(0, pixels.shape[0], step))

@@ -28,6 +28,15 @@ Image.init()  # Pillow's plugins register themselves on first use, which two thr
 _DEEP = 16
 
 
+class _TiffFile(TiffImagePlugin.TiffImageFile):
+    """Pillow's, but without its warning of size, which comes when pixels are loaded: sizes were looked at before."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)  # type: ignore[attr-defined]  # as Pillow's own does
+        super().load_prepare()
+
+
 def decode(data: bytes, kind: Literal["PNG", "JPEG", "TIFF", "WEBP"], frame: int | None) -> Decoded:
     """Decode a picture file.
 
@@ -125,7 +134,7 @@ def _tiff(data: bytes, frame: int | None) -> Decoded:
         pixels, is_grey = _from_opencv(parsed.stream)
         pixels, notes = grey.full_range(pixels)
     else:
-        image = TiffImagePlugin.TiffImageFile(BytesIO(parsed.stream))
+        image = _TiffFile(BytesIO(parsed.stream))
         deep = image.mode.startswith(("I", "F"))
         pixels, is_grey = _from_pillow(image)
         pixels, notes = grey.full_range(pixels)
