@@ -11,7 +11,9 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mutate_bundle
 import pytest
+import sound_bundles
 import tiny_bundle
 from onnx import TensorProto, helper
 
@@ -45,6 +47,17 @@ def test_damaged_bundles() -> None:
     assert found["files"] == 100
     assert found["outcomes"]["BundleError"] > 50
     assert found["outcomes"]["answer"] > 5
+
+
+def test_what_is_damaged_holds_all_that_a_bundle_may(tmp_path: Path) -> None:
+    for name, files in sound_bundles.sound().items():
+        mutate_bundle.BundleMutant(name, (), files).write(tmp_path / name)
+        bundle = Bundle.load(tmp_path / name)
+        assert bundle.views
+        assert bundle.pictures
+        assert bundle.likeness() is not None
+        assert {"onnx-float32", "openvino-int8"} <= set(bundle.engines)
+        assert (b'element_type="i8"' in files[sound_bundles.IR]) == (name != "tiny")
 
 
 def body() -> onnx.GraphProto:

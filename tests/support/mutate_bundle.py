@@ -1,7 +1,7 @@
 """Bundles damaged on purpose: the zip's structures, names, ``bundle.json`` by value, and networks whose hash is right.
 
 The networks are damaged in both formats, ONNX and OpenVINO's own; so is what tells pictures that are unlike the
-training data.
+training data, and the list of what was trained on.
 
 Not a test: ``tests/support`` is on the tests' path (pyproject.toml), and ``bench/fuzz.py`` puts it on its own.
 """
@@ -11,24 +11,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import struct
-import tempfile
 import warnings
 import zipfile
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from mutate import damage, number_bytes
 from mutate_network import changed_ir, changed_onnx
-from tiny_bundle import likeness_entry, tiny_graph, tiny_info, tiny_likeness
+from sound_bundles import IR, IR_WEIGHTS, LIKENESS
+from tiny_bundle import tiny_likeness
 
-from callus.bundle import write_bundle
-from callus.bundle.openvino_engine import import_openvino
+from callus.bundle import PICTURES
+from callus.bundle.contents import LARGEST_PICTURES
+from callus.bundle.likeness import Likeness
+from callus.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 NAMES: Final = (
     *("../outside.md", "/etc/outside.md", "a/../../outside.md", "C:\\outside.md", "..\\outside.md", "a//b.md", ""),
@@ -39,22 +42,13 @@ _DEEP: Final = "@deep@"
 VALUES: Final[tuple[Any, ...]] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 10**400, -(10**400), 0.5, -0.0, 1e308, 5e-324, float("nan")),
     *(float("inf"), "", " ", "x", "x" * 1_000_000, "a\nb", "\0", "\ud800", "\u202e", [], {}, [[]], {"": None}, _DEEP),
-    *(
-        "model.onnx",
-        "MODEL_CARD.md",
-        "bundle.json",
-        "../x",
-        "onnx-float32",
-        "0" * 64,
-        [0] * 100_000,
-        ["x"],
-        224,
-        "letterbox",
-    ),
+    *("model.onnx", "MODEL_CARD.md", "bundle.json", "../x", "onnx-float32", "0" * 64, [0] * 100_000),
+    *(["x"], 224, "letterbox"),
 )
-_IR: Final = "model-int8/model.xml"
-_IR_WEIGHTS: Final = "model-int8/model.bin"
-_LIKENESS: Final = "likeness.bin"
+_TURNS: Final = ("tiny", "golden", "tiny", "shipped")
+"""Whose turn it is; one of four, because the model that ships takes a hundred times as long as the tiny ones."""
+_FLOAT_ENGINES: Final = ("openvino-float32", "onnx-float32")
+_INT8_ENGINE: Final = ("openvino-int8",)
 _FLOATS: Final = (
     *(float("nan"), float("inf"), float("-inf"), 0.0, -0.0, -1.0, 1e-45, 1e-30),
     *(1e-9, 1.0, 1e9, 1e10, 3e38, -1e9, -3e38),
@@ -81,7 +75,7 @@ class BundleMutant:
     files: Mapping[str, bytes] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
     data: bytes = b""
-    engines: tuple[str, ...] = ("openvino-float32", "onnx-float32")
+    engines: tuple[str, ...] = (*_INT8_ENGINE, *_FLOAT_ENGINES)
 
     def write(self, path: Path) -> None:
         """Put it there: a folder or a file."""
@@ -97,58 +91,37 @@ class BundleMutant:
             (path / name).symlink_to(target)
 
 
-def sound() -> dict[str, bytes]:
-    """The files of the tiny bundle by name, with the network in both formats."""
-    graph = tiny_graph().SerializeToString()
-    openvino = import_openvino()
-    with tempfile.TemporaryDirectory() as folder:
-        xml = Path(folder) / "model.xml"
-        openvino.save_model(openvino.Core().read_model(model=graph), xml, compress_to_fp16=False)
-        files = {
-            "model.onnx": graph,
-            _IR: xml.read_bytes(),
-            _IR_WEIGHTS: xml.with_suffix(".bin").read_bytes(),
-            "MODEL_CARD.md": b"# tiny\n\nFor tests.\n",
-            _LIKENESS: tiny_likeness(components=2).to_bytes(),
-        }
-        info = tiny_info(likeness=likeness_entry(2, "onnx-float32", "openvino-int8"))
-        engine = info["engines"]["onnx-float32"]
-        info["engines"]["openvino-int8"] = engine | {"file": _IR, "weights": _IR_WEIGHTS}
-        bundle = write_bundle(Path(folder) / "bundle", info, dict(files))
-        return {"bundle.json": (bundle / "bundle.json").read_bytes(), **files}
-
-
-def mutant(files: Mapping[str, bytes], seed: int, number: int) -> BundleMutant:
-    """Damage a bundle in one of nine ways, which take turns by its number.
+def mutant(bundles: Mapping[str, Mapping[str, bytes]], seed: int, number: int) -> BundleMutant:
+    """Damage a bundle in one of ten ways, which take turns by its number; the bundles take turns in each.
 
     Args:
-        files: of :func:`sound`.
+        bundles: of :func:`sound_bundles.sound`.
         seed: of the whole series.
         number: of this bundle.
     """
     random = Random(f"{seed}/{number}")  # noqa: S311 - chance that can be repeated is what is wanted
-    changed = dict(files)
-    way = number % 9
-    if way == 0:
-        return _zip_bytes(random, changed)
-    if way == 1:
-        return _zip_entries(random, changed)
-    if way == 2:
-        return _folder(random, changed)
-    change = (_info, _graph_bytes, _graph, _graph, _ir, _likeness)[way - 3]
+    turn, way = divmod(number, 10)
+    name = _TURNS[turn % len(_TURNS)]
+    changed = dict(bundles[name])
+    if way < len(_WHOLE):
+        made = _WHOLE[way](random, changed)
+        return replace(made, seed=f"{name} {made.seed}")
+    change, engines = _PARTS[way - len(_WHOLE)]
     what = tuple(change(random, changed) for _ in range(random.choice((1, 1, 2, 3))))
-    engines = ("openvino-int8",) if change is _ir else BundleMutant.engines
     if random.random() < 0.5:
-        return BundleMutant("folder", what, changed, engines=engines)
-    return BundleMutant("zip", what, data=_zipped(list(changed.items()), random.choice((0, 8))), engines=engines)
+        return BundleMutant(f"{name} folder", what, changed, engines=engines)
+    packed = _zipped(list(changed.items()), random.choice((0, 8)))
+    return BundleMutant(f"{name} zip", what, data=packed, engines=engines)
 
 
-def _zipped(entries: list[tuple[str, bytes]], method: int) -> bytes:
+def _zipped(entries: list[tuple[str, bytes]], method: int, only: str = "") -> bytes:
+    """A zip of all entries, packed by a method, or of which only one is."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as archive:
         warnings.simplefilter("ignore")  # that a name stands in it twice
         for name, content in entries:
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, method)
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            archive.writestr(entry, content, method if only in ("", name) else zipfile.ZIP_STORED)
     return buffer.getvalue()
 
 
@@ -158,7 +131,7 @@ def _zip_bytes(random: Random, files: dict[str, bytes]) -> BundleMutant:
     what = []
     for _ in range(random.choice((1, 1, 2, 3))):
         mark, length = random.choice(_STRUCTURES)
-        places = [at for at in range(len(data)) if data[at : at + 4] == mark]
+        places = [found.start() for found in re.finditer(re.escape(mark), data)]
         if places and random.random() < 0.7:
             place, size = random.choice(places) + random.randrange(4, length), random.choice((1, 2, 4))
             data[place : place + size] = number_bytes(random, size, little=True)
@@ -184,11 +157,11 @@ def _zip_entries(random: Random, files: dict[str, bytes]) -> BundleMutant:
     elif way == "bomb":
         name = random.choice(("bundle.json", "MODEL_CARD.md", "bomb.bin"))
         entries = [entry for entry in entries if entry[0] != name] + [(name, bytes(64 << 20))]
-        return BundleMutant("zip", (*what, name), data=_zipped(entries, random.choice((8, 14))))
+        return BundleMutant("zip", (*what, name), data=_zipped(entries, random.choice((8, 14)), name))
     elif way == "many":
         entries += [(f"{number}.md", b"") for number in range(random.choice((255, 300, 5_000)))]
     data = bytearray(_zipped(entries, random.choice((0, 8))))
-    central = [at for at in range(len(data)) if data[at : at + 4] == b"PK\x01\x02"]
+    central = [found.start() for found in re.finditer(rb"PK\x01\x02", data)]
     # Where each stands in a central entry: flags, method, compressed and plain size, attributes.
     fields = {
         "locked": (8, b"\1\0"),
@@ -310,41 +283,46 @@ def _likeness(random: Random, files: dict[str, bytes]) -> str:
 
 
 def _likeness_bytes(random: Random, files: dict[str, bytes]) -> str:
-    data = bytearray(files[_LIKENESS])
+    data = bytearray(files[LIKENESS])
     done = damage(random, data)
-    files[_LIKENESS] = bytes(data)
+    files[LIKENESS] = bytes(data)
     return done
 
 
 def _likeness_number(random: Random, files: dict[str, bytes]) -> str:
-    data = bytearray(files[_LIKENESS])
+    data = bytearray(files[LIKENESS])
     if len(data) < 4:
         return "nothing"
     place, value = random.randrange(len(data) // 4), random.choice(_FLOATS)
     struct.pack_into("<f", data, 4 * place, value)
-    files[_LIKENESS] = bytes(data)
+    files[LIKENESS] = bytes(data)
     return f"number {place} became {value:g}"
 
 
 def _likeness_length(random: Random, files: dict[str, bytes]) -> str:
-    data = files[_LIKENESS]
+    data = files[LIKENESS]
     length = random.choice(
         (0, 1, 3, len(data) - 4, len(data) - 1, len(data) + 1, len(data) + 4, 2 * len(data), 1 << 20)
     )
-    files[_LIKENESS] = (data * (length // max(1, len(data)) + 1))[:length]
+    files[LIKENESS] = (data * (length // max(1, len(data)) + 1))[:length]
     return f"{length} bytes"
 
 
 def _likeness_axes(random: Random, files: dict[str, bytes]) -> str:
     """The Gaussian is then not positive definite, or none."""
     way = random.choice(("twice the same", "nothing", "long", "short"))
-    made = tiny_likeness(components=2)
+    try:
+        info = json.loads(files["bundle.json"])
+        sizes = info["outputs"]["features"]["channels"], info["likeness"]["components"]
+        made = Likeness.from_bytes(files[LIKENESS], *sizes, "seed")
+    except (BundleError, ValueError, TypeError, LookupError, RecursionError):
+        return "nothing"  # what was done before is damage enough
     axes = made.axes.copy()
     if way == "twice the same":
-        axes[1] = axes[0]
+        axes[1:2] = axes[:1]
     else:
         axes *= {"nothing": 0.0, "long": 1e6, "short": 1e-6}[way]
-    files[_LIKENESS] = replace(made, axes=axes).to_bytes()
+    files[LIKENESS] = replace(made, axes=axes).to_bytes()
     return f"axes: {way}"
 
 
@@ -363,7 +341,7 @@ def _likeness_entry(random: Random, files: dict[str, bytes]) -> str:
         elif way == "network":  # a right file, but of other features than the network's
             features["channels"] = random.choice((1, 2, 4, 8192))
             entry["components"] = min(2, features["channels"])
-            files[_LIKENESS] = tiny_likeness(features["channels"], entry["components"]).to_bytes()
+            files[LIKENESS] = tiny_likeness(features["channels"], entry["components"]).to_bytes()
         else:
             entry["components"] = random.choice(_COUNTS) if way != "channels" else entry["components"]
             features["channels"] = random.choice(_COUNTS) if way != "components" else features["channels"]
@@ -375,8 +353,8 @@ def _likeness_entry(random: Random, files: dict[str, bytes]) -> str:
 
 def _ir(random: Random, files: dict[str, bytes]) -> str:
     """A value in OpenVINO's .xml, or any bytes of the .xml or the .bin."""
-    name = _IR if random.random() < 0.8 else _IR_WEIGHTS
-    if name == _IR_WEIGHTS or random.random() < 0.2:
+    name = IR if random.random() < 0.8 else IR_WEIGHTS
+    if name == IR_WEIGHTS or random.random() < 0.2:
         data = bytearray(files[name])
         done = damage(random, data)
         files[name] = bytes(data)
@@ -384,3 +362,30 @@ def _ir(random: Random, files: dict[str, bytes]) -> str:
         files[name], done = changed_ir(random, files[name])
     _seal(files)
     return f"{name}: {done}"
+
+
+def _pictures(random: Random, files: dict[str, bytes]) -> str:
+    """The list of what was trained on: any bytes, lines without end, or as many as a bundle may hold."""
+    way = random.choice(("bytes", "bytes", "line", "lines", "commas", "many"))
+    data = bytearray(files[PICTURES])
+    size = LARGEST_PICTURES + random.choice((-1, 0, 1))
+    if way == "bytes":
+        way = damage(random, data)
+    elif way == "many":
+        data[:] = b"".join(b"%016x,\n" % number for number in range(size // 72))
+    else:
+        data[:] = {"line": b"x", "lines": b"\n", "commas": b","}[way] * size
+    files[PICTURES] = bytes(data)
+    _seal(files)
+    return f"{PICTURES}: {way}"
+
+
+_WHOLE: Final = (_zip_bytes, _zip_entries, _folder)
+_PARTS: Final = (
+    (_info, BundleMutant.engines),
+    (_graph_bytes, _FLOAT_ENGINES),
+    *((_graph, _FLOAT_ENGINES),) * 2,
+    (_ir, _INT8_ENGINE),
+    (_likeness, BundleMutant.engines),
+    (_pictures, _INT8_ENGINE),
+)

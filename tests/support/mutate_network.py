@@ -308,8 +308,8 @@ def _loop(_random: Random, model: onnx.ModelProto) -> None:
     graph = model.graph
     graph.initializer.append(numpy_helper.from_array(_int64([2**63 - 1]).reshape(()), "rounds"))
     graph.initializer.append(helper.make_tensor("true", TensorProto.BOOL, [], [True]))
-    last = graph.node[5]
-    last.output[0] = "before"
+    last = next(node for node in graph.node if "logit" in node.output)
+    last.output[list(last.output).index("logit")] = "before"
     graph.node.append(helper.make_node("Loop", ["rounds", "true", "before"], ["logit"], body=body))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PICTURE_DIGITS: Final = 16
 """Hexadecimal digits of a picture's SHA-256 that the bundle keeps: enough to know one by among billions."""
+_PICTURE: Final = re.compile(rb"^([0-9a-f]{%d}),([^,\r\n]*)\r*$" % PICTURE_DIGITS, re.MULTILINE)
 ENDING: Final = ".callus"
 _CHUNK: Final = 1 << 20
 _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
@@ -158,14 +159,9 @@ class Bundle:
         """
         if PICTURES not in self.info["files"]:
             return None
-        pictures = {}
-        lines = BytesIO(self.read(PICTURES))
-        next(lines, b"")  # the columns' names
-        for line in lines:  # one at a time: a hostile file is lines and commas through and through
-            digits, comma, part = line.rstrip(b"\r\n").partition(b",")
-            if comma and len(digits) == PICTURE_DIGITS and b"," not in part:
-                pictures[digits.decode("ascii", "replace")] = part.decode("ascii", "replace")
-        return pictures
+        # One expression looks for them: a hostile file has 33 million empty lines, for which a loop takes seconds.
+        found = _PICTURE.finditer(self.read(PICTURES))
+        return {line[1].decode("ascii"): line[2].decode("ascii", "replace") for line in found}
 
     @property
     def card(self) -> str:
