@@ -186,7 +186,7 @@ def test_what_is_deleted_before_its_results_are_made_leaves_nothing(clinic: Clin
     assert held.begun.acquire(timeout=120)
     assert clinic.administrator.delete(f"/studies/{taken['study']}").status_code == 200
     held.let_go()
-    clinic.until(lambda: not clinic.parts.answering._making)
+    clinic.until(lambda: not clinic.parts.answering._underway.jobs())
     assert clinic.files() == set()
     assert clinic.rows(Answer) == clinic.rows(Job) == []
     assert whats(clinic) == ["arrived", "deleted"]
@@ -271,14 +271,14 @@ def test_one_at_which_the_service_was_killed_is_answered_while_nothing_is_made(
     stand, take, beside, taken = Answering._stand, jobs.take, dict[int, int](), threading.Event()
 
     def counting(self: Answering, job: Job, *more: Any) -> Any:
-        beside[job.image_id or 0] = len(self._making)
+        beside[job.image_id or 0] = len(self._underway.jobs())
         return stand(self, job, *more)
 
     def deadly(*words: Any) -> list[Job]:
         """What is taken once something is being made was there when the service was killed."""
         found = take(*words)
         for job in found:
-            if clinic.parts.answering._making:
+            if clinic.parts.answering._underway.jobs():
                 job.killed = 1
                 taken.set()
         return found
