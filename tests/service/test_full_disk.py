@@ -6,8 +6,10 @@ import errno
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,13 @@ import sqlalchemy as sa
 from clinic import Clinic, opened, radiograph, related
 from pynetdicom import AE
 
-from callus.service import dicom_node, uploads
+from callus.service import deletion, dicom_node, uploads
 from callus.service.database import Database
 from callus.service.dicom_node import Node
 from callus.service.intake import Intake
 from callus.service.objects import FullError, ObjectStore
 from callus.service.settings import Caller, DicomNode
-from callus.service.tables import Image, Job, Model
+from callus.service.tables import Image, Job, Model, Study, now
 from callus.service.uploads import Part, Room
 
 RETRY = 0xA700  # Refused: Out of Resources
@@ -190,6 +192,33 @@ def test_a_full_disk_of_the_database_says_so(
         assert arriving(objects) == []
         (small / "filler").unlink()
         assert send(number) == 0
+
+
+def test_deleting_what_is_old_goes_on_once_a_full_disk_has_room(
+    small: Path, objects: ObjectStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(deletion, "_EVERY", 0.05)
+    with database_in(small) as database:
+        with database.writing() as session:
+            session.add(Study(uid="1.2.3", received=now() - timedelta(days=9)))
+        deletion._empty_log(database)  # else there may be room in SQLite's log
+        fill(small)
+        keeping = deletion.Keeping(database, objects, days=1)
+        keeping.start()
+        try:
+            until(lambda: "deleting waits: FullError" in caplog.text)
+            assert count(database, Study) == 1
+            (small / "filler").unlink()
+            until(lambda: not count(database, Study))
+        finally:
+            keeping.stop()
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.02)
 
 
 def test_an_upload_that_finds_no_room_is_let_go(small: Path, clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from clinic import Clinic, radiograph
+import sqlalchemy as sa
+from clinic import ON_SQLITE, Clinic, radiograph
 
 from callus.service import seen
 from callus.service.access import UNATTENDED
@@ -42,3 +43,23 @@ def test_the_audit_log_tells_who_listed_searched_and_loaded(clinic: Clinic, monk
     assert clinic.reader.get(f"{image}/sr.dcm").status_code == 403
     loaded = [("loaded", f"image {taken['image']} {kind}") for kind in (*kinds.values(), "original")]
     assert told("loaded") == loaded
+
+
+@ON_SQLITE
+def test_what_could_not_be_written_down_is_not_shown_and_the_next_look_is_written(clinic: Clinic) -> None:
+    (taken,) = clinic.sent(radiograph())
+    looks = {
+        "/studies": ("listed", "studies"),
+        f"/images/{taken['image']}/frame.png": ("saw", f"study {taken['study']}"),
+    }
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.text("CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END"))
+    for path in looks:
+        for _ in range(2):
+            assert clinic.reader.get(path).status_code == 500
+    with clinic.parts.database.writing() as session:
+        session.execute(sa.text("DROP TRIGGER full"))
+    for path in looks:
+        assert clinic.reader.get(path).status_code == 200
+    lines = clinic.rows(Entry, Entry.who == "the reader")
+    assert [(entry.did, entry.what) for entry in lines] == list(looks.values())

@@ -27,11 +27,16 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _SOON = 1.0  # seconds in which what nobody waits for is on the disk
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # the latter: of what its processes share
 _POSTGRESQL_FULL = "53100"  # SQLSTATE disk_full
+_POSTGRESQL_PASSES = ("08", "40", "53", "57P")  # connections, transactions, resources, a server that ends or begins
 _BUSY_MS = 30_000  # how long a writer waits for another one
 
 
 class DatabaseError(CallusError):
     """The database cannot be reached, or is of a later version."""
+
+
+class AwayError(CallusError):
+    """The database does not answer just now: what was asked for is to be asked for again, and is done then or was."""
 
 
 class Database:
@@ -90,8 +95,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads."""
-        with self._sessions() as session:
+        """A session that only reads.
+
+        Raises:
+            AwayError: the database does not answer just now.
+        """
+        with _told(), self._sessions() as session:
             if self.is_sqlite:
                 session.connection(execution_options={"callus_reads": True})
             yield session
@@ -105,19 +114,15 @@ class Database:
                 else it survives, also that this process is killed.
 
         Raises:
+            AwayError: the database does not answer just now.
             FullError: the database's disk is full.
         """
-        try:
-            with self._sessions.begin() as session:
-                if soon and self.is_sqlite:
-                    session.connection(execution_options={"callus_soon": True})
-                elif soon:  # PostgreSQL itself writes it down within three times wal_writer_delay, 0.6 s
-                    session.execute(sa.text("SET LOCAL synchronous_commit TO OFF"))
-                yield session
-        except sa.exc.DBAPIError as error:
-            if _is_full(error.orig):
-                raise FullError("the disk is full", where="the database", hint="make room") from error
-            raise
+        with _told(), self._sessions.begin() as session:
+            if soon and self.is_sqlite:
+                session.connection(execution_options={"callus_soon": True})
+            elif soon:  # PostgreSQL itself writes it down within three times wal_writer_delay, 0.6 s
+                session.execute(sa.text("SET LOCAL synchronous_commit TO OFF"))
+            yield session
         if soon and self.is_sqlite:
             self._settle_soon()
 
@@ -185,6 +190,32 @@ class Database:
 
 def _hold(name: str) -> sa.Select[Any]:
     return sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0)))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Have it told apart why a database does not do what it was asked for, where that passes.
+
+    Raises:
+        AwayError: it is not reached, ends, has too many connections, or gave way to somebody else.
+        FullError: its disk is full.
+    """
+    try:
+        yield
+    except sa.exc.DBAPIError as error:
+        if _is_full(error.orig):
+            raise FullError("the disk is full", where="the database", hint="make room") from error
+        if error.connection_invalidated or _passes(error):
+            raise AwayError("the database does not answer just now", hint="try again") from error
+        raise
+
+
+def _passes(error: sa.exc.DBAPIError) -> bool:
+    """Whether PostgreSQL may do another time what it did not do."""
+    if isinstance(error.orig, sqlite3.Error):
+        return False
+    state = getattr(error.orig, "sqlstate", None)  # there is none where it was not reached
+    return state.startswith(_POSTGRESQL_PASSES) if state else isinstance(error, sa.exc.OperationalError)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -155,7 +155,7 @@ class Keeping(threading.Thread):
                 sweep(self._database, self._objects, lambda: not self._stopping.is_set())
                 changes.forget_old(self._database)
                 clear_copies(self._objects.folder.parent)
-            except (sa.exc.SQLAlchemyError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - nothing may end the thread: a disk that is full needs it most
                 log.error("deleting waits: %s", type(error).__name__)  # noqa: TRY400 - a trace may hold rows
             if self._stopping.wait(_EVERY):
                 return

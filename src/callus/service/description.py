@@ -79,7 +79,7 @@ def rules_of(route: APIRoute) -> list[Rule]:
 
 
 def _add_refusals(operation: dict[str, Any], method: str, rules: list[Rule]) -> None:
-    statuses = {500, 507}  # to look at a study is written down, too
+    statuses = {500, 503, 507}  # to look at a study is written down, too
     for rule in rules:
         if rule.role is not None:
             statuses |= {401, 403}

@@ -21,6 +21,7 @@ from callus.errors import CallusError, RadiographError
 from callus.radiograph.dicom import stated_identity
 from callus.radiograph.elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, parse
 from callus.radiograph.limits import one_line
+from callus.service.database import AwayError
 from callus.service.dicom_transport import LONGEST_PDU, Arriving, BoundedServer, BoundedSocket, Room, hang_up
 from callus.service.intake import BusyError, ConflictError
 from callus.service.objects import FullError
@@ -85,7 +86,8 @@ _STATUSES: Final[dict[type[CallusError], int]] = {
     _NotUnderstoodError: 0xC000,  # Cannot Understand
     RadiographError: 0xA900,  # Data Set Does Not Match SOP Class
     ConflictError: 0x0111,  # Duplicate SOP Instance
-    BusyError: 0xA700,  # Refused: Out of Resources; worth sending again
+    AwayError: 0xA700,  # Refused: Out of Resources; worth sending again
+    BusyError: 0xA700,
     FullError: 0xA700,
 }
 """What C-STORE answers (PS3.4 Table B.2-1, PS3.7 Annex C) where an object is not kept."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi.responses import JSONResponse
 
 from callus.errors import BundleError, CallusError, DatasetError, PassingError, RadiographError
+from callus.service.database import AwayError
 from callus.service.intake import BusyError, ConflictError
 from callus.service.objects import FullError
 from callus.service.refusals import RefusedError
@@ -22,6 +23,7 @@ BUSY_RETRY: Final = 10
 _STATUS: Final[dict[type[CallusError], int]] = {
     BusyError: 429,
     FullError: 507,
+    AwayError: 503,
     ConflictError: 409,
     PassingError: 503,  # before what it is a kind of
     RadiographError: 422,
@@ -40,12 +42,13 @@ _MEANINGS: Final = {
     422: "what was sent does not fit, or cannot be used",
     429: "too much at once, or too often",
     500: "the service failed",
-    503: "what it takes, another system or free memory, is not there just now",
+    503: "what it takes, the database, another system or free memory, is not there just now",
     507: "the disk is full",
 }
 _HEADERS: Final[dict[int, dict[str, Any]]] = {
     401: {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}},
     429: {"Retry-After": {"description": "seconds after which to come again", "schema": {"type": "integer"}}},
+    503: {"Retry-After": {"description": "the same, where it is known", "schema": {"type": "integer"}}},
 }
 
 
@@ -65,7 +68,7 @@ def refusal(error: CallusError, **more: Any) -> JSONResponse:
     """An error as a response."""
     status = status_of(error)
     headers = {}
-    again = error.retry_after if isinstance(error, RefusedError) else BUSY_RETRY if status == 429 else None  # noqa: PLR2004
+    again = BUSY_RETRY if isinstance(error, BusyError | AwayError) else getattr(error, "retry_after", None)
     if again is not None:
         headers["Retry-After"] = str(again)
     if status == 401:  # noqa: PLR2004 - Unauthorized

@@ -79,5 +79,11 @@ class Seen:
         return is_new
 
     def _write(self, who: Who, did: str, what: str) -> None:
-        with self._database.writing(soon=True) as session:  # nobody is to wait for the disk to look at a radiograph
-            audit.note(session, who=who.name, did=did, what=what, address=who.address)
+        try:
+            with self._database.writing(soon=True) as session:  # nobody is to wait for the disk to look at a radiograph
+                audit.note(session, who=who.name, did=did, what=what, address=who.address)
+        except BaseException:
+            with self._lock:  # the next look has to be written down, for this one is not
+                for key in (what, did):
+                    self._looks.pop((who.user.id, key), None)
+            raise

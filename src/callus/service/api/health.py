@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from callus.labels import RESEARCH_ONLY
 from callus.service.access import Who, allow, open_to_all
 from callus.service.api.common import API, Reader, Service
+from callus.service.database import AwayError
 from callus.service.schemas.running import Health, Ready
 from callus.service.tables import Model
 
@@ -36,7 +37,7 @@ def ready(parts: Service) -> JSONResponse:
         with parts.database.reading() as session:
             checks["model"] = session.scalar(sa.select(Model.id).where(Model.state == "active")) is not None
         checks["database"] = True
-    except sa.exc.SQLAlchemyError:
+    except (sa.exc.SQLAlchemyError, AwayError):
         pass  # it is what is told
     checks["answering"] = parts.answering.is_alive()
     fine = all(checks.values())

@@ -14,6 +14,7 @@ from callus.radiograph.limits import one_line
 from callus.results.uids import is_uid
 from callus.service.access import Who
 from callus.service.api.common import API, LARGEST_NUMBER, Sender, Service
+from callus.service.database import AwayError
 from callus.service.intake import BusyError, Taken
 from callus.service.objects import FullError
 from callus.service.parts import Parts
@@ -24,7 +25,7 @@ from callus.service.tables import Study
 from callus.service.uploads import Part, boundary_of, parts_of
 
 router = APIRouter(prefix=API, tags=["radiographs"])
-_LATER = (BusyError, FullError, TooManyError)
+_LATER = (AwayError, BusyError, FullError, TooManyError)
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -57,7 +58,7 @@ _BODY: dict[str, Any] = {
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": FilesTaken, "description": "one at least was taken"},
-    **refused(404, 409, 413, 422, 429, 507, model=FilesRefused),
+    **refused(404, 409, 413, 422, 429, 503, 507, model=FilesRefused),
     **refused(415),
 }
 

@@ -10,6 +10,7 @@ from callus.results.uids import is_uid
 from callus.service.access import Who
 from callus.service.api.common import Sender, Service
 from callus.service.api.radiographs import check_free
+from callus.service.database import AwayError
 from callus.service.intake import BusyError, ConflictError, Taken, look
 from callus.service.objects import FullError
 from callus.service.parts import Parts
@@ -20,7 +21,7 @@ from callus.service.uploads import Part, boundary_of, parts_of
 
 router = APIRouter(prefix="/dicom-web", tags=["dicom-web"])
 JSON = "application/dicom+json"
-_LATER = (BusyError, FullError, TooManyError)
+_LATER = (AwayError, BusyError, FullError, TooManyError)
 # Failure Reasons (PS3.18 10.5.3, PS3.4 CC.2.3-1 and C-STORE's statuses). The standard has none for an object of another
 # study than the request's; A900, "data set does not match", is its class of errors that comes closest.
 PROCESSING_FAILURE, DUPLICATE, NO_RESOURCES, WRONG_CLASS, NOT_UNDERSTOOD = 0x0110, 0x0111, 0xA700, 0x0122, 0xC000
