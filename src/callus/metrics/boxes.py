@@ -23,6 +23,7 @@ SHOULDER = 0.6
 One threshold for all would draw hardly a box on a faint fracture and one over half the limb on a plain one; it also
 joins two fractures that lie side by side. Chosen on a validation split (docs/decisions.md).
 """
+_ABOUT = np.ones((3, 3), np.uint8)
 _NEIGHBOURS = 8
 """Cells that touch at a corner belong together."""
 _FILL = cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY
@@ -89,12 +90,13 @@ def boxes_from_map(
     Raises:
         CallusError: the affine turns or shears.
     """
-    if map_to_original[0, 1] != 0 or map_to_original[1, 0] != 0:
+    (scale_x, turn_x, offset_x), (turn_y, scale_y, offset_y) = map_to_original.tolist()
+    if turn_x or turn_y:
         raise CallusError("the map's affine turns or shears; boxes stand upright and need one that does not")
     boxes = []
     for top, (column, row, columns, rows) in _hills(heat, threshold, shoulder):
-        left, right = _extent(column, columns, map_to_original[0, 0], map_to_original[0, 2], shape[1])
-        upper, lower = _extent(row, rows, map_to_original[1, 1], map_to_original[1, 2], shape[0])
+        left, right = _extent(column, columns, scale_x, offset_x, shape[1])
+        upper, lower = _extent(row, rows, scale_y, offset_y, shape[0])
         if min(right - left, lower - upper) >= min(smallest_side, *shape):
             boxes.append(Box(left, upper, right - left, lower - upper, top))
     return tuple(sorted(boxes, key=lambda box: (-box.score, box.y, box.x)))
@@ -110,7 +112,7 @@ def _hills(
     before lies at or above its own, higher level, so that this fill would have gone on through all of it.
     """
     # A top is a cell, or some of one value that touch, with no higher one about it.
-    tops = (heat == cv2.dilate(heat, np.ones((3, 3), np.uint8))) & (heat >= np.float32(threshold)) & (heat > 0)
+    tops = (heat == cv2.dilate(heat, _ABOUT)) & (heat >= np.float32(threshold)) & (heat > 0)
     rows, columns = np.nonzero(tops)
     if not len(rows):
         return []
@@ -122,7 +124,7 @@ def _hills(
     levels = np.maximum(np.float32(shoulder) * values, np.float32(threshold))
     lowest = np.searchsorted(values, levels).tolist()  # the first place at or above the level of a top at each
     marks = np.zeros((heat.shape[0] + 2, heat.shape[1] + 2), np.uint8)  # OpenCV wants a cell more on each side
-    found = []
+    found: list[tuple[float, tuple[int, int, int, int]]] = []
     for index in np.argsort(-heat[rows, columns], kind="stable").tolist():
         row, column = int(rows[index]), int(columns[index])
         if marks[row + 1, column + 1]:
@@ -134,7 +136,7 @@ def _hills(
         left, upper, width, height = rect
         about = marks[upper : upper + height + 2, left : left + width + 2]
         new = (about == _NEW).astype(np.uint8)
-        if not (cv2.dilate(new, np.ones((3, 3), np.uint8)).astype(bool) & (about == _OLD)).any():
+        if not found or not (cv2.dilate(new, _ABOUT).astype(bool) & (about == _OLD)).any():
             found.append((float(heat[row, column]), (left, upper, width, height)))
         about[new.astype(bool)] = _OLD
     return found
@@ -161,4 +163,4 @@ def _extent(start: int, count: int, scale: float, offset: float, size: int) -> t
     # A cell's edges lie half a cell beside its centre; a pixel's edges half a pixel beside its own, hence the 0.5.
     first = scale * (start - 0.5) + offset + 0.5
     last = scale * (start + count - 0.5) + offset + 0.5
-    return float(np.clip(first, 0, size)), float(np.clip(last, 0, size))
+    return min(max(first, 0.0), float(size)), min(max(last, 0.0), float(size))
