@@ -74,6 +74,8 @@ def test_bundles_that_cannot_tell_say_nothing(tmp_path: Path) -> None:
 def test_a_distance_beyond_all_measure_is_not_spelt_out() -> None:
     assert unlike(None) == unlike(1.0) == ()
     assert unlike(1e139)[0].startswith("unlike the training data: more than 100 times the distance")
+    assert unlike(1.04)[0].startswith("unlike the training data: 1.04 times the distance")
+    assert unlike(1.06)[0].startswith("unlike the training data: 1.1 times the distance")
 
 
 def test_a_network_with_other_features_costs_an_answer_not_the_batch(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def unlike(distance: float | None) -> tuple[str, ...]:
     """
     if distance is None or distance <= 1:
         return ()
-    told = f"{distance:.1f} times" if distance < VERY_FAR else f"more than {VERY_FAR} times"
+    digits = 1 if round(distance, 1) > 1 else 2  # "1.0 times" would contradict itself
+    told = f"{max(distance, 1.01):.{digits}f} times" if distance < VERY_FAR else f"more than {VERY_FAR} times"
     return (f"unlike the training data: {told} the distance within which 99 % of radiographs like them lie",)
 
 
