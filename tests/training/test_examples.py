@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tiny_bundle
 
 from callus import dataset
+from callus.identify import Identifier
 from callus.training import recipe as recipes
 from callus.training.augment import AIMED, draw_window
 from callus.training.examples import PLAIN, Examples
@@ -35,6 +39,27 @@ def crops(rows: pd.DataFrame) -> Examples:
     changes: dict[str, object] = {"input.height": 192, "input.width": 256, "tuning.crop": SIDE}
     changes |= {"augmentation.contrast": 0.0, "augmentation.brightness": 0.0, "augmentation.noise": 0.0}
     return Examples(rows, recipes.override(recipes.load("callus"), changes), SIDE)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("fit", ["letterbox", "squash"])
+def test_a_network_learns_from_the_very_numbers_that_it_is_asked_with(
+    kind: type, fit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "set" / "fractured").mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (301, 200), kind)
+    cv2.imwrite(str(tmp_path / "set" / "fractured" / "a.png"), pixels)
+    rows = dataset.usable(dataset.load(tmp_path / "set"))
+    changes: dict[str, object] = {"input.height": 64, "input.width": 64, "input.fit": fit}
+    learnt = Examples(rows, recipes.override(recipes.load("callus"), changes)).pictures([0], [PLAIN]).numpy()
+
+    spec = tiny_bundle.tiny_info()["input"] | {"fit": fit}
+    identifier = Identifier(tiny_bundle.write_tiny_bundle(tmp_path / "bundle", input=spec), threads=1)
+    asked, run = [], identifier.engine.run
+    monkeypatch.setattr(identifier.engine, "run", lambda batch: asked.append(batch.copy()) or run(batch))
+    identifier.identify(rows["path"].iloc[0])
+    assert np.array_equal(asked[0], learnt)
+    assert len(np.unique(learnt)) > 50
 
 
 def test_a_crop_is_labelled_by_what_it_shows(marked: pd.DataFrame) -> None:
