@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import resource
 import struct
 from itertools import pairwise
@@ -21,7 +22,7 @@ from callus.bundle.cost import MOST_STEPS, Cost, too_much
 from callus.bundle.given import Given, Tensor, weight
 from callus.bundle.onnx_check import check_onnx
 from callus.bundle.onnx_reader import read_network
-from callus.bundle.openvino_check import check_layers
+from callus.bundle.openvino_check import check_layers, too_large
 from callus.bundle.operators import OPERATORS
 from callus.errors import BundleError
 from callus.preprocess import InputSpec
@@ -252,6 +253,26 @@ def test_a_hostile_graph_is_refused(build: Callable[[], onnx.ModelProto], messag
     check_onnx(graph().SerializeToString(), SPEC, "x")
     with pytest.raises(BundleError, match=f"callus cannot load the graph: .*({message})"):
         check_onnx(build().SerializeToString(), SPEC, "x")
+
+
+def test_the_work_of_all_passes_counts(tmp_path: Path) -> None:
+    nodes = [node("Resize", ["radiograph", "", "scales"], ["wide"]), node("Conv", ["wide", "first"], ["c0"])]
+    nodes += [node("Conv", ["c0", "more"], ["c1"], pads=[15, 15, 15, 15])]
+    more = {"scales": [1.0, 1.0, 4.0, 4.0], "first": np.zeros((64, 3, 1, 1)), "more": np.zeros((64, 64, 31, 31))}
+    files = {GRAPH: graph(*nodes, **more).SerializeToString(), "MODEL_CARD.md": b"# x"}  # 258 thousand million
+    folder = write_bundle(tmp_path / "b", tiny_bundle.tiny_info(), files)
+    told = "a picture takes {} thousand million multiplications in {} passes, for its views, at most 400"
+    for views, work, passes in (
+        (["mirror"], "51\\d", 2),
+        (["rotate"], "77\\d", 3),
+        (["rotate", "mirror"], "1,03\\d", 4),
+    ):
+        with pytest.raises(BundleError, match=told.format(work, passes)):
+            write_bundle(tmp_path / "b", tiny_bundle.tiny_info(views=views), files)
+        info = json.loads((folder / "bundle.json").read_text())
+        (folder / "bundle.json").write_text(json.dumps(info | {"views": views}))
+        with pytest.raises(BundleError, match=told.format(work, passes)):
+            Bundle.load(folder)
 
 
 def sealed(folder: Path, name: str, data: bytes) -> Path:
@@ -499,6 +520,29 @@ def test_a_hostile_layered_network_is_refused(tmp_path: Path, build: Callable[[A
     with pytest.raises(BundleError, match=message):
         Engine(Bundle.load(folder), 1, "openvino-int8")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10  # KiB
+
+
+def costly(op: Any, picture: Any) -> Any:
+    """A convolution of 258 thousand million multiplications."""
+    wide = op.interpolate(picture, op.constant([256, 256]), "nearest", "sizes", axes=op.constant([2, 3]))
+    weights = [op.constant(np.zeros((64, *shape), np.float32)) for shape in ((3, 1, 1), (64, 31, 31))]
+    first = op.convolution(wide, weights[0], [1, 1], [0, 0], [0, 0], [1, 1])
+    return op.convolution(first, weights[1], [1, 1], [15, 15], [15, 15], [1, 1])
+
+
+def test_the_work_of_all_passes_counts_in_layers_too(tmp_path: Path) -> None:
+    graph, weights = layered(tmp_path, costly)
+    model = openvino_engine.import_openvino().Core().read_model(model=graph, weights=weights)
+    model.reshape([1, 3, 64, 64])
+    assert too_large(model) == ""
+    assert re.match(r"a picture takes 5\d\d thousand million multiplications in 2 passes", too_large(model, 2))
+    files = {GRAPH: tiny_bundle.tiny_graph().SerializeToString(), "MODEL_CARD.md": b"# x"}
+    files |= {IR_FILES["file"]: graph, IR_FILES["weights"]: weights}
+    info = tiny_bundle.tiny_info(views=["rotate"])
+    info["engines"] |= {"openvino-int8": info["engines"]["onnx-float32"] | IR_FILES}
+    bundle = Bundle.load(write_bundle(tmp_path / "b", info, files))
+    with pytest.raises(BundleError, match="multiplications in 3 passes, for its views"):
+        Engine(bundle, 1, "openvino-int8")
 
 
 NET = '<?xml version="1.0"?><net><layers>{}</layers><edges>{}</edges></net>'

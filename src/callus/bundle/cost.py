@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 MOST_MEMORY: Final = 1792 << 20
 """Bytes. ResNet152V2 at 448x448 takes two thirds of it, at 1024x1024 five sixths."""
 MOST_WORK: Final = 400_000_000_000
-"""Multiplications. ResNet152V2 at 448x448 takes 66 thousand million, at 1024x1024 345: some seconds on two cores."""
+"""Multiplications of an answer, the views of its bundle included. ResNet152V2 at 448x448 takes 66 thousand million a
+pass, at 1024x1024 345: some seconds on two cores."""
 MOST_STEPS: Final = 1000
 """That depend on the picture. ResNet152V2 has 462 in ONNX, 849 in int8. OpenVINO 2026.4 takes time by their square."""
 MOST_CONSTANT_STEPS: Final = 9000
@@ -55,7 +56,7 @@ class Cost:
     plain: bool = False
 
 
-def too_much(steps: Sequence[Cost], pictures: int = 1, *, keeps: bool = True) -> str:
+def too_much(steps: Sequence[Cost], pictures: int = 1, *, keeps: bool = True, passes: int = 1) -> str:
     """Say why a network takes more than any network for radiographs; empty where it does not.
 
     Args:
@@ -63,6 +64,7 @@ def too_much(steps: Sequence[Cost], pictures: int = 1, *, keeps: bool = True) ->
         pictures: how many at once they were told for.
         keeps: as ONNX Runtime does, which keeps all that it computes from constants until it is done with all of it,
             and has an order of its own; what OpenVINO has read is in the order in which it runs it.
+        passes: how often an answer asks the network.
     """
     once = [step for step in steps if step.constant]
     every = [step for step in steps if not step.constant]
@@ -76,10 +78,11 @@ def too_much(steps: Sequence[Cost], pictures: int = 1, *, keeps: bool = True) ->
     memory = _COPIES_OF_WEIGHTS * weights + folded + _COPIES_OF_ANSWERS * live
     if memory > MOST_MEMORY:
         return f"a picture takes about {memory >> 20:,} MiB, at most {MOST_MEMORY >> 20:,} are taken"
-    work = sum(step.work for step in steps) // pictures
+    work = sum(step.work for step in steps) // pictures * passes
     if work > MOST_WORK:
         most = f"at most {MOST_WORK // 10**9} are done"
-        return f"a picture takes {work // 10**9:,} thousand million multiplications, {most}"
+        views = f" in {passes} passes, for its views" if passes > 1 else ""
+        return f"a picture takes {work // 10**9:,} thousand million multiplications{views}, {most}"
     return ""
 
 

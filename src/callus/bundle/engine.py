@@ -12,7 +12,7 @@ import numpy as np
 from callus.bundle import onnx_engine, openvino_engine
 from callus.bundle.openvino_check import check_layers
 from callus.bundle.runtime import INPUT, OUTPUTS, Hint
-from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
+from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8, passes
 from callus.errors import BundleError, CallusError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Engine:
         try:
             if runtime == "ONNX Runtime":
                 return onnx_engine.OnnxGraph(graph, self.threads, hint)
-            return openvino_engine.OpenVINOGraph(graph, weights, self.threads, hint)
+            return openvino_engine.OpenVINOGraph(graph, weights, self.threads, hint, passes(bundle.views))
         except Exception as error:
             version = onnx_engine.version() if runtime == "ONNX Runtime" else openvino_engine.version()
             raise BundleError(

@@ -18,7 +18,7 @@ from callus.bundle.container import Container, container, not_a_name, unsafe
 from callus.bundle.contents import CARD, INFO, PICTURES, check_contents, check_length
 from callus.bundle.likeness import Likeness, check_size
 from callus.bundle.onnx_check import check_onnx
-from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info
+from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info, passes
 from callus.bundle.shipped import shipped_models
 from callus.errors import BundleError
 from callus.labels import RESEARCH_ONLY
@@ -103,7 +103,7 @@ class Bundle:
             for name, digest in info["files"].items():
                 _verify(files, name, digest)
             for name in _onnx(info):
-                check_onnx(_read(files, name), InputSpec.from_dict(info["input"]), where / name)
+                _check_graph(_read(files, name), info, where / name)
         except OSError as error:
             raise BundleError(f"cannot be read: {error.strerror or error}", where=where) from error
         bundle = cls(where, info, files)
@@ -244,7 +244,7 @@ def write_bundle(folder: Path, info: Mapping[str, Any], files: Mapping[str, Path
         }
         check_info(full, folder)
         for name in _onnx(full):
-            check_onnx((temporary / name).read_bytes(), InputSpec.from_dict(full["input"]), folder / name)
+            _check_graph((temporary / name).read_bytes(), full, folder / name)
         _likeness(full, container(temporary), lambda name: (temporary / name).read_bytes())
         try:
             text = json.dumps(full, indent=2, allow_nan=False, ensure_ascii=False)
@@ -338,6 +338,10 @@ def _onnx(info: Mapping[str, Any]) -> set[str]:
     """The files that a runtime takes for ONNX graphs: by what engines do with them, whatever their names end in."""
     run = {values["file"] for values in info["engines"].values() if values.get("weights") is None}
     return run | {name for name in info["files"] if name.lower().endswith(".onnx")}
+
+
+def _check_graph(graph: bytes, info: Mapping[str, Any], where: Path) -> None:
+    check_onnx(graph, InputSpec.from_dict(info["input"]), where, passes(info.get("views", ())))
 
 
 def _likeness(info: Mapping[str, Any], files: Container, read: Callable[[str], bytes]) -> Likeness | None:

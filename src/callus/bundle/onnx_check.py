@@ -24,7 +24,7 @@ MANY: Final = 64
 _DOMAINS: Final = ("", "ai.onnx")
 
 
-def check_onnx(graph: bytes, spec: InputSpec, where: object) -> None:
+def check_onnx(graph: bytes, spec: InputSpec, where: object, passes: int = 1) -> None:
     """Refuse an ONNX graph that keeps tensors in other files, may never end, or takes too much memory or time.
 
     The size of everything that it computes is told from the input's, without a runtime. OpenVINO was seen to run for
@@ -35,6 +35,7 @@ def check_onnx(graph: bytes, spec: InputSpec, where: object) -> None:
         graph: the bytes of the .onnx file.
         spec: the bundle's input, for sides that the graph leaves open.
         where: the file, for the error.
+        passes: how often an answer asks the network.
 
     Raises:
         BundleError: external data, a graph within a node, nodes out of order, operators or sizes that callus does not
@@ -48,7 +49,7 @@ def check_onnx(graph: bytes, spec: InputSpec, where: object) -> None:
         except ValueError as error:
             problem = str(error)
             break
-        problem = too_much(costs, batch)
+        problem = too_much(costs, batch, passes=passes)
         if problem:
             break
     if problem:

@@ -57,11 +57,12 @@ def check_layers(xml: bytes, weights: bytes, where: object) -> None:
         raise BundleError(f"{refused}: {error}", where=where, hint="export it anew") from error
 
 
-def too_large(model: Any) -> str:
+def too_large(model: Any, passes: int = 1) -> str:
     """Say why a network takes more memory or time than any network for radiographs; empty where it does not.
 
     Args:
         model: as OpenVINO has read it, for one picture.
+        passes: how often an answer asks the network.
     """
     costs = []
     constants: dict[str, int] = {}  # bytes of what comes from constants alone, by its maker
@@ -92,7 +93,7 @@ def too_large(model: Any) -> str:
                 kind in _PLAIN,
             )
         )
-    return too_much(costs, keeps=False)
+    return too_much(costs, keeps=False, passes=passes)
 
 
 def _work(step: Any, kind: str, given: int) -> int:

@@ -96,7 +96,7 @@ class OpenVINOGraph:
     Compiled models are not kept on the disk: that would be machine code that no hash of the bundle vouches for.
     """
 
-    def __init__(self, graph: bytes, weights: bytes | None, threads: int, hint: Hint) -> None:
+    def __init__(self, graph: bytes, weights: bytes | None, threads: int, hint: Hint, passes: int = 1) -> None:
         """Compile it.
 
         Args:
@@ -104,6 +104,7 @@ class OpenVINOGraph:
             weights: the bytes of the .bin that goes with an .xml; None with an .onnx.
             threads: cores for all requests together.
             hint: "latency" gives all cores to one picture, "throughput" one to each of several.
+            passes: how often an answer will ask it.
 
         Raises:
             RuntimeError: OpenVINO cannot read or compile it.
@@ -114,7 +115,7 @@ class OpenVINOGraph:
         self.outputs = [_value(port) for port in model.outputs]
         self.device = "CPU"
         _one_picture(model)
-        problem = too_large(model) if weights is not None else ""  # an ONNX graph was looked at before
+        problem = too_large(model, passes) if weights is not None else ""  # an ONNX graph was looked at before
         if problem:
             raise ValueError(problem)
         compiled = core().compile_model(

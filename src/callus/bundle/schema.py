@@ -13,7 +13,7 @@ from callus.metrics.operating_points import OperatingPoints
 from callus.preprocess import CHANNELS, InputSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 SCHEMA_VERSION: Final = 1
 ONNX_FLOAT32: Final = "onnx-float32"
@@ -21,8 +21,10 @@ OPENVINO_FLOAT32: Final = "openvino-float32"
 OPENVINO_INT8: Final = "openvino-int8"
 SAME_NUMBERS: Final = {OPENVINO_FLOAT32: ONNX_FLOAT32}
 """Engines that run another's graph at its precision and have its thresholds: they differ by rounding alone."""
-VIEWS: Final = ("mirror", "rotate")
-"""What an answer may be averaged with: left and right changed, which costs one more pass; turned both ways, two."""
+MORE_PASSES: Final = {"mirror": 1, "rotate": 2}
+"""How often a view asks the network once more: for left and right changed; for the picture turned both ways."""
+VIEWS: Final = tuple(MORE_PASSES)
+"""What an answer may be averaged with."""
 MAP_KINDS: Final = ("gradcam", "location")
 TRAINING_KEYS: Final = (
     "trunk",
@@ -44,6 +46,11 @@ LARGEST_NUMBER: Final = 1e308
 """JSON's whole numbers have no end; a float has."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MISSING: Final = object()
+
+
+def passes(views: Iterable[str]) -> int:
+    """How often an answer that is averaged with views asks the network."""
+    return 1 + sum(MORE_PASSES[view] for view in views)
 
 
 def check_info(info: Any, where: object) -> None:
