@@ -43,6 +43,7 @@ from engines import made
 
 from callus.archive.listing import list_files
 from callus.bundle.engine import usable_cores
+from callus.bundle.schema import passes
 from callus.identify import Identifier, prepare_one
 from callus.radiograph import read
 from callus.workers import spread_over_processes
@@ -243,8 +244,7 @@ def engine_cpu_s(identifier: Identifier) -> float:
     began = time.process_time()
     for _ in range(rounds):
         identifier.engine.run(batch)
-    views = 1 + sum({"mirror": 1, "rotate": 2}[view] for view in identifier.views)
-    return views * (time.process_time() - began) / (rounds * len(batch))
+    return passes(identifier.views) * (time.process_time() - began) / (rounds * len(batch))
 
 
 def watch_memory(run: subprocess.Popen[bytes], peak: list[float]) -> None:

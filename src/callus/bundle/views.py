@@ -82,11 +82,15 @@ def _maps(views: Sequence[str], width: int, height: int) -> list[NDArray[np.floa
 def _moved(
     batch: NDArray[np.float32], to_view: NDArray[np.float64], size: tuple[int, int], black: float
 ) -> NDArray[np.float32]:
-    """The batch as a view shows it; its three channels are equal."""
-    if to_view[0, 0] == -1:
-        return np.ascontiguousarray(batch[..., ::-1])
-    grey = [cv2.warpAffine(one[0], to_view, size, flags=cv2.INTER_LINEAR, borderValue=black) for one in batch]
-    return np.repeat(np.stack(grey)[:, np.newaxis], batch.shape[1], axis=1).astype(np.float32)
+    """The batch as a view shows it; its three channels are equal, so one of them is moved."""
+    moved = np.empty_like(batch)
+    for picture, place in zip(batch, moved, strict=True):
+        if to_view[0, 0] == -1:
+            cv2.flip(picture[0], 1, place[0])
+        else:
+            cv2.warpAffine(picture[0], to_view, size, place[0], cv2.INTER_LINEAR, borderValue=black)
+        place[1:] = place[0]
+    return moved
 
 
 def _between_cells(to_view: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
