@@ -116,11 +116,12 @@ def _hills(
     rows, columns = np.nonzero(tops)
     if not len(rows):
         return []
-    # OpenCV fills by differences, which round; those of places in the order of values do not.
+    # OpenCV fills by differences, which round; those of places in the order of values do not. Equal values have the
+    # first one's place.
     warm = heat >= max(np.float32(shoulder) * heat[tops].min(), np.float32(threshold))
-    values, places = np.unique(heat[warm], return_inverse=True)
+    values = np.sort(heat[warm])
     ranks = np.full(heat.shape, -1, np.float32)
-    ranks[warm] = places
+    ranks[warm] = np.searchsorted(values, heat[warm])
     levels = np.maximum(np.float32(shoulder) * values, np.float32(threshold))
     lowest = np.searchsorted(values, levels).tolist()  # the first place at or above the level of a top at each
     marks = np.zeros((heat.shape[0] + 2, heat.shape[1] + 2), np.uint8)  # OpenCV wants a cell more on each side
