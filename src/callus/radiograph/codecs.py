@@ -223,7 +223,10 @@ def _jpeg(data: bytes, layout: Layout) -> Frame:
         return Frame(values, layout, 0.0 if parsed.complete else None)
     if not parsed.complete:
         raise RadiographError("is truncated: its JPEG stream has no end", hint="copy the file again")
-    return _gdcm(layout, parsed)
+    _check_gdcm(layout, parsed)
+    fragment = _fragment(jpeg.bare(parsed))
+    parsed = replace(parsed, stream=b"")  # a copy of the file that nobody needs from here on
+    return _gdcm(layout, parsed, fragment)
 
 
 def _jpeg_ls(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
@@ -234,8 +237,8 @@ def _jpeg_ls(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     return Frame(_shape(np.frombuffer(raw, _container(parsed.precision)), layout), layout)
 
 
-def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
-    """12 bit and lossless JPEG: GDCM carries a libjpeg for each precision."""
+def _check_gdcm(layout: Layout, parsed: jpeg.Jpeg) -> None:
+    """Refuse what GDCM does not decode rightly, or with too much memory."""
     lossless = parsed.process == jpeg.LOSSLESS and 2 <= parsed.precision <= 16  # noqa: PLR2004 - JPEG's own bounds
     extended = parsed.process in (jpeg.EXTENDED, jpeg.PROGRESSIVE) and parsed.precision == 12  # noqa: PLR2004
     if not lossless and not extended:
@@ -249,12 +252,23 @@ def _gdcm(layout: Layout, parsed: jpeg.Jpeg) -> Frame:
             f" {parsed.precision} bits; at most {limits.MAX_PIXELS // 1_000_000} million samples are read",
             hint="export it uncompressed",
         )
+
+
+def _fragment(stream: bytes) -> Any:
+    """A coded stream as GDCM takes it, which copies it."""
+    fragment = _decoder("gdcm").Fragment()
+    fragment.SetByteStringValue(stream)
+    return fragment
+
+
+def _gdcm(layout: Layout, parsed: jpeg.Jpeg, fragment: Any) -> Frame:
+    """12 bit and lossless JPEG: GDCM carries a libjpeg for each precision.
+
+    It ends the process where a header makes its libjpeg so much as warn: it gets the bare stream, without gaps.
+    """
     gdcm = _decoder("gdcm")
     types = gdcm.TransferSyntax
     syntax = types.JPEGLosslessProcess14 if parsed.process == jpeg.LOSSLESS else types.JPEGExtendedProcess2_4
-    fragment = gdcm.Fragment()
-    # GDCM ends the process where a header makes its libjpeg so much as warn: it gets the bare stream, without gaps.
-    fragment.SetByteStringValue(jpeg.bare(parsed))
     fragments = gdcm.SequenceOfFragments.New()
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
