@@ -20,7 +20,7 @@ from callus.errors import BundleError
 from callus.labels import RESEARCH_ONLY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -241,6 +241,35 @@ def test_any_wrong_type_is_an_error_of_ours(bundle: Path, key: str, value: objec
     else:
         with pytest.raises(BundleError, match="not as it has to be"):
             Bundle.load(bundle)
+
+
+HUGE = {"large": 10**4200, "low": -(10**4200), "no float": 10**400, "float": 1e308, "below": -1, "long": "x" * 10**6}
+
+
+@pytest.mark.parametrize("value", HUGE.values(), ids=HUGE)
+def test_what_is_huge_is_told_in_a_line_wherever_it_stands(tmp_path: Path, value: object) -> None:
+    path = tiny_bundle.write_knowing_bundle(tmp_path / "b", views=["mirror"]) / "bundle.json"
+    text = path.read_text()
+    told = []
+    for holder, key in _places(json.loads(text)):
+        info = inner = json.loads(text)
+        for step in holder:
+            inner = inner[step]
+        inner[key] = value
+        path.write_text(json.dumps(info))
+        try:
+            Bundle.load(path.parent)
+        except BundleError as error:
+            told.append(str(error))
+    assert len(told) > 20
+    assert max(map(len, told)) < 1500
+
+
+def _places(value: Any, *way: Any) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every place in nested lists and objects: the way to what holds it, and its key there."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield way, key
+        yield from _places(value[key], *way, key)
 
 
 def test_keys_that_later_versions_add_do_not_hurt(bundle: Path) -> None:

@@ -68,7 +68,7 @@ def check_info(info: Any, where: object) -> None:
     version = info.get("schema_version")
     if version != SCHEMA_VERSION or isinstance(version, bool):
         raise BundleError(
-            f"bundle.json has schema_version {version!r}; this callus reads {SCHEMA_VERSION}",
+            f"bundle.json has schema_version {repr(version)[:60]}; this callus reads {SCHEMA_VERSION}",
             where=where,
             hint="a newer callus may read it",
         )
@@ -177,7 +177,7 @@ class _Problems:
     def _map_size(self, stride: int) -> None:
         sides = self._info.get("input")
         sides = [sides.get(name) for name in ("height", "width")] if isinstance(sides, dict) else []
-        if all(type(side) is int for side in sides):  # what else it may be is told there
+        if all(type(side) is int and 0 < side <= LARGEST_INPUT for side in sides):  # what else it may be is told there
             cells = math.prod(math.ceil(side / stride) for side in sides)
             if cells > LARGEST_MAP:
                 self._list.append(f"the map has {cells:,} cells, at most {LARGEST_MAP:,} are read")
