@@ -74,6 +74,16 @@ def test_turned_views_are_turned_back_to_where_the_picture_is() -> None:
     assert outputs.logit.tolist() == [2.0, 2.0]
 
 
+@pytest.mark.parametrize("views", [("mirror",), VIEWS])
+def test_one_channel_shown_three_times_is_a_batch_as_any_other(views: tuple[str, ...]) -> None:
+    """Training hands its pictures over so: three channels that lie in one place of memory."""
+    batch = smooth()
+    shown = np.broadcast_to(np.ascontiguousarray(batch[:, :1]), batch.shape)
+    ours, theirs = answered(Counting(), shown, views, 0.0, 8), answered(Counting(), batch, views, 0.0, 8)
+    assert (ours.map == theirs.map).all()
+    assert (ours.logit == theirs.logit).all()
+
+
 def test_both_turns_go_different_ways() -> None:
     network, batch = Counting(), smooth(64, 64)
     answered(network, batch, VIEWS, 0.0, 8)

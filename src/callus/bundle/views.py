@@ -83,7 +83,7 @@ def _moved(
     batch: NDArray[np.float32], to_view: NDArray[np.float64], size: tuple[int, int], black: float
 ) -> NDArray[np.float32]:
     """The batch as a view shows it; its three channels are equal, so one of them is moved."""
-    moved = np.empty_like(batch)
+    moved = np.empty(batch.shape, np.float32)  # a batch of one channel shown three times has another layout in memory
     for picture, place in zip(batch, moved, strict=True):
         if to_view[0, 0] == -1:
             cv2.flip(picture[0], 1, place[0])
