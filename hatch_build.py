@@ -13,7 +13,10 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 _GENERATED = "node_modules"
-_TOLD_LINES = 12
+_TOLD_LINES = 24
+_VITE = Path("vite", "bin", "vite.js")
+_EARLIER = "The one of an earlier build stays and may not fit."
+_WITHOUT = "The package works without it, and the service says so at /."
 _WINDOWS = sys.platform == "win32"
 
 
@@ -23,7 +26,7 @@ class PageHook(BuildHookInterface[Any]):
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
-        """Build the page; where npm gives no packages, go on without one and say so.
+        """Build the page; where there is no Node, or npm gives no packages, go on without and say so.
 
         Args:
             version: hatchling's kind of build: ``standard`` or ``editable``.
@@ -36,18 +39,15 @@ class PageHook(BuildHookInterface[Any]):
         built = Path(self.root, "src", "callus", "service", "web")
         if not (web / "package.json").is_file() or _is_new(built / "index.html", web):
             return
-        if not _installed(web) and (
-            problem := _run(web, [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-        ):
+        if problem := _prepared(web):
+            kept = _EARLIER if (built / "index.html").is_file() else _WITHOUT
             self.app.display_warning(
-                f"The service's page is not built: npm could not install what it needs.\n{problem}\n"
-                "The package works without it, and the service says so at /. Where npm reaches its registry "
+                f"The service's page is not built: {problem}\n{kept} Where there is Node, and npm reaches its registry "
                 "(npm config set registry ADDRESS), install once more."
             )
             return
         part = built.with_name("web.part")
-        vite = web / _GENERATED / "vite" / "bin" / "vite.js"
-        if problem := _run(web, [_node(), str(vite), "build", "--outDir", str(part)]):
+        if problem := _run(web, [_node(), str(web / _GENERATED / _VITE), "build", "--outDir", str(part)]):
             shutil.rmtree(part, ignore_errors=True)
             raise RuntimeError(f"the service's page cannot be built\n{problem}")
         shutil.rmtree(built, ignore_errors=True)
@@ -66,22 +66,45 @@ def _is_new(page: Path, web: Path) -> bool:
     return True
 
 
+def _prepared(web: Path) -> str:
+    """Have what the page is built with; why that is not to be had, "" where it is."""
+    if shutil.which(_node()) is None:
+        return "there is no Node."
+    if _installed(web):
+        return ""
+    problem = _run(web, [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+    return problem and f"npm could not install what it needs.\n{problem}"
+
+
 def _installed(web: Path) -> bool:
     """Whether what the lock file names is installed already: npm writes its own list when it is done."""
     done, wanted = web / _GENERATED / ".package-lock.json", web / "package-lock.json"
-    return done.is_file() and done.stat().st_mtime >= wanted.stat().st_mtime
+    if not (done.is_file() and (web / _GENERATED / _VITE).is_file()):
+        return False
+    return done.stat().st_mtime >= wanted.stat().st_mtime
 
 
 def _run(web: Path, command: list[str]) -> str:
     """Run something in ``web/``; what it says last where that fails, "" where it works."""
-    path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", "")])
+    path = os.environ.get("PATH", "")
+    if Path(command[0]).is_absolute():  # what npm starts is to be of the same Node
+        path = os.pathsep.join([str(Path(command[0]).parent), path])
     try:
         run = subprocess.run(  # noqa: S603 - our own words
-            command, cwd=web, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False
+            command,
+            cwd=web,
+            env=os.environ | {"PATH": path},
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     except OSError as error:
         return f"{command[0]}: {error.strerror}"
-    return "" if run.returncode == 0 else "\n".join((run.stdout + run.stderr).strip().splitlines()[-_TOLD_LINES:])
+    if run.returncode == 0:
+        return ""
+    told = [line for line in (run.stdout + run.stderr).strip().splitlines() if not line.startswith("    at ")]
+    return "\n".join(told[-_TOLD_LINES:])  # without where in the tool it was seen
 
 
 def _node() -> str:
