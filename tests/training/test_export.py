@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -36,6 +36,11 @@ from callus.training.measured import map_threshold, measure
 from callus.training.recipe import Recipe
 from callus.training.rounding import rounded
 from callus.training.weights import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 TRAINING = {
     **dict.fromkeys(("trunk", "weights", "recipe", "splits"), "x"),
@@ -440,6 +445,35 @@ def test_deep_networks_keep_their_head_and_first_convolution_in_float(
     assert all(in_int8(whole).values())
     assert in_int8(kept) == {name: not touchy.match(name) for name in in_int8(whole)}
     assert sum(in_int8(kept).values()) == 8  # nine convolutions in the trunk, of which the first stays
+
+
+class Counted(Examples):
+    """Counts the pictures that are read."""
+
+    read = 0
+
+    def pictures(self, indices: Sequence[int] | NDArray[np.int64], views: Sequence[int]) -> torch.Tensor:
+        self.read += len(indices)
+        return super().pictures(indices, views)
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_accuracy_control_that_takes_too_long_gives_way_to_the_named_layers(
+    bundle: Bundle, judged: pd.DataFrame, tiny: Recipe, monkeypatch: pytest.MonkeyPatch, *, remembered: bool
+) -> None:
+    monkeypatch.setattr(quantise, "MOST_LOST", 0.0)
+    monkeypatch.setattr(quantise, "_MOST_ANSWERS", 7)
+    monkeypatch.setattr(quantise, "_MOST_ROUNDS", 2)  # before and after: what layers cost is not known by then
+    if not remembered:
+        monkeypatch.setattr(quantise, "_KEPT_BYTES", 0)
+    examples = Counted(judged, tiny)
+    ways = quantise.attempts(bundle.read("model.onnx"), examples, "small")
+    assert next(ways).kept == "nothing"
+    before = examples.read
+    assert next(ways).kept == "the first convolution and the head"
+    asked = len(judged) if remembered else 2 * len(judged) + 7
+    assert examples.read - before == 2 * len(judged) + asked, "both are calibrated on all pictures"
+    assert next(ways, None) is None
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import re
 import sys
 import tempfile
 import warnings
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -23,7 +23,9 @@ import numpy as np
 import onnx
 
 from callus.bundle import openvino_engine
+from callus.errors import TrainingError
 from callus.metrics.scores import auroc
+from callus.preprocess import CHANNELS
 from callus.progress import progress
 from callus.training.examples import PLAIN
 
@@ -41,6 +43,15 @@ FEWEST_PAIRS: Final = round(1 / MOST_LOST)
 MOST_CALIBRATION: Final = 300
 _RANKED_ON: Final = 64
 """Pictures on which accuracy control finds out what each layer costs: it runs them once for every layer."""
+_MOST_ANSWERS: Final = 8_000
+_MOST_ROUNDS: Final = 12
+"""What accuracy control may ask the network for: so many answers, and so many rounds over the validation split.
+
+That is the order of layers (54 groups in MobileNetV2, 64 pictures each) once or twice, and ten layers given back. It is
+counted and not timed, so that a busy machine makes the same bundle.
+"""
+_KEPT_BYTES: Final = 1 << 29
+"""Memory for pictures that accuracy control asks for again and again."""
 _COMPACT: Final = ("mobilenet_v2", "small")
 _SCOPES: Final = "pkg.torch.onnx.name_scopes"
 
@@ -58,6 +69,10 @@ class Quantised:
     graph: bytes
     weights: bytes
     kept: str
+
+
+class GaveUpError(TrainingError):
+    """Accuracy control has asked for as many answers as it may, and AUROC does not hold yet."""
 
 
 def why_not(label: NDArray[np.int64]) -> str:
@@ -85,8 +100,9 @@ def attempts(graph: bytes, examples: Examples, trunk: str) -> Iterator[Quantised
     """Make the network in int8, the fastest way first; take the first that is good enough.
 
     First all of it. Then, for the compact trunks, nncf's accuracy control: layers go back to float, the costliest
-    first, until AUROC holds. The deep ones have too many layers for that; theirs keep in float what is known to be
-    touchy and cheap: the first convolution, which sees the radiograph itself, and the head.
+    first, until AUROC holds, or until it has taken long enough. The deep ones have too many layers for that. Last, what
+    is known to be touchy and cheap stays in float: the first convolution, which sees the radiograph itself, and the
+    head.
 
     Args:
         graph: the .onnx file.
@@ -98,10 +114,13 @@ def attempts(graph: bytes, examples: Examples, trunk: str) -> Iterator[Quantised
     model = openvino_engine.core().read_model(model=graph)
     yield _saved(_quantise(nncf, model, examples), "nothing")
     if trunk in _COMPACT:
-        yield _saved(_controlled(nncf, model, examples), "what accuracy control left there")
-    else:
-        made = _quantise(nncf, model, examples, touchy_layers(graph))
-        yield _saved(made, "the first convolution and the head")
+        controlled = None
+        with suppress(GaveUpError):
+            controlled = _controlled(nncf, model, examples)
+        if controlled is not None:
+            yield _saved(controlled, "what accuracy control left there")
+    made = _quantise(nncf, model, examples, touchy_layers(graph))
+    yield _saved(made, "the first convolution and the head")
 
 
 def touchy_layers(graph: bytes) -> list[str]:
@@ -160,18 +179,33 @@ def _advanced(nncf: Any) -> Any:
 
 
 def _quantise(nncf: Any, model: Any, examples: Examples, kept: Sequence[str] = ()) -> Any:
-    with _calibration(nncf, examples) as (dataset, count), _quiet():
+    chosen = _calibration(examples)
+    # On a terminal nncf draws its own progress, with the time left, of this and of what follows.
+    ours = nullcontext(lambda: None) if sys.stderr.isatty() else progress("int8: calibration", len(chosen))
+    with ours as advance, _quiet(bars=True):
         return nncf.quantize(
-            model, dataset, subset_size=count, advanced_parameters=_advanced(nncf), **_options(nncf, kept)
+            model,
+            _asked_for(nncf, examples, chosen, advance),
+            subset_size=len(chosen),
+            advanced_parameters=_advanced(nncf),
+            **_options(nncf, kept),
         )
 
 
 def _controlled(nncf: Any, model: Any, examples: Examples) -> Any:
-    with _calibration(nncf, examples) as (dataset, count), _shown("int8: accuracy control", None) as advance, _quiet():
+    """Give layers back to float until AUROC holds.
+
+    Raises:
+        GaveUpError: it does not, after as many answers as may be asked for.
+    """
+    chosen = _calibration(examples)
+    most = _MOST_ANSWERS + _MOST_ROUNDS * len(examples)
+    again = _Again(examples, most)
+    with progress("int8: accuracy control, at most", len(chosen) + most) as advance, _quiet():
 
         def picture(index: int) -> NDArray[np.float32]:
             advance()
-            return _picture(examples, index)
+            return again.picture(index)
 
         def judged(compiled: Any, indices: Iterable[int]) -> tuple[float, list[list[NDArray[np.float32]]]]:
             """AUROC, and each picture's outputs, by which nncf ranks the layers."""
@@ -184,11 +218,11 @@ def _controlled(nncf: Any, model: Any, examples: Examples) -> Any:
 
         return nncf.quantize_with_accuracy_control(
             model,
-            dataset,
+            _asked_for(nncf, examples, chosen, advance),
             nncf.Dataset(range(len(examples)), picture),
             judged,
             max_drop=MOST_LOST,
-            subset_size=count,
+            subset_size=len(chosen),
             advanced_quantization_parameters=_advanced(nncf),
             advanced_accuracy_restorer_parameters=nncf.AdvancedAccuracyRestorerParameters(
                 ranking_subset_size=min(_RANKED_ON, len(examples)), num_ranking_workers=1
@@ -197,18 +231,54 @@ def _controlled(nncf: Any, model: Any, examples: Examples) -> Any:
         )
 
 
-@contextmanager
-def _calibration(nncf: Any, examples: Examples) -> Iterator[tuple[Any, int]]:
-    """Give nncf a data set of at most 300 pictures, spread over the split, and how many they are."""
+def _calibration(examples: Examples) -> list[int]:
+    """Which pictures set the layers' ranges: at most 300, spread over the split."""
     count = min(MOST_CALIBRATION, len(examples))
-    chosen = np.linspace(0, len(examples) - 1, count).astype(np.int64).tolist()
-    with _shown("int8: calibration", count) as advance:
+    return [int(index) for index in np.linspace(0, len(examples) - 1, count)]
 
-        def picture(index: int) -> NDArray[np.float32]:
-            advance()
-            return _picture(examples, index)
 
-        yield nncf.Dataset(chosen, picture), count
+def _asked_for(nncf: Any, examples: Examples, chosen: list[int], advance: Callable[..., None]) -> Any:
+    """Pictures as nncf takes them; each that it asks for is a step of the progress."""
+
+    def picture(index: int) -> NDArray[np.float32]:
+        advance()
+        return _picture(examples, index)
+
+    return nncf.Dataset(chosen, picture)
+
+
+class _Again:
+    """Pictures that are asked for many times: kept in memory as far as it goes, and counted.
+
+    Args:
+        examples: what they are of.
+        most: how often one may be asked for.
+    """
+
+    def __init__(self, examples: Examples, most: int) -> None:
+        self._examples = examples
+        self._left = self._most = most
+        self._kept: dict[int, NDArray[np.float32]] = {}
+        self._room = _KEPT_BYTES
+
+    def picture(self, index: int) -> NDArray[np.float32]:
+        """See :func:`_picture`.
+
+        Raises:
+            GaveUpError: too many have been asked for.
+        """
+        if not self._left:
+            raise GaveUpError(f"accuracy control has not found in {self._most:,} answers which layers cost AUROC")
+        self._left -= 1
+        kept = self._kept.get(index)
+        if kept is not None:
+            return np.repeat(kept, CHANNELS, axis=1)
+        made = _picture(self._examples, index)
+        grey = made[:, :1].copy()  # the three are equal
+        if grey.nbytes <= self._room:
+            self._room -= grey.nbytes
+            self._kept[index] = grey
+        return made
 
 
 def _picture(examples: Examples, index: int) -> NDArray[np.float32]:
@@ -225,16 +295,14 @@ def _saved(model: Any, kept: str) -> Quantised:
 
 
 @contextmanager
-def _shown(what: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """Our progress where no terminal is; on one nncf draws its own, with the time left, of this and of what follows."""
-    with nullcontext(lambda: None) if sys.stderr.isatty() else progress(what, total) as advance:
-        yield advance
+def _quiet(*, bars: bool = False) -> Iterator[None]:
+    """Keep nncf's talk from stdout and stderr.
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep nncf's talk from stdout: its bars go where ours go, the rest nowhere."""
+    Args:
+        bars: let what it draws of its progress go where ours goes, on a terminal.
+    """
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    with redirect_stdout(sys.stderr if sys.stderr.isatty() else StringIO()), warnings.catch_warnings():
+    drawn = sys.stderr if bars and sys.stderr.isatty() else StringIO()
+    with redirect_stdout(drawn), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
