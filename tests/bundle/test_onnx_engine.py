@@ -33,6 +33,8 @@ class PretendedRuntime(ModuleType):
         self._real = importlib.import_module("onnxruntime")
         self._provider, self._works = provider, works
         self.opened: list[list[str]] = []
+        self.given: list[int] = []
+        self.room = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
@@ -43,14 +45,24 @@ class PretendedRuntime(ModuleType):
     def InferenceSession(self, graph: bytes, options: Any, providers: list[Any], **how: Any) -> Any:  # noqa: N802
         names = [provider if isinstance(provider, str) else provider[0] for provider in providers]
         self.opened.append(names)
+        assert how == {"enable_fallback": 0}, "ONNX Runtime falls back by itself, and says so on stdout"
         if self._provider in names and not self._works:
             raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+        if self._provider in names and not self.room and graph != onnx_engine._GIVES_BACK:
+            raise RuntimeError("CUDA failure 2: out of memory")
         session = self._real.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         session.get_providers = lambda: names
+        run = session.run
+
+        def noted(outputs: list[str], feeds: dict[str, np.ndarray], *options: Any) -> Any:
+            self.given += [len(value) for value in feeds.values()]
+            return run(outputs, feeds, *options)
+
+        session.run = noted
         return session
 
 
-@pytest.fixture(params=["CUDAExecutionProvider", "ROCMExecutionProvider"])
+@pytest.fixture(params=["CUDAExecutionProvider", "MIGraphXExecutionProvider", "ROCMExecutionProvider"])
 def pretended(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     def pretend(*, works: bool) -> PretendedRuntime:
         made = PretendedRuntime(request.param, works=works)
@@ -72,6 +84,58 @@ def test_auto_takes_a_gpu_that_works_and_gives_it_many_pictures(
     assert (soon.ran, soon.batch, flow.batch) == ("onnx-float32 on GPU", 1, onnx_engine.BATCH_ON_GPU)
     assert soon.info.name == ONNX_FLOAT32
     assert len(flow.run(np.zeros((flow.batch, 3, 64, 64), np.float32)).logit) == flow.batch
+
+
+@pytest.mark.parametrize("count", [1, 5, 16, 21])
+def test_a_gpu_is_given_the_same_number_of_pictures_each_time(
+    bundle: Bundle, pretended: Callable[..., PretendedRuntime], count: int
+) -> None:
+    batch = np.random.default_rng(0).uniform(-1, 1, (count, 3, 64, 64)).astype(np.float32)
+    expected = Engine(bundle, name=ONNX_FLOAT32).run(batch)
+    runtime = pretended(works=True)
+    for hint, given in (("latency", [1] * count), ("throughput", [16] * -(-count // 16))):
+        runtime.given.clear()
+        found = Engine(bundle, name=ONNX_FLOAT32, hint=hint).run(batch)
+        assert runtime.given == given
+        for name in ("logit", "map", "features"):
+            np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-5)
+
+
+def test_a_gpu_without_room_for_the_network_leaves_it_to_the_cpu(
+    bundle: Bundle, pretended: Callable[..., PretendedRuntime], capfd: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pretended(works=True)
+    runtime.room = False
+    engine = Engine(bundle, name=ONNX_FLOAT32, hint="throughput")
+    assert (engine.ran, engine.batch, runtime.opened[-1]) == (ONNX_FLOAT32, 1, ["CPUExecutionProvider"])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("pretended", ["TensorrtExecutionProvider", "CoreMLExecutionProvider"], indirect=True)
+def test_providers_that_take_fewer_bits_are_passed_over(
+    bundle: Bundle, pretended: Callable[..., PretendedRuntime]
+) -> None:
+    runtime = pretended(works=True)
+    assert Engine(bundle).ran == OPENVINO_FLOAT32
+    assert Engine(bundle, name=ONNX_FLOAT32).ran == ONNX_FLOAT32
+    assert runtime.opened == [["CPUExecutionProvider"]]
+
+
+def test_libraries_that_pip_installed_are_loaded_before_cuda_is_tried(
+    bundle: Bundle, pretended: Callable[..., PretendedRuntime], capfd: pytest.CaptureFixture[str]
+) -> None:
+    runtime = pretended(works=True)
+    loaded: list[int] = []
+
+    def preload() -> None:
+        loaded.append(len(runtime.opened))
+        sys.stdout.write("Failed to load libcudnn.so.9")
+        raise OSError
+
+    runtime.preload_dlls = preload  # type: ignore[method-assign]
+    assert Engine(bundle).ran == "onnx-float32 on GPU"
+    assert loaded == ([0] if "CUDAExecutionProvider" in runtime.get_available_providers() else [])
+    assert capfd.readouterr().out == ""
 
 
 def test_a_runtime_for_a_gpu_that_is_not_there_is_passed_over(
@@ -114,5 +178,12 @@ def test_whether_there_may_be_a_gpu_is_seen_by_the_files(tmp_path: Path, monkeyp
     assert not onnx_engine._may_have_gpu()
     (tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_shared.so").touch()
     assert not onnx_engine._may_have_gpu()
-    (tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so").touch()
-    assert onnx_engine._may_have_gpu()
+    for name in (
+        "libonnxruntime_providers_cuda.so",
+        "onnxruntime_providers_cuda.dll",
+        "libonnxruntime_providers_migraphx.so",
+    ):
+        (tmp_path / "onnxruntime" / "capi" / name).touch()
+        assert onnx_engine._may_have_gpu()
+        (tmp_path / "onnxruntime" / "capi" / name).unlink()
+    assert not onnx_engine._may_have_gpu()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+from contextlib import redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from callus.bundle.runtime import INPUT, OUTPUTS, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from callus.bundle.runtime import Hint
@@ -21,8 +24,10 @@ if TYPE_CHECKING:
 GPU_PROVIDERS: Final = {
     # TensorFloat-32 keeps ten bits of each factor: the answers would be another machine's no more.
     "CUDAExecutionProvider": {"use_tf32": "0"},
+    "MIGraphXExecutionProvider": {},  # AMD's; before ONNX Runtime 1.23 there was one of ROCm too
     "ROCMExecutionProvider": {},
 }
+"""Those that calculate in float32. TensorRT and CoreML take fewer bits unasked, and DirectML one run at a time."""
 BATCH_ON_GPU: Final = 16
 """Pictures in one run with the hint "throughput": a GPU is hardly at work on one."""
 _GIVES_BACK: Final = (
@@ -56,7 +61,22 @@ class OnnxGraph:
         self.batch = BATCH_ON_GPU if self.device == "GPU" and hint == "throughput" else 1
 
     def run(self, batch: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-        """See :class:`callus.bundle.runtime.Graph`."""
+        """See :class:`callus.bundle.runtime.Graph`.
+
+        A GPU is always given as many pictures at once: each new number is compiled for (MIGraphX, for minutes), or
+        tried out (CUDA).
+        """
+        if self.device == "CPU":
+            return self._answers(batch)
+        answers = []
+        for start in range(0, len(batch), self.batch):
+            part = batch[start : start + self.batch]
+            short = self.batch - len(part)
+            full = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
+            answers.append([answer[: len(part)] for answer in self._answers(full)])
+        return [np.concatenate(parts) for parts in zip(*answers, strict=True)]
+
+    def _answers(self, batch: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         answers: Sequence[NDArray[np.float32]] = self._session.run(list(OUTPUTS), {INPUT: batch})
         return answers
 
@@ -73,12 +93,17 @@ def gpu_providers() -> tuple[str, ...]:
     # callus.identify takes.
     if not _may_have_gpu():
         return ()
-    there = importlib.import_module("onnxruntime").get_available_providers()
+    onnxruntime = importlib.import_module("onnxruntime")
+    there = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" in there and hasattr(onnxruntime, "preload_dlls"):
+        # CUDA and cuDNN that pip has installed lie where no loader looks. What is missing is told on stdout.
+        with redirect_stdout(StringIO()), suppress(Exception):
+            onnxruntime.preload_dlls()
     return tuple(name for name in GPU_PROVIDERS if name in there and _works(name))
 
 
 def open_session(graph: bytes, threads: int) -> Any:
-    """Load a graph where it runs fastest: on a GPU that works, else on the CPU.
+    """Load a graph where it runs fastest: on a GPU that works and takes it, else on the CPU.
 
     Args:
         graph: the bytes of an .onnx file that holds all its weights.
@@ -92,8 +117,10 @@ def open_session(graph: bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     # Cores that wait in a busy loop are cores that do not decode the next file.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = [(name, GPU_PROVIDERS[name]) for name in gpu_providers()]
-    return onnxruntime.InferenceSession(graph, options, providers=[*providers, "CPUExecutionProvider"])
+    for name in gpu_providers():  # another program may have taken its memory, for instance
+        with suppress(Exception):
+            return _session(onnxruntime, graph, options, [(name, GPU_PROVIDERS[name]), "CPUExecutionProvider"])
+    return _session(onnxruntime, graph, options, ["CPUExecutionProvider"])
 
 
 def _may_have_gpu() -> bool:
@@ -108,12 +135,15 @@ def _works(provider: str) -> bool:
     """Whether a provider finds its device and its libraries, tried with a graph of one step."""
     onnxruntime, options = _quiet()
     try:
-        session = onnxruntime.InferenceSession(
-            _GIVES_BACK, options, providers=[(provider, GPU_PROVIDERS[provider])], enable_fallback=0
-        )
+        session = _session(onnxruntime, _GIVES_BACK, options, [(provider, GPU_PROVIDERS[provider])])
     except Exception:  # noqa: BLE001 - ONNX Runtime's kinds, which share no base class
         return False
     return bool(session.get_providers()[0] == provider)
+
+
+def _session(onnxruntime: Any, graph: bytes, options: Any, providers: list[Any]) -> Any:
+    """A session with these providers or none: ONNX Runtime itself would take others, and say so on stdout."""
+    return onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
 
 
 def _quiet() -> tuple[Any, Any]:
