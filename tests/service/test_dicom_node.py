@@ -23,18 +23,18 @@ from certificates import Authority, Pair
 from clinic import ON_SQLITE
 from programs import dcmtk
 from pydicom.uid import CTImageStorage, DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
-from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
 
 from callus.radiograph import codecs, elements
 from callus.service import dicom_node, dicom_transport
 from callus.service.database import Database
+from callus.service.dicom_messages import Arriving, Room
 from callus.service.dicom_node import CLASSES, SYNTAXES, Node, NodeError, plain_address
-from callus.service.dicom_transport import Arriving, Room
 from callus.service.intake import Intake
 from callus.service.objects import ObjectStore
 from callus.service.settings import Caller, DicomNode
@@ -123,11 +123,11 @@ def send(service: Service, data: pydicom.Dataset, **given: Any) -> pydicom.Datas
         return opened.send_c_store(data)
 
 
-def until(done: Callable[[], bool], seconds: float = 20) -> bool:
+def until(done: Callable[[], object], seconds: float = 20) -> bool:
     ends = time.monotonic() + seconds
     while not done() and time.monotonic() < ends:
         time.sleep(0.02)
-    return done()
+    return bool(done())
 
 
 def test_what_was_uploaded_is_known_when_it_comes_in_another_encoding(
@@ -377,6 +377,60 @@ def test_a_peer_that_says_nothing_or_too_much_is_sent_away(
             assert not peer.recv(100)[:1].strip(b"\x07")  # closed, or aborted before
         peer.close()
     assert until(lambda: not active(service))
+    assert send(service, simulated_dicom.simulated()).Status == 0x0000
+
+
+@ON_SQLITE
+def test_a_peer_that_hangs_up_has_no_place_any_more(
+    listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_node, "_ARTIM_SECONDS", 3600.0)
+    service = listening()
+    for said in (b"", b"\x01\x00\x00"):
+        for _ in range(2 * dicom_node._ASSOCIATIONS):  # beyond these nobody is heard
+            with socket.create_connection(("127.0.0.1", service.port)) as peer:
+                peer.sendall(said)
+        assert until(lambda: not active(service))
+        assert send(service, simulated_dicom.simulated()).Status == 0x0000
+
+
+@ON_SQLITE
+def test_a_peer_that_breaks_the_rules_while_it_is_answered_is_sent_away(
+    listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at, broken = threading.Event(), threading.Event()
+
+    def admitted(_: Node, opened: Any) -> bool:
+        """Admit it at the moment when it asks for the second time, which is none of the moments to do so."""
+
+        def hold(event: evt.Event) -> None:
+            if event.next_state == "Sta13":  # PS3.8 9.2: what is still to come is the connection's end
+                broken.set()
+                assert until(opened.dul.to_provider_queue.qsize)
+
+        opened.bind(evt.EVT_FSM_TRANSITION, hold)
+        looked_at.set()
+        assert broken.wait(60)
+        return False
+
+    service = listening()
+    with association(service, [(CLASSES[0],)]) as good:
+        asking = good.requestor.primitive
+        assert asking is not None
+        unit = A_ASSOCIATE_RQ()
+        unit.from_primitive(asking)
+        monkeypatch.setattr(Node, "_refused", admitted)
+        with socket.create_connection(("127.0.0.1", service.port)) as peer:
+            peer.settimeout(60)
+            peer.sendall(unit.encode())
+            assert looked_at.wait(60)
+            peer.sendall(unit.encode())
+            with suppress(ConnectionResetError):
+                while peer.recv(4096):
+                    pass
+        assert until(lambda: len(active(service)) == 1)
+        monkeypatch.undo()
+        assert good.is_established
     assert send(service, simulated_dicom.simulated()).Status == 0x0000
 
 

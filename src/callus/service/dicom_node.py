@@ -22,7 +22,8 @@ from callus.radiograph.dicom import stated_identity
 from callus.radiograph.elements import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, parse
 from callus.radiograph.limits import one_line
 from callus.service.database import AwayError
-from callus.service.dicom_transport import LONGEST_PDU, Arriving, BoundedServer, BoundedSocket, Room, hang_up
+from callus.service.dicom_messages import Arriving, Room
+from callus.service.dicom_transport import LONGEST_PDU, BoundedServer, BoundedSocket, hang_up
 from callus.service.intake import BusyError, ConflictError
 from callus.service.objects import FullError
 from callus.service.worker import ended

@@ -1,21 +1,19 @@
 """The network side of the DICOM node: pynetdicom's server, with bounds on what a peer can make it wait for and keep.
 
-pynetdicom shakes TLS hands in the thread that accepts connections, waits for ever for the rest of a message, believes
-any length and reads 4 KB at a time. Here a peer that says nothing costs a thread for some seconds, a message has a
-time and a size, all messages together have a size, and bytes are taken as they come: each call gives the interpreter's
-lock away, and while an answer is made it is got back only after some milliseconds.
+pynetdicom shakes TLS hands in the thread that accepts connections, waits for ever for the rest of a data unit, believes
+any length and reads 4 KB at a time. Here a peer that says nothing costs a thread for some seconds, one that has hung up
+costs none, a data unit has a time and a size, and bytes are taken as they come: each call gives the interpreter's lock
+away, and while an answer is made it is got back only after some milliseconds.
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import select
 import socket
 import ssl
 import threading
 import time
-import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,16 +21,17 @@ from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from callus.service.certificates import shown_by
+from callus.service.dicom_messages import BoundedMessages
 
 if TYPE_CHECKING:
-    from pynetdicom.pdu_primitives import P_DATA
     from pynetdicom.presentation import PresentationContext
     from pynetdicom.transport import T_CONNECT
+
+    from callus.service.dicom_messages import Room
 
 LONGEST_PDU: Final = 1 << 20
 """Bytes of a protocol data unit that peers are told to send at most."""
@@ -41,114 +40,7 @@ _CHUNK: Final = 1 << 20
 _PDU_SECONDS: Final = 30.0  # in which a data unit that has begun has to end
 _HANDSHAKE_SECONDS: Final = 10.0
 _PART_SECONDS: Final = 20.0  # in which an association that is over has to end
-_MESSAGE_SECONDS: Final = 600.0  # in which a message that has begun has to end: 30 MB at 0.4 Mbit/s
-_LONGEST_COMMAND: Final = 1 << 16
-_MOST_WAITING: Final = 8  # messages of an association: one at a time is what it is granted (PS3.7 D.3.3.3)
 log = logging.getLogger(__name__)
-
-
-class Room:
-    """What all messages that are arriving may take of the memory, and each of them."""
-
-    def __init__(self, each: int, together: int) -> None:
-        """Set the bounds.
-
-        Args:
-            each: bytes of a message's data set.
-            together: bytes of all of them.
-        """
-        self.each = each
-        self._together = together
-        self._arriving: weakref.WeakSet[Arriving] = weakref.WeakSet()
-        self._lock = threading.Lock()
-
-    def enter(self, message: Arriving) -> None:
-        """Count a message as long as it is there."""
-        with self._lock:
-            self._arriving.add(message)
-
-    def is_full(self, more: int) -> bool:
-        """Whether so many more bytes are too many."""
-        with self._lock:
-            return sum(message.count for message in self._arriving) + more > self._together
-
-
-class Arriving(io.BytesIO):
-    """A data set as it arrives. One that becomes too large is let go, and the rest of it is read and forgotten.
-
-    Attributes:
-        count: bytes that are kept.
-        too_large: it is larger than any may be.
-        no_room: it was let go because others take all the room.
-    """
-
-    def __init__(self, room: Room) -> None:
-        """Begin an empty one."""
-        super().__init__()
-        self._room = room
-        self.count = 0
-        self.too_large = False
-        self.no_room = False
-        room.enter(self)
-
-    def write(self, data: Any, /) -> int:
-        """Take what came."""
-        if self.too_large or self.no_room:
-            return len(data)
-        self.too_large = self.count + len(data) > self._room.each
-        self.no_room = not self.too_large and self._room.is_full(len(data))
-        if self.too_large or self.no_room:
-            self.let_go()
-            return len(data)
-        self.count += len(data)
-        return super().write(data)
-
-    def let_go(self) -> None:
-        """Give its memory back."""
-        self.count = 0
-        self.seek(0)
-        self.truncate()
-
-
-class _Command(io.BytesIO):
-    """A message's command, which is some hundred bytes."""
-
-    def write(self, data: Any, /) -> int:
-        if self.tell() + len(data) > _LONGEST_COMMAND:
-            raise ValueError("a command without end")
-        return super().write(data)
-
-
-class BoundedMessages(DIMSEServiceProvider):
-    """Messages as they arrive: bounded in time, in size and in number."""
-
-    def __init__(self, assoc: Association, room: Room) -> None:
-        """Begin.
-
-        Args:
-            assoc: that they belong to.
-            room: what they may take.
-        """
-        super().__init__(assoc)
-        self._room = room
-        self._begun = 0.0
-
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take a part of a message; one that breaks the bounds, or the rules, ends the association."""
-        if self.message is None:
-            self._begun = time.monotonic()
-            self.message = DIMSEMessage()
-            self.message.data_set = Arriving(self._room)
-            self.message.encoded_command_set = _Command()
-        late = time.monotonic() - self._begun > _MESSAGE_SECONDS
-        try:
-            if late or self.msg_queue.qsize() > _MOST_WAITING:
-                raise TimeoutError  # noqa: TRY301 - the same end as for what cannot be read
-            super().receive_primitive(primitive)
-        except Exception as error:  # noqa: BLE001 - a peer can send anything
-            log.info("an association is ended: a message %s", "is late" if late else type(error).__name__)
-            self.message = None
-            self.dul.event_queue.put("Evt19")  # PS3.8 9.2: an invalid data unit
 
 
 class ClosingSocket(AssociationSocket):
@@ -235,13 +127,49 @@ class BoundedSocket(ClosingSocket):
         return taken
 
 
+class BoundedProvider(DULServiceProvider):
+    """What reads and writes a peer's connection. Once it has ended, however it did, nobody waits for it any more.
+
+    pynetdicom waits for the request of a peer that has hung up as long as for one that says nothing, and foresees none
+    that aborts just while it is answered.
+    """
+
+    def __init__(self, assoc: Association) -> None:
+        """Begin.
+
+        Args:
+            assoc: whose it is, whose times are set.
+        """
+        super().__init__(assoc)
+        self.daemon = True  # the process ends without it
+        self.artim_timer.timeout = assoc.acse_timeout
+        self._idle_timer.timeout = assoc.network_timeout
+
+    def run_reactor(self) -> None:
+        """Work until the association is over."""
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - a peer can send anything at any moment
+            log.info("an association is ended: %s", type(error).__name__)
+        finally:
+            if isinstance(self.socket, ClosingSocket):
+                self.socket.hang_up()
+            no_more(self)
+
+
+def no_more(provider: DULServiceProvider) -> None:
+    """Let go who waits for a peer's request, as if the time for that had passed."""
+    nothing: Any = None
+    provider.to_user_queue.put(nothing)
+
+
 def hang_up(association: Association) -> None:
     """Close an association's connection; its threads end by themselves."""
     opened = association.dul.socket
     if isinstance(opened, ClosingSocket):
         opened.hang_up()
     if not association.is_established:
-        association.dul.to_user_queue.put(None)  # as if the wait for a request had ended
+        no_more(association.dul)
 
 
 def part(association: Association, *, in_order: bool = True) -> None:
@@ -278,7 +206,7 @@ class _Handler(RequestHandler):
         assoc = Association(self.ae, MODE_ACCEPTOR)
         assoc._server = server  # noqa: SLF001 - pynetdicom sets it the same way
         assoc.name = f"AcceptorThread@{self.client_address[0]}"  # pynetdicom finds them by this name
-        assoc.dul.daemon = True  # the process ends without it
+        assoc.dul = BoundedProvider(assoc)
         assoc.dimse = BoundedMessages(assoc, server.room)
         assoc.set_socket(BoundedSocket(assoc, self.request))
         assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
