@@ -85,3 +85,36 @@ def test_a_long_head_is_refused(clinic: Clinic) -> None:
     with listening(clinic) as address:
         assert raw(address, GET + b"X: " + b"y" * (24 << 10), b"\r\n" + CLOSE).startswith(b"HTTP/1.1 200")
         assert raw(address, GET + b"X: " + b"y" * (40 << 10)).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("path", ["login", "nothing", "radiographs"])
+@pytest.mark.parametrize("more", [b"", b"Content-Length: 5\r\n"])
+def test_a_body_that_is_no_http_has_one_answer(
+    clinic: Clinic, caplog: pytest.LogCaptureFixture, path: str, more: bytes
+) -> None:
+    token = clinic.program("reader", "send")._client.headers["Authorization"]
+    head = f"POST {API}/{path} HTTP/1.1\r\nHost: callus.test\r\nAuthorization: {token}\r\n".encode() + more
+    head += b"Content-Type: multipart/form-data; boundary=x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with listening(clinic) as address:
+        for sent in ([head + b"no length\r\n"], [head, b"no length\r\n"]):
+            got = raw(address, *sent)
+            assert got.startswith(b"HTTP/1.1 4")
+            assert got.count(b"HTTP/1.1 ") == 1
+        assert raw(address, GET + CLOSE).startswith(b"HTTP/1.1 200")
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+def test_what_is_no_http_ends_an_answer_that_is_under_way(clinic: Clinic, caplog: pytest.LogCaptureFixture) -> None:
+    token = clinic.program("reader", "read")._client.headers["Authorization"]
+    head = f"GET {API}/events HTTP/1.1\r\nHost: callus.test\r\nAuthorization: {token}\r\n".encode()
+    with listening(clinic) as address, socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n")
+        got = b""
+        while b"retry:" not in got:
+            got += connection.recv(65536)
+        connection.sendall(b"no length\r\n")
+        while piece := connection.recv(65536):
+            got += piece
+        assert got.count(b"HTTP/1.1 ") == 1
+        clinic.until(lambda: not clinic.parts.events._listeners)
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]

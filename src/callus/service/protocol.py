@@ -45,6 +45,16 @@ class BoundedProtocol(H11Protocol):
         if self._rest is not None:
             self._rest.cancel()
 
+    def send_400_response(self, msg: str) -> None:
+        """Say that what came is no HTTP, unless an answer is under way. Whoever makes one has nobody to read it."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
     def on_response_complete(self) -> None:
         """Wait for the rest of a request that was answered before its end, for a while."""
         super().on_response_complete()
