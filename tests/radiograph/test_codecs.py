@@ -209,6 +209,61 @@ def test_every_syntax_gives_the_same_picture(dicom_folder: Path) -> None:
                 assert difference.mean() < 0.005 * 65535
 
 
+def test_a_stream_wider_than_its_values(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    """Many coders take all the bits that are allocated: white stays what the data set says."""
+    colour = np.dstack([stored, stored // 2, stored // 3])
+    for pixels in (stored, colour, stored >> 4):
+        bits = 8 if pixels.max() < 256 else 12
+        expected = read(as_bytes(make_dataset(pixels, bits=bits)))
+        data = make_dataset(pixels, bits=16)
+        data.compress(f"{PREFIX}.4.80", generate_instance_uid=False)
+        data.BitsStored, data.HighBit = bits, bits - 1
+        radiograph = read(as_bytes(data))
+        assert np.array_equal(radiograph.pixels, expected.pixels)
+        assert (radiograph.pixels.dtype, radiograph.grey) == (expected.pixels.dtype, expected.grey)
+
+
+def test_an_overlay_in_the_bits_above_is_no_picture(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    expected = read(as_bytes(make_dataset(stored, bits=12))).pixels
+    drawn = stored.copy()
+    drawn[10:20, 10:20] |= 1 << 12
+    data = make_dataset(drawn, bits=16)
+    data.compress(f"{PREFIX}.4.80", generate_instance_uid=False)
+    data.BitsStored, data.HighBit = 12, 11
+    assert not np.array_equal(read(as_bytes(data)).pixels, expected)  # who does not say so means the value
+    data.add_new(0x60020100, "US", 16)
+    data.add_new(0x60020102, "US", 12)
+    assert np.array_equal(read(as_bytes(data)).pixels, expected)
+
+
+@pytest.mark.parametrize("number", [53, 55])
+def test_retired_kinds_of_jpeg(number: int, picture: np.ndarray, save: Any, make_coded: Any, as_bytes: Any) -> None:
+    coded = save(picture, "JPEG", quality=97, progressive=True)
+    data = make_coded(picture, f"{PREFIX}.4.{number}", [coded], WindowCenter=128, WindowWidth=256)
+    assert np.abs(read(as_bytes(data)).pixels.astype(int) - picture).max() <= 6
+
+
+def test_a_syntax_that_keeps_the_pixels_elsewhere_is_named(
+    picture: np.ndarray, make_dataset: Any, as_bytes: Any
+) -> None:
+    data = make_dataset(picture)
+    del data.PixelData
+    data.PixelDataProviderURL = "https://example.org/x"
+    data.file_meta.TransferSyntaxUID = UID(f"{PREFIX}.4.94")
+    with pytest.raises(RadiographError, match=r"JPIP Referenced \(1\.2\.840\.10008\.1\.2\.4\.94\), which is not read"):
+        read(as_bytes(data))
+
+
+@pytest.mark.parametrize(("number", "name"), [("110", "JPEG XL Lossless"), ("112", "JPEG XL")])
+def test_syntaxes_that_pydicom_does_not_know_are_named(
+    number: str, name: str, picture: np.ndarray, make_coded: Any, as_bytes: Any
+) -> None:
+    known = as_bytes(make_coded(picture, f"{PREFIX}.4.201", [b"\xff\x0a" + bytes(98)]))
+    data = known.replace(f"{PREFIX}.4.201".encode(), f"{PREFIX}.4.{number}".encode())
+    with pytest.raises(RadiographError, match=rf"has the transfer syntax {name} \(1.*\.{number}\), which is not read"):
+        read(data)
+
+
 def test_an_unknown_syntax_is_named(make_coded: Any, as_bytes: Any, picture: np.ndarray) -> None:
     video = make_coded(picture, f"{PREFIX}.4.102", [b"\0" * 100])
     with pytest.raises(

@@ -98,6 +98,21 @@ def test_shared_chroma(make_dataset: Any, as_bytes: Any) -> None:
     assert radiograph.grey
 
 
+def test_shared_chroma_that_is_not_shared(picture: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    """Some write all of the chroma under the name of the shared one; and some call it planar, which it cannot be."""
+    even = picture[:, :70]
+    full = np.dstack([even, np.full_like(even, 128), np.full_like(even, 128)])
+    radiograph = read(as_bytes(make_dataset(full, PhotometricInterpretation="YBR_FULL_422")))
+    assert np.array_equal(radiograph.pixels, even)
+    assert radiograph.grey
+    data = make_dataset(np.zeros((2, 4, 3), np.uint8), PhotometricInterpretation="YBR_FULL_422", PlanarConfiguration=1)
+    data.PixelData = bytes([10, 20, 128, 128, 30, 40, 128, 128] * 2)
+    assert read(as_bytes(data)).pixels.tolist() == [[10, 20, 30, 40]] * 2
+    data.PhotometricInterpretation = "YBR_PARTIAL_422"  # retired, and another scale
+    with pytest.raises(RadiographError, match="photometric interpretation YBR_PARTIAL_422, which is not read"):
+        read(as_bytes(data))
+
+
 def test_a_palette(make_dicom: Any) -> None:
     table = np.array([0, 10000, 65535], "<u2").tobytes()
     tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}

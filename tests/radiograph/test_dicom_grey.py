@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -231,3 +232,86 @@ def test_the_window_of_the_real_files(dicom_folder: Any) -> None:
         if data.PhotometricInterpretation == "MONOCHROME1":
             theirs = 65535 - theirs
         assert np.abs(read(dicom_folder / f"{name}.dcm").pixels - theirs).max() <= 0.5001
+
+
+@pytest.mark.parametrize(
+    ("tags", "note"),
+    [
+        ({"RescaleSlope": "1e305", "RescaleIntercept": "0"}, "rescale: slope 1e+305 and intercept 0 make no sense"),
+        ({"RescaleSlope": "1", "RescaleIntercept": "-1e308"}, "rescale: slope 1 and intercept -1e+308 make no sense"),
+        ({"WindowCenter": "1e308", "WindowWidth": "1e308"}, "window: center 1e+308 and width 1e+308 make no sense"),
+        (
+            {"WindowCenter": "-1e308", "WindowWidth": "1e308", "VOILUTFunction": "SIGMOID"},
+            "window: center -1e+308 and width 1e+308 make no sense",
+        ),
+    ],
+)
+def test_numbers_that_overflow_are_left_out(tags: dict[str, str], note: str, make_dicom: Any) -> None:
+    radiograph = read(make_dicom(RAMP, bits=12, **tags))
+    assert [told.startswith(note) for told in radiograph.notes] == [True]
+    assert np.array_equal(radiograph.pixels, read(make_dicom(RAMP, bits=12)).pixels)
+
+
+def test_padding_that_covers_the_whole_picture_is_left_out(make_dicom: Any) -> None:
+    expected = read(make_dicom(RAMP, bits=12)).pixels
+    for window in ({}, {"WindowCenter": "2048", "WindowWidth": "4096"}):
+        radiograph = read(make_dicom(RAMP, bits=12, PixelPaddingValue=0, PixelPaddingRangeLimit=4095, **window))
+        assert radiograph.notes == ("padding: it covers all of this picture, and is left out",)
+        assert np.abs(radiograph.pixels.astype(int) - expected).max() <= (16 if window else 0)
+    nothing = read(make_dicom(np.zeros((4, 4), np.uint16), bits=12, PixelPaddingValue=0))
+    assert (nothing.notes, nothing.pixels.max()) == ((), 0)
+
+
+def test_a_comma_where_a_language_has_one(make_dicom: Any) -> None:
+    expected = read(make_dicom(RAMP, bits=12, WindowCenter="1000.5", WindowWidth="2000.0")).pixels
+    written = make_dicom(RAMP, bits=12, WindowCenter="1000.5", WindowWidth="2000.0")
+    commas = written.replace(b"1000.5", b"1000,5").replace(b"2000.0", b"2000,0")
+    assert commas != written
+    assert np.array_equal(read(commas).pixels, expected)
+
+
+def as_unknown(written: bytes, tag: bytes, vr: bytes) -> bytes:
+    """An element with an explicit representation, rewritten as a converter does that does not know it."""
+    start = written.index(tag + vr)
+    return written[:start] + tag + b"UN\0\0" + written[start + 6 : start + 8] + b"\0\0" + written[start + 8 :]
+
+
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [
+        (b"\x28\0\x10\0", b"US"),  # rows
+        (b"\x28\0\x01\1", b"US"),  # bits stored
+        (b"\x28\0\x20\1", b"US"),  # pixel padding value
+        (b"\x28\0\x50\x10", b"DS"),  # window center
+        (b"\x28\0\x04\0", b"CS"),  # photometric interpretation
+    ],
+)
+def test_an_element_of_unknown_representation_is_what_the_dictionary_says(
+    tag: bytes, vr: bytes, make_dicom: Any
+) -> None:
+    tags = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 5}
+    written = make_dicom(RAMP, bits=12, WindowCenter="1000", WindowWidth="2000", **tags)
+    changed = as_unknown(written, tag, vr)
+    assert len(changed) == len(written) + 4
+    assert np.array_equal(read(changed).pixels, read(written).pixels)
+
+
+@pytest.mark.parametrize("length", ["stated", "open"])
+def test_a_voi_lut_of_unknown_representation_is_one(length: str, make_dicom: Any) -> None:
+    def element(tag: int, value: bytes) -> bytes:
+        return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+    entries = np.arange(4096, dtype="<u2")[::-1] * 16
+    item = element(0x00283002, struct.pack("<3H", 4096, 0, 16)) + element(0x00283006, entries.tobytes())
+    if length == "stated":
+        sequence = element(0xFFFEE000, item)
+    else:
+        ends = element(0xFFFEE00D, b"") + element(0xFFFEE0DD, b"")
+        sequence = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) + item + ends
+    stated = len(sequence) if length == "stated" else 0xFFFFFFFF
+    unknown = struct.pack("<HH2s2xI", 0x0028, 0x3010, b"UN", stated) + sequence
+    written = make_dicom(RAMP, bits=12)
+    pixels = written.index(b"\xe0\x7f\x10\0OW")
+    shown = read(written[:pixels] + unknown + written[pixels:])
+    assert shown.notes == ()
+    assert np.array_equal(shown.pixels, np.rint(entries[RAMP].astype(np.float64) / 65535 * 65535))

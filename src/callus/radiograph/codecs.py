@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 
     Stored = NDArray[Any]
 
+SHARED_CHROMA: Final = "YBR_FULL_422"
 RLE: Final = "1.2.840.10008.1.2.5"
 NATIVE: Final = frozenset((IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN, ""))
-_JPEG: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91, 201, 202, 203))
+_CODED: Final = (50, 51, 53, 55, 57, 70, 80, 81, 90, 91, 201, 202, 203)
+"""The last part of the UIDs of JPEG's kinds; 53 and 55 (spectral selection and progression) are retired."""
+_JPEG: Final = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in _CODED)
 READ: Final = NATIVE | _JPEG | {RLE}
 J2K_START: Final = jpeg2000.START
 _RLE_HEAD: Final = 64
@@ -57,6 +60,7 @@ class Layout:
         planar: one colour after the other and not pixel by pixel.
         photometric: MONOCHROME1, MONOCHROME2, RGB, ...
         swapped: 8 bit values stand in big-endian words.
+        overlaid: the bits above hold an overlay.
     """
 
     rows: int
@@ -69,11 +73,12 @@ class Layout:
     planar: bool
     photometric: str
     swapped: bool = False
+    overlaid: bool = False
 
     @property
     def frame_bits(self) -> int:
         """Bits that an uncompressed frame takes."""
-        shared = 2 if self.photometric == "YBR_FULL_422" else self.samples
+        shared = 2 if self.photometric == SHARED_CHROMA else self.samples
         return self.rows * self.columns * shared * self.allocated
 
 
@@ -116,9 +121,10 @@ def native(raw: memoryview, layout: Layout, index: int, *, little: bool) -> Fram
         if layout.swapped:
             values = values.view(np.uint16).byteswap().view(np.uint8)[: layout.frame_bits // 8]
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if layout.photometric == "YBR_FULL_422":
+    if layout.photometric == SHARED_CHROMA:
         quads = values.reshape(-1, 4)  # Y1 Y2 Cb Cr
         values = quads[:, [0, 2, 3, 1, 2, 3]].reshape(-1)
+        layout = replace(layout, planar=False)
     return Frame(_shape(values, layout), layout, missing)
 
 
@@ -219,7 +225,7 @@ def _jpeg(data: bytes, layout: Layout) -> Frame:
         if layout.samples == 3:  # noqa: PLR2004 - the stream says what its colours are; else the data set does
             is_rgb = parsed.colours == "RGB" or (not parsed.colours and photometric == "RGB")
             photometric = "RGB" if is_rgb else "YBR_FULL"
-        layout = _bits(replace(layout, planar=False, photometric=photometric), 8)
+        layout = _bits(replace(layout, planar=False, photometric=photometric), 8, values)
         return Frame(values, layout, 0.0 if parsed.complete else None)
     if not parsed.complete:
         raise RadiographError("is truncated: its JPEG stream has no end", hint="copy the file again")
@@ -233,8 +239,9 @@ def _jpeg_ls(data: bytes, layout: Layout, parsed: jpeg.Jpeg) -> Frame:
     if not parsed.complete:
         raise RadiographError("is truncated: its JPEG-LS stream has no end", hint="copy the file again")
     raw, info = _decoder("jpeg_ls").decode_pixel_data(data)
-    layout = _bits(replace(layout, planar=info["interleave_mode"] == 0), parsed.precision)
-    return Frame(_shape(np.frombuffer(raw, _container(parsed.precision)), layout), layout)
+    values = np.frombuffer(raw, _container(parsed.precision))
+    layout = _bits(replace(layout, planar=info["interleave_mode"] == 0), parsed.precision, values)
+    return Frame(_shape(values, layout), layout)
 
 
 def _check_gdcm(layout: Layout, parsed: jpeg.Jpeg) -> None:
@@ -290,7 +297,7 @@ def _gdcm(layout: Layout, parsed: jpeg.Jpeg, fragment: Any) -> Frame:
     if text is None:
         raise RadiographError("has a JPEG stream that is damaged", hint="export it again")
     values = np.frombuffer(_bytes_of(text), _container(bits))
-    layout = _bits(replace(layout, planar=False), bits)
+    layout = _bits(replace(layout, planar=False), bits, values)
     return Frame(_shape(values, layout), layout)
 
 
@@ -307,8 +314,8 @@ def _jpeg2000(data: bytes, layout: Layout) -> Frame:
     _same_size(parsed.width, parsed.height, parsed.components, layout)
     raw = _decoder("openjpeg.utils").decode_pixel_data(data, version=2)
     changed = "RGB" if layout.photometric in ("YBR_RCT", "YBR_ICT") else layout.photometric
-    layout = _bits(replace(layout, planar=False, photometric=changed), parsed.precision)
     values = np.frombuffer(raw, _container(parsed.precision))
+    layout = _bits(replace(layout, planar=False, photometric=changed), parsed.precision, values)
     return Frame(_shape(values, layout), layout, 0.0 if parsed.complete else None)
 
 
@@ -327,9 +334,14 @@ def _container(precision: int) -> np.dtype[Any]:
     return np.dtype(np.uint8 if precision <= 8 else "<u2" if precision <= 16 else "<u4")  # noqa: PLR2004
 
 
-def _bits(layout: Layout, precision: int) -> Layout:
-    """The layout of what a decoder gave: its samples are as wide as the stream says, with nothing above them."""
-    stored = layout.stored if layout.signed and layout.stored <= precision else precision
+def _bits(layout: Layout, precision: int, values: Stored) -> Layout:
+    """The layout of what a decoder gave: its samples are as wide as the stream says, with nothing above them.
+
+    A stream may be wider than what it holds: many coders take all the bits that are allocated. Then the data set says
+    how many mean something, unless a value says otherwise.
+    """
+    narrow = layout.signed or layout.overlaid or not (int(values.max(initial=0)) >> layout.stored)
+    stored = layout.stored if narrow and layout.stored <= precision else precision
     return replace(layout, allocated=8 * _container(precision).itemsize, stored=stored, high=stored - 1, swapped=False)
 
 

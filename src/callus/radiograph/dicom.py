@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -131,8 +132,21 @@ def check_kind(tags: Elements, identity: Identity) -> None:
             hint="leave it out",
         )
     if PIXEL_DATA not in tags.by_tag:
+        check_syntax(tags)  # those that keep the pixels elsewhere
         reason = "ends before its pixel data" if tags.cut else "has no pixel data"
         raise RadiographError(f"is a DICOM file that {reason}", hint="give the radiograph itself, or copy it again")
+
+
+def check_syntax(tags: Elements) -> None:
+    """Refuse a transfer syntax that is not read.
+
+    Raises:
+        RadiographError: which names it.
+    """
+    if tags.syntax not in codecs.READ:
+        raise RadiographError(
+            f"has the transfer syntax {syntax_name(tags.syntax)}, which is not read", hint="export it uncompressed"
+        )
 
 
 def stated_layout(tags: Elements) -> codecs.Layout:
@@ -166,6 +180,8 @@ def stated_layout(tags: Elements) -> codecs.Layout:
         planar=tags.number(0x00280006, 0) == 1,
         photometric=photometric,
         swapped=tags.syntax == BIG_ENDIAN and allocated == 8 and tags.by_tag[PIXEL_DATA].vr == "OW",  # noqa: PLR2004
+        # Overlay Bit Position: 0 is an overlay of its own, the others are bits of the pixels (retired).
+        overlaid=any(tags.number(0x60000102 | group << 17, 0) > 0 for group in range(16)),
     )
 
 
@@ -176,10 +192,7 @@ def stored_frame(tags: Elements, layout: codecs.Layout, count: int, index: int, 
         RadiographError: they cannot be decoded.
     """
     element, syntax = tags.by_tag[PIXEL_DATA], tags.syntax
-    if syntax not in codecs.READ:
-        raise RadiographError(
-            f"has the transfer syntax {syntax_name(syntax)}, which is not read", hint="export it uncompressed"
-        )
+    check_syntax(tags)
     if not element.encapsulated:
         expected = (count * layout.frame_bits + 7) // 8
         if syntax not in codecs.NATIVE and not expected <= len(element.value) <= expected + 1:
@@ -187,6 +200,10 @@ def stored_frame(tags: Elements, layout: codecs.Layout, count: int, index: int, 
                 f"says that it is coded as {syntax_name(syntax)}, but holds {len(element.value):,} plain bytes",
                 hint="the file is damaged",
             )
+        if layout.photometric == codecs.SHARED_CHROMA:
+            each = replace(layout, photometric="YBR_FULL")
+            if (count * each.frame_bits + 7) // 8 <= len(element.value):  # as some write it: with all of the chroma
+                layout = each
         return codecs.native(element.value, layout, index, little=tags.little)
     if syntax == BIG_ENDIAN or (syntax in codecs.NATIVE and syntax):
         # Coded all the same: the stream itself says what it is.
@@ -259,7 +276,7 @@ def _colour(frame: codecs.Frame, tags: Elements) -> tuple[NDArray[np.uint8] | ND
         # The bits below are filled, so that white is white.
         values = values | values >> layout.stored
     values = np.ascontiguousarray(values)
-    if layout.photometric.startswith("YBR") and values.dtype == np.uint8:
+    if layout.photometric.startswith("YBR") and "PARTIAL" not in layout.photometric and values.dtype == np.uint8:
         return grey.from_ycbcr(values)
     if layout.photometric != "RGB":
         raise RadiographError(f"has the photometric interpretation {layout.photometric}, which is not read")

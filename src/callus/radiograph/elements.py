@@ -57,6 +57,12 @@ _SHORT: Final = frozenset(
     ]
 )
 _BINARY: Final = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "OW": "H", "US or SS": "H"}
+_NEW_SYNTAXES: Final = {
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL JPEG Recompression",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+}
+"""Those that pydicom has no name for yet."""
 _MAX_DEPTH: Final = 16
 _MAX_ELEMENTS: Final = 250_000
 """A radiograph has some hundred; walking these takes about a second."""
@@ -96,8 +102,9 @@ class Elements:
         element = self.by_tag.get(tag)
         if element is None:
             return ""
+        vr = _known_vr(tag) if element.vr == "UN" else element.vr
         names = _plain(self.by_tag[_CHARACTER_SET]).split("\\") if _CHARACTER_SET in self.by_tag else [""]
-        text = _decode_text(bytes(element.value[:_MOST_BYTES]), names) if element.vr in _TEXT else _plain(element)
+        text = _decode_text(bytes(element.value[:_MOST_BYTES]), names) if vr in _TEXT else _plain(element)
         return one_line(text.strip("\0 "), 1024)
 
     def numbers(self, tag: int) -> list[float]:
@@ -105,10 +112,11 @@ class Elements:
         element = self.by_tag.get(tag)
         if element is None:
             return []
-        code = _BINARY.get(element.vr)
+        # What a converter did not know is UN, but as it was (PS3.5 6.2.2).
+        code = _BINARY.get(_known_vr(tag) if element.vr == "UN" else element.vr)
         try:
-            if code is None:
-                return [float(part) for part in _plain(element).split("\\") if part.strip()]
+            if code is None:  # some write a comma where their language does
+                return [float(part.replace(",", ".")) for part in _plain(element).split("\\") if part.strip()]
             count = min(len(element.value), _MOST_BYTES) // struct.calcsize(code)
             return list(struct.unpack_from(f"{'<' if self.little else '>'}{count}{code}", element.value))
         except ValueError:
@@ -123,6 +131,8 @@ class Elements:
         """The first item of a sequence; None where it is missing or empty."""
         element = self.by_tag.get(tag)
         items = element.items if element is not None else ()
+        if element is not None and element.vr == "UN":
+            items = items_of(element)
         return items[0] if items and isinstance(items[0], Elements) else None
 
 
@@ -177,7 +187,7 @@ def items_of(element: Element) -> tuple[Elements | memoryview, ...]:
     """A sequence's items, also where the file keeps from its reader that it is one (PS3.5 6.2.2).
 
     Args:
-        element: of a data set that was walked whole.
+        element: of a data set that was walked whole, or one that reading the picture needs.
 
     Raises:
         RadiographError: it is none.
@@ -196,6 +206,7 @@ def items_of(element: Element) -> tuple[Elements | memoryview, ...]:
 def syntax_name(syntax: str) -> str:
     """A transfer syntax for people: its name and its UID."""
     name = UID(syntax, validation_mode=IGNORE).name if re.fullmatch(r"[0-9.]{1,64}", syntax) else ""
+    name = _NEW_SYNTAXES.get(syntax, name)
     return f"{name} ({syntax})" if name and name != syntax else syntax or "(none stated)"
 
 

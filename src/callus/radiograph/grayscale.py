@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -27,6 +27,8 @@ _INTERCEPT, _SLOPE = 0x00281052, 0x00281053
 _CENTER, _WIDTH, _FUNCTION = 0x00281050, 0x00281051, 0x00281056
 _PADDING, _PADDING_LIMIT, _SHAPE = 0x00280120, 0x00280121, 0x20500020
 _TABLE_BITS: Final = 16
+_MOST: Final = 1e30
+"""Beyond that numbers make no sense, and calculating with them overflows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +80,12 @@ class GreyScale:
 
         table = self._shown(self._meaning(patterns), present, kind)
         seen = look_up(stored, table)
-        low, high = int(seen.min()), int(seen.max())
-        if low == high and stored.size > 1 and self._has_view():
-            flat = self._shown(self._meaning(patterns), present, kind, view=False)
-            whole = look_up(stored, flat)
-            if int(whole.min()) != int(whole.max()):
-                self.notes.append("window: it shows nothing of this picture; the full range is shown instead")
-                return whole
+        if int(seen.min()) == int(seen.max()):
+            for note, without in self._left_out():
+                whole = look_up(stored, self._shown(self._meaning(patterns), present, kind, **without))
+                if int(whole.min()) != int(whole.max()):
+                    self.notes.append(note)
+                    return whole
         return seen
 
     def _meaning(self, patterns: NDArray[Any]) -> NDArray[np.int64]:
@@ -103,9 +104,10 @@ class GreyScale:
         kind: type[np.uint8 | np.uint16],
         *,
         view: bool = True,
+        padded: bool = True,
     ) -> NDArray[Any]:
         """Stored values to grey values, step by step; ``present`` picks those that the picture holds."""
-        padding = self._padding(stored)
+        padding = self._padding(stored) if padded else np.zeros(stored.shape, dtype=np.bool_)
         real = self._modality(stored.astype(np.float64))
         part = self._voi(real) if view else None
         if part is None:
@@ -139,7 +141,7 @@ class GreyScale:
         if not slope and not intercept:
             return stored
         scale, shift = slope[0] if slope else 1.0, intercept[0] if intercept else 0.0
-        if not (np.isfinite(scale) and np.isfinite(shift) and scale):
+        if not (_sensible(scale) and _sensible(shift) and scale):
             self._note(f"rescale: slope {scale:g} and intercept {shift:g} make no sense and are left out")
             return stored
         return stored * scale + shift
@@ -155,13 +157,17 @@ class GreyScale:
             return None
         center, width = centers[0], widths[0]
         function = self.tags.text(_FUNCTION).upper() or "LINEAR"
-        if not (np.isfinite(center) and np.isfinite(width)) or width < (1 if function == "LINEAR" else 1e-9):
+        if not (_sensible(center) and _sensible(width)) or width < (1 if function == "LINEAR" else 1e-9):
             self._note(f"window: center {center:g} and width {width:g} make no sense and are left out")
             return None
         return _window(real, center, width, function)
 
-    def _has_view(self) -> bool:
-        return _VOI_LUT in self.tags.by_tag or bool(self.tags.numbers(_CENTER))
+    def _left_out(self) -> Iterator[tuple[str, dict[str, bool]]]:
+        """What may keep all of a picture from being seen: a note, and how it is shown without."""
+        if _VOI_LUT in self.tags.by_tag or self.tags.numbers(_CENTER):
+            yield "window: it shows nothing of this picture; the full range is shown instead", {"view": False}
+        if self.tags.numbers(_PADDING):
+            yield "padding: it covers all of this picture, and is left out", {"padded": False}
 
     def _inverted(self) -> bool:
         """Whether the least value is white.
@@ -214,6 +220,10 @@ def look_up(stored: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(cv2.LUT(stored, table.reshape(1, -1)))
     except cv2.error:
         return np.asarray(table.take(stored))
+
+
+def _sensible(number: float) -> bool:
+    return bool(np.isfinite(number)) and abs(number) <= _MOST
 
 
 def _window(real: Values, center: float, width: float, function: str) -> Values:
