@@ -2,8 +2,8 @@ r"""Which pictures of other kinds a model calls unlike its training data, by all
 
 Prints one JSON line an engine: of each made or found picture the distance that its bundle's likeness gives (above 1 is
 told); and, of a Gaussian fitted here on some training pictures, its limit from validation, the same distances and the
-share of test pictures that it calls strange, with the means of all three maps and with those of the coarsest alone. The
-slices come with pydicom, the photographs with scikit-learn.
+share of test pictures that it calls strange, with the means of all three maps, without those of the coarsest and with
+these alone. The slices come with pydicom, the photographs with scikit-learn.
 
     python bench/strange.py radiograph --data runs/folds/fold1/manifest.parquet
 """
@@ -49,12 +49,14 @@ def main() -> None:
         identifier = Identifier(choice.model, engine=engine)
         strange = {name: identifier.identify(encoded(pixels)) for name, pixels in pictures().items()}
         told = {name: finding.distance for name, finding in strange.items()}
-        known = {split: features(identifier, rows, split, most) for split, most in SPLITS.items()}
+        splits = {split: most for split, most in SPLITS.items() if (rows["split"] == split).any()}
+        known = {split: features(identifier, rows, split, most) for split, most in splits.items()}
         coarsest = build_trunk(identifier.bundle.info["training"]["trunk"]).channels[-1]
         kinds = {name: finding.features for name, finding in strange.items()}
         figures = {
-            "all maps": fitted(known, kinds, len(next(iter(kinds.values())))),
-            "coarsest": fitted(known, kinds, coarsest),
+            "all maps": fitted(known, kinds, slice(None)),
+            "all but the coarsest": fitted(known, kinds, slice(-coarsest)),
+            "coarsest": fitted(known, kinds, slice(-coarsest, None)),
         }
         said: dict[str, Any] = {"model": choice.model, "engine": engine, "by_bundle": told, **figures}
         print(json.dumps({"bench": "strange", **said}, default=float), flush=True)
@@ -72,15 +74,17 @@ def features(identifier: Identifier, rows: pd.DataFrame, split: str, most: int) 
 
 
 def fitted(
-    known: dict[str, NDArray[np.float32]], kinds: dict[str, NDArray[np.float32]], channels: int
+    known: dict[str, NDArray[np.float32]], kinds: dict[str, NDArray[np.float32]], taken: slice
 ) -> dict[str, Any]:
-    """What a Gaussian of the last of the features says."""
-    likeness = fit(known["train"][:, -channels:])
-    limit = farthest(likeness.distance(known["val"][:, -channels:]))
-    distances = {name: float(likeness.distance(one[None, -channels:])[0]) / limit for name, one in kinds.items()}
+    """What a Gaussian of some of the features says."""
+    likeness = fit(known["train"][:, taken])
+    limit = farthest(likeness.distance(known["val"][:, taken]))
+    distances = {name: float(likeness.distance(one[None, taken])[0]) / limit for name, one in kinds.items()}
+    test = known.get("test")
     return {
-        "test_called_strange": float((likeness.distance(known["test"][:, -channels:]) > limit).mean()),
+        "test_called_strange": None if test is None else float((likeness.distance(test[:, taken]) > limit).mean()),
         "strange_called_strange": [sum(away > 1 for away in distances.values()), len(distances)],
+        "nearest": round(min(distances.values()), 2),
         "missed": {name: round(away, 2) for name, away in distances.items() if away <= 1},
     }
 

@@ -66,6 +66,16 @@ def test_views_do_not_change_it(identifier: Identifier, tmp_path: Path) -> None:
     assert averaged.distance == pytest.approx(identifier.identify(ramp(-0.2)).distance)
 
 
+def test_it_may_know_only_the_first_of_the_features(identifier: Identifier, tmp_path: Path) -> None:
+    """One deviation is then as far as it is of all three, whose mean square it is divided by."""
+    entry = tiny_bundle.likeness_entry(1, "onnx-float32") | {"channels": 2}
+    files = {"model.onnx": tiny_bundle.tiny_graph().SerializeToString(), "MODEL_CARD.md": b"# x\n"}
+    files["likeness.bin"] = tiny_bundle.tiny_likeness(2, mean=-0.5).to_bytes()
+    where = write_bundle(tmp_path / "two", tiny_bundle.tiny_info(likeness=entry), files)
+    of_three, of_two = (one.identify(ramp(-0.2)).distance for one in (identifier, Identifier(where, threads=1)))
+    assert of_two == pytest.approx((of_three or 0) * (3 / 2) ** 0.5)
+
+
 def test_bundles_that_cannot_tell_say_nothing(tmp_path: Path) -> None:
     finding = Identifier(tiny_bundle.write_tiny_bundle(tmp_path / "older"), threads=1).identify(ramp(0.5))
     assert (finding.distance, finding.cautions) == (None, ())
@@ -89,4 +99,4 @@ def test_a_network_with_other_features_costs_an_answer_not_the_batch(tmp_path: P
     identifier = Identifier(where, threads=1)
     answers = [answer for _, _, answer in identifier.identify_many([ramp(0.0), ramp(-0.5)], batch=2)]
     assert [type(answer) for answer in answers] == [BundleError, BundleError]
-    assert "gives 12288 features, its likeness knows 3" in str(answers[0])
+    assert "gives 12288 features, its bundle says 3" in str(answers[0])

@@ -331,7 +331,7 @@ def _likeness_entry(random: Random, files: dict[str, bytes]) -> str:
     try:
         info = json.loads(files["bundle.json"])
         entry, features = info["likeness"], info["outputs"]["features"]
-        way = random.choice(("components", "channels", "both", "value", "threshold", "network"))
+        way = random.choice(("components", "channels", "both", "first", "value", "threshold", "network"))
         if way == "value":
             entry[random.choice(list(entry))] = random.choice(VALUES[:-10])
         elif way == "threshold":
@@ -342,6 +342,11 @@ def _likeness_entry(random: Random, files: dict[str, bytes]) -> str:
             features["channels"] = random.choice((1, 2, 4, 8192))
             entry["components"] = min(2, features["channels"])
             files[LIKENESS] = tiny_likeness(features["channels"], entry["components"]).to_bytes()
+        elif way == "first":  # of fewer features than the network has, or of more
+            entry["channels"] = random.choice((1, 2, 3, 4, *_COUNTS))
+            entry["components"] = min(1, entry["components"])
+            if entry["channels"] in range(1, 5):
+                files[LIKENESS] = tiny_likeness(entry["channels"], entry["components"]).to_bytes()
         else:
             entry["components"] = random.choice(_COUNTS) if way != "channels" else entry["components"]
             features["channels"] = random.choice(_COUNTS) if way != "components" else features["channels"]

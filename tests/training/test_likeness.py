@@ -86,7 +86,7 @@ def test_features_that_are_all_silent_are_not_described() -> None:
     spoilt[:, :4] += np.arange(40, dtype=np.float32)[:, None]
     assert varying(spoilt).sum() == 4
     way = Measured("onnx-float32", *np.zeros((2, 40)), Calibration(), OperatingPoints(), 0.5, spoilt)
-    told = known([], None, [way], np.arange(40))
+    told = known([], None, [way], np.arange(40), 100)
     assert isinstance(told, str)
     assert "only 4 of 100 features vary" in told
 
@@ -102,7 +102,7 @@ def test_what_int8_rounds_does_not_hide_the_strange() -> None:
         return np.asarray(features + rounded, dtype=np.float32)
 
     ways = [way("onnx-float32", drawn(300)), way("openvino-int8", int8(drawn(300)))]
-    found = known([], None, ways, np.arange(300))
+    found = known([], None, ways, np.arange(300), ways[0].features.shape[1])
     assert isinstance(found, Known)
     limits = found.entry["thresholds"]
     assert limits["openvino-int8"] < 1.2 * limits["onnx-float32"]

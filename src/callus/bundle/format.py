@@ -349,7 +349,8 @@ def _likeness(info: Mapping[str, Any], files: Container, read: Callable[[str], b
     known = info.get("likeness")
     if known is None:
         return None
-    name, channels, components = known["file"], info["outputs"]["features"]["channels"], known["components"]
+    name, components = known["file"], known["components"]
+    channels = known.get("channels", info["outputs"]["features"]["channels"])  # bundles of before took all of them
     check_size(files.sizes[name], channels, components, files.where / name)
     return Likeness.from_bytes(read(name), channels, components, files.where / name)
 

@@ -229,7 +229,9 @@ class _Problems:
         outputs = self._info.get("outputs")
         features = outputs.get("features") if isinstance(outputs, dict) else None
         if isinstance(features, dict):
-            self._whole(features, "channels", "outputs.features.channels", 1, MOST_CHANNELS)
+            known = self._whole(features, "channels", "outputs.features.channels", 1, MOST_CHANNELS)
+            if known and "channels" in values:  # bundles of before took all of them
+                self._whole(values, "channels", "likeness.channels", 1, features["channels"])
         else:
             self._expected("outputs.features", features, "an object with channels, because there is a likeness")
         thresholds = self._object(values, "thresholds", "likeness.thresholds")

@@ -212,9 +212,9 @@ class Identifier:
         """The network's answer to a batch, averaged over the views."""
         outputs = answered(self.engine.run, batch, self.views, self._spec.low, self.bundle.map_stride)
         channels = outputs.features.shape[1]
-        if self._likeness is not None and channels != len(self._likeness.mean):
+        if self._likeness is not None and channels != (said := self.bundle.info["outputs"]["features"]["channels"]):
             raise BundleError(
-                f"the network gives {channels} features, its likeness knows {len(self._likeness.mean)}",
+                f"the network gives {channels} features, its bundle says {said}",
                 where=self.bundle.where,
             )
         return outputs
@@ -223,7 +223,8 @@ class Identifier:
         """Of each picture from the training data, in units of what is usual."""
         if self._likeness is None or self.info.farthest is None:
             return [None] * len(features)
-        return [float(distance) for distance in self._likeness.distance(features) / self.info.farthest]
+        distances = self._likeness.distance(features[:, : len(self._likeness.mean)])
+        return [float(distance) for distance in distances / self.info.farthest]
 
     def _finding(self, prepared: Prepared, outputs: Outputs, index: int, distance: float | None) -> Finding:
         logit = float(outputs.logit[index])

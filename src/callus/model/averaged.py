@@ -30,7 +30,7 @@ class AveragedNet(nn.Module):
         self.members = nn.ModuleList(members)
         self.sizes = tuple(sizes)
         self.map_kind, self.map_stride = members[0].map_kind, members[0].map_stride
-        self.feature_channels = members[0].feature_channels
+        self.feature_channels, self.plain_channels = members[0].feature_channels, members[0].plain_channels
 
     def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Answer a batch (B, 3, H, W) of the first member's size; see :meth:`FractureNet.forward`."""

@@ -50,6 +50,11 @@ class FractureNet(nn.Module):
         """C of the features."""
         return sum(self.trunk.channels)
 
+    @property
+    def plain_channels(self) -> int:
+        """How many of the features, the first, are not the coarsest map's, which training turns to fractures."""
+        return sum(self.trunk.channels[:-1])
+
     def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Answer a batch.
 
@@ -59,8 +64,7 @@ class FractureNet(nn.Module):
 
         Returns:
             ``logit`` (B,); ``map`` (B, H / stride, W / stride) in [0, 1] with the head's ``map_stride``; ``features``
-            (B, C), the means of the trunk's three maps, from the finest to the coarsest: training turns the coarsest to
-            fractures, and what else there is in a picture is told by the others.
+            (B, C), the means of the trunk's three maps, from the finest to the coarsest.
         """
         scales = self.trunk(radiographs)
         logit, where = self.head.answer_with_map(scales)

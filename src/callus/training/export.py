@@ -109,6 +109,7 @@ class _Draft:
         self._graph = scratch / "model.onnx"
         write_graph(network, recipe.input, self._graph)
         self._files: dict[str, Path | bytes] = {"model.onnx": self._graph, "MODEL_CARD.md": b"# provisional\n"}
+        self._plain_channels = network.plain_channels
         self._note = "; ".join(["thresholds were chosen here", *_leaks(training)])
         self._info: dict[str, Any] = {
             "name": name,
@@ -156,7 +157,7 @@ class _Draft:
     def add_likeness(self, seen: Pictures | None) -> None:
         """Add what tells pictures that are unlike the training data; the reason where there are too few for that."""
         try:
-            found = known(self._engines, seen, self._ways, self._validation.examples.group)
+            found = known(self._engines, seen, self._ways, self._validation.examples.group, self._plain_channels)
         except (CallusError, np.linalg.LinAlgError) as error:  # a training picture is gone: no reason to have no bundle
             found = f"it failed: {' '.join(str(error).split())[:300]}"
         if isinstance(found, str):
@@ -167,7 +168,7 @@ class _Draft:
 
     def write(self, folder: Path, about: str, pictures: bytes, others: Sequence[Recipe]) -> None:
         """Write the bundle where it is to stand; the card ends with ``about``."""
-        groups = len(np.unique(self._validation.examples.group))
+        groups = len(np.unique(self._validation.examples.group, self._plain_channels))
         self._files["MODEL_CARD.md"] = _card(self._info, (self._recipe, *others), groups, about).encode()
         if 0 < len(pictures) <= LARGEST_PICTURES:  # a longer one no reader would take, and the model is worth more
             self._files[PICTURES] = pictures

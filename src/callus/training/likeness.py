@@ -65,7 +65,7 @@ class Known:
 
 
 def known(
-    engines: Sequence[Engine], seen: Pictures | None, ways: Sequence[Measured], group: NDArray[Any]
+    engines: Sequence[Engine], seen: Pictures | None, ways: Sequence[Measured], group: NDArray[Any], channels: int
 ) -> Known | str:
     """Fit the Gaussian, and measure for each engine how far radiographs like the training data may lie from it.
 
@@ -76,13 +76,15 @@ def known(
             at hand: then the validation pictures are fitted, each judged by a Gaussian of the other groups'.
         ways: the same engines, measured on validation.
         group: (n,), of the validation pictures.
+        channels: how many of the features are taken, the first: those that training does not turn to fractures.
 
     Returns:
         What was fitted; in words why not where there are too few pictures, or the features hardly vary: a trunk whose
-        last map was spoilt by training (units that are never or always on) tells pictures of another kind from nothing.
+        maps were spoilt by training (units that are never or always on) tells pictures of another kind from nothing.
     """
-    held_out = len(ways[0].features)
-    told = [way.features for way in ways] if seen is None else [pooled(one, seen, MOST_PICTURES) for one in engines]
+    judged = [way.features[:, :channels] for way in ways]
+    held_out = len(judged[0])
+    told = judged if seen is None else [pooled(one, seen, MOST_PICTURES)[:, :channels] for one in engines]
     fitted, count = np.concatenate(told), len(told[0])
     if count < FEWEST_PICTURES or held_out < FEWEST_HELD_OUT:
         return (
@@ -93,16 +95,17 @@ def known(
     if alive.mean() < ALIVE:
         return (
             f"only {alive.sum()} of {len(alive)} features vary from picture to picture: training spoilt the trunk's "
-            'last map; a lower trunk_rate or batch_norm = "learnt" helps'
+            'maps; a lower trunk_rate or batch_norm = "learnt" helps'
         )
     likeness = fit(fitted)
     if seen is None:
         fitted_groups = np.tile(group, len(ways))
-        distances = [_by_other_groups(fitted, fitted_groups, way.features, group) for way in ways]
+        distances = [_by_other_groups(fitted, fitted_groups, features, group) for features in judged]
     else:
-        distances = [likeness.distance(way.features) for way in ways]
+        distances = [likeness.distance(features) for features in judged]
     entry = {
         "file": FILE,
+        "channels": channels,
         "components": len(likeness.axes),
         "pictures": count,
         "split": "val" if seen is None else "train",
