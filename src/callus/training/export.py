@@ -168,7 +168,7 @@ class _Draft:
 
     def write(self, folder: Path, about: str, pictures: bytes, others: Sequence[Recipe]) -> None:
         """Write the bundle where it is to stand; the card ends with ``about``."""
-        groups = len(np.unique(self._validation.examples.group, self._plain_channels))
+        groups = len(np.unique(self._validation.examples.group))
         self._files["MODEL_CARD.md"] = _card(self._info, (self._recipe, *others), groups, about).encode()
         if 0 < len(pictures) <= LARGEST_PICTURES:  # a longer one no reader would take, and the model is worth more
             self._files[PICTURES] = pictures
