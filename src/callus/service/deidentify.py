@@ -2,7 +2,9 @@
 
 The profile lists what has to go. Here what may stay is listed, and the rest goes: attributes that nobody has heard of
 too, private ones and whole sequences. That is stricter than the profile: dates, devices, institutions and descriptions
-go as well, and no option to retain them is offered.
+go as well, and no option to retain them is offered. What stays has to be of the kind that it is for, and pixels are
+written anew from what was decoded: a comment in a JPEG stream, bytes behind the pixels, and the bits that pixels leave
+unused, where an overlay may be, stay behind.
 """
 
 from __future__ import annotations
@@ -10,44 +12,57 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import secrets
 import zipfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from PIL import Image as Picture
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VM, dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import UID, ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
 from callus.dataset.suspicious import suspect
 from callus.errors import CallusError, RadiographError
 from callus.labels import RESEARCH_ONLY
-from callus.radiograph import read
-from callus.results.uids import made_uid
+from callus.radiograph import apart, read
+from callus.radiograph.dicom import stated_layout, stored_frame
+from callus.radiograph.elements import parse
+from callus.radiograph.limits import check_frame
+from callus.results.uids import is_uid, made_uid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import IO
 
-    from callus.dataset.marks import Mark
+    from pydicom.dataelem import DataElement
 
-# What the pixels are, how they are shown, what of the body they show, and how they were exposed.
+    from callus.dataset.marks import Mark
+    from callus.radiograph.elements import Elements
+
+# How the pixels are shown, what of the body they show, and how they were exposed.
 _HARMLESS: Final = (
     "ImageType SOPClassUID Modality PresentationIntentType BodyPartExamined Laterality ImageLaterality ViewPosition "
-    "PatientOrientation SamplesPerPixel PhotometricInterpretation PlanarConfiguration NumberOfFrames Rows Columns "
-    "PixelAspectRatio BitsAllocated BitsStored HighBit PixelRepresentation SmallestImagePixelValue "
-    "LargestImagePixelValue PixelPaddingValue PixelPaddingRangeLimit RedPaletteColorLookupTableDescriptor "
-    "GreenPaletteColorLookupTableDescriptor BluePaletteColorLookupTableDescriptor RedPaletteColorLookupTableData "
-    "GreenPaletteColorLookupTableData BluePaletteColorLookupTableData PixelSpacing ImagerPixelSpacing "
-    "NominalScannedPixelSpacing PixelSpacingCalibrationType EstimatedRadiographicMagnificationFactor WindowCenter "
-    "WindowWidth VOILUTFunction RescaleIntercept RescaleSlope RescaleType PresentationLUTShape "
-    "PixelIntensityRelationship PixelIntensityRelationshipSign LossyImageCompression LossyImageCompressionRatio "
-    "LossyImageCompressionMethod KVP ExposureTime XRayTubeCurrent Exposure ExposureInuAs DistanceSourceToDetector "
-    "DistanceSourceToPatient FocalSpots Grid FilterType FilterMaterial AnodeTargetMaterial DetectorType "
-    "DetectorConfiguration PixelData"
+    "PatientOrientation PixelAspectRatio SmallestImagePixelValue LargestImagePixelValue PixelPaddingValue "
+    "PixelPaddingRangeLimit PixelSpacing ImagerPixelSpacing NominalScannedPixelSpacing PixelSpacingCalibrationType "
+    "EstimatedRadiographicMagnificationFactor WindowCenter WindowWidth VOILUTFunction RescaleIntercept RescaleSlope "
+    "RescaleType PresentationLUTShape PixelIntensityRelationship PixelIntensityRelationshipSign LossyImageCompression "
+    "LossyImageCompressionRatio LossyImageCompressionMethod KVP ExposureTime XRayTubeCurrent Exposure ExposureInuAs "
+    "DistanceSourceToDetector DistanceSourceToPatient FocalSpots Grid FilterType FilterMaterial AnodeTargetMaterial "
+    "DetectorType DetectorConfiguration ConversionType"
 )
 _STAYS: Final = frozenset(_HARMLESS.split())
+_PALETTES: Final = tuple(
+    f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")
+)
+_RESCALE_TYPES: Final = ("OD", "HU", "US", "PCT")  # PS3.3 C.11.1.1.2; others may say anything
+_CODE: Final = re.compile(r"[A-Z0-9_ ]{0,16}")  # PS3.5 6.2: Code String
+_NUMBER: Final = re.compile(r" *[+-]?[0-9.]{1,16}([Ee][+-]?[0-9]{1,3})? *")
+_BINARY: Final = ("US", "SS", "US or SS", "US or OW", "OW", "FD")
+_LOSSY: Final = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 203))
 # Of type 2 in their modules: they have to be there, and may be empty (actions Z and X/Z).
 _BLANK: Final = (
     "PatientName",
@@ -70,8 +85,9 @@ _PROFILE: Final = ("113100", "DCM", "Basic Application Confidentiality Profile")
 _READ_ME: Final = (
     f"Radiographs without their patients; {RESEARCH_ONLY}.\n\n"
     "Attributes: DICOM PS3.15 Annex E, Basic Application Level Confidentiality Profile, and stricter: what is not\n"
-    "known to be harmless was left out. Pixels were not changed. contents.json tells in which of them text was found\n"
-    "that may name the patient; the search misses some, so look at every picture before it leaves the house.\n"
+    "known to be harmless was left out. Pixels have the values that they had, and are not compressed. contents.json\n"
+    "tells in which of them text was found that may name the patient; the search misses some, so look at every\n"
+    "picture before it leaves the house.\n"
 )
 
 
@@ -97,19 +113,25 @@ class Deidentifier:
             RadiographError: it cannot be read.
         """
         try:
-            old = dcmread(io.BytesIO(data), force=True)
-            return _encoded(self._cleaned(old, text=text), old)
-        except Exception as error:  # a file that was taken in may still hold what pydicom cannot write
+            return _encoded(self._cleaned(data, text=text))
+        except CallusError:
+            raise
+        except Exception as error:  # a file that was taken in may still hold what pydicom cannot read or write
             raise RadiographError("cannot be written without its patient") from error
 
-    def _cleaned(self, old: Dataset, *, text: bool) -> Dataset:
-        new = Dataset()
-        for keyword in _STAYS:
-            if keyword in old:
-                new[keyword] = old[keyword]
+    def _cleaned(self, data: bytes, *, text: bool) -> Dataset:
+        old = dcmread(io.BytesIO(data), force=True)
+        new = _pixels(parse(data))
+        stays = [*_STAYS, *(_PALETTES if new.PhotometricInterpretation == "PALETTE COLOR" else ())]
+        _keep(old, new, stays)
+        if new.get("RescaleType", "") not in _RESCALE_TYPES:
+            new.pop("RescaleType", None)
         for keyword in _LUTS:
             if keyword in old:
-                setattr(new, keyword, [_only(item, _IN_LUTS) for item in old[keyword].value])
+                items = [Dataset() for _ in old[keyword].value]
+                for item, kept in zip(old[keyword].value, items, strict=True):
+                    _keep(item, kept, _IN_LUTS)
+                setattr(new, keyword, items)
         for keyword in _BLANK:
             setattr(new, keyword, None)
         for keyword in _UIDS:
@@ -123,6 +145,8 @@ class Deidentifier:
         new.DeidentificationMethodCodeSequence = [code]
         if text or str(old.get("BurnedInAnnotation", "")).upper() == "YES":
             new.BurnedInAnnotation = "YES"
+        if old.file_meta.get("TransferSyntaxUID", "") in _LOSSY:
+            new.LossyImageCompression = "01"  # once lossy, always lossy (PS3.3 C.7.6.1.1.5)
         return new
 
 
@@ -170,23 +194,56 @@ def _box(mark: Mark) -> dict[str, Any]:
     return {"kind": mark.kind, "x": mark.x, "y": mark.y, "width": mark.width, "height": mark.height}
 
 
-def _only(item: Dataset, keywords: Iterable[str]) -> Dataset:
-    kept = Dataset()
+def _pixels(tags: Elements) -> Dataset:
+    """A radiograph's pixels as they were decoded, without compression, and what is to be said of them."""
+    frames = max(1, tags.number(0x00280008, 1))
+    frame = stored_frame(tags, stated_layout(tags), frames, check_frame(frames, None), apart.coded)
+    layout, values = frame.layout, frame.values
+    width, unused = 8 * values.dtype.itemsize, 8 * values.dtype.itemsize - layout.stored
+    values = values << np.array(width - 1 - layout.high, values.dtype)
+    values = values.view(f"i{width // 8}" if layout.signed else values.dtype) >> unused  # with its sign
+    new = Dataset()
+    new.SamplesPerPixel = layout.samples
+    new.PhotometricInterpretation = "YBR_FULL" if layout.photometric == "YBR_FULL_422" else layout.photometric
+    if layout.samples > 1:
+        new.PlanarConfiguration = 0
+    new.Rows, new.Columns = layout.rows, layout.columns
+    new.BitsAllocated, new.BitsStored, new.HighBit = width, layout.stored, layout.stored - 1
+    new.PixelRepresentation = int(layout.signed)
+    data = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    new.PixelData = data + bytes(len(data) % 2)
+    new["PixelData"].VR = "OB" if width == 8 else "OW"  # noqa: PLR2004 - a byte's bits
+    return new
+
+
+def _keep(old: Dataset, new: Dataset, keywords: Iterable[str]) -> None:
+    """Take over what is of the kind that its keyword is for: codes, numbers and UIDs, as many as there may be."""
     for keyword in keywords:
-        if keyword in item:
-            kept[keyword] = item[keyword]
-    return kept
+        with suppress(Exception):  # what pydicom cannot read is not known to be harmless
+            if keyword in old and _is_harmless(old[keyword]):
+                new[keyword] = old[keyword]
 
 
-def _encoded(new: Dataset, old: Dataset) -> bytes:
+def _is_harmless(element: DataElement) -> bool:
+    kind, many = dictionary_VR(element.tag), dictionary_VM(element.tag)
+    if element.VR not in kind.split(" or "):
+        return False
+    values = list(element.value) if element.VM > 1 and element.VR != "OW" else [element.value]
+    if many.isdigit() and len(values) > int(many):
+        return False
+    if kind in _BINARY:
+        return True
+    form = {"CS": _CODE, "LO": _CODE, "SH": _CODE, "DS": _NUMBER, "IS": _NUMBER}.get(kind)
+    texts = [str(getattr(value, "original_string", value) or "") for value in values]
+    return all(not text or (is_uid(text) if form is None else form.fullmatch(text)) for text in texts)
+
+
+def _encoded(new: Dataset) -> bytes:
     meta = FileMetaDataset()
-    syntax = UID(getattr(old.file_meta, "TransferSyntaxUID", ImplicitVRLittleEndian))
-    meta.TransferSyntaxUID = syntax
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = new.SOPClassUID
     meta.MediaStorageSOPInstanceUID = new.SOPInstanceUID
     new.file_meta = meta
     buffer = io.BytesIO()
-    new.save_as(
-        buffer, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=syntax.is_little_endian
-    )
+    new.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
