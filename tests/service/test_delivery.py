@@ -324,6 +324,25 @@ def test_what_is_refused_for_good_is_stuck_at_once(answered: Answered, peers: Ca
         assert until(lambda: all_jobs(answered.database)[0].state == "done")
 
 
+@ON_SQLITE
+@pytest.mark.parametrize("order", [("sr", "sc"), ("sc", "sr")])
+def test_what_an_archive_takes_it_gets_though_it_refuses_the_rest(
+    answered: Answered, peers: Callable[..., Peer], order: tuple[str, ...]
+) -> None:
+    peer = peers()  # of secondary captures
+    peer.statuses = [0xA700]
+    answered.add("pacs", sr=result(1, SOPClassUID=ComprehensiveSRStorage), sc=result(2))
+    with delivering(answered.database, answered.objects, peer.destination(results=order)):
+        assert until(
+            lambda: [(job.state, job.error) for job in all_jobs(answered.database)] == [("waiting", "answers A700")]
+        )
+        with answered.database.writing() as session:
+            session.execute(sa.update(Job).values(due=now()))
+        assert until(lambda: [job.state for job in all_jobs(answered.database)] == ["stuck"])
+    assert all_jobs(answered.database)[0].error == "does not take this kind of object (Comprehensive SR Storage)"
+    assert peer.taken == ["1.2.276.0.7.2"]
+
+
 def test_a_destination_that_is_down_blocks_no_other_and_gets_its_results_later(
     answered: Answered, peers: Callable[..., Peer]
 ) -> None:
@@ -441,8 +460,9 @@ def web() -> Iterator[Web]:
     server.server_close()
 
 
-def failed(reason: int) -> bytes:
-    return json.dumps({"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": [reason]}}]}}).encode()
+def failed(*reasons: int) -> bytes:
+    values = [{"00081197": {"vr": "US", "Value": [reason]}} for reason in reasons]
+    return json.dumps({"00081198": {"vr": "SQ", "Value": values}}).encode()
 
 
 @ON_SQLITE
@@ -453,6 +473,7 @@ def failed(reason: int) -> bytes:
         (409, failed(0x0111), "done", ""),
         (202, failed(0xA700), "waiting", "answers A700"),
         (409, failed(0xC000), "stuck", "answers C000"),
+        (409, failed(0xC000, 0xA700), "waiting", "answers A700"),
         (409, b"<html>", "stuck", "answers 409"),
         (503, b"", "waiting", "answers 503"),
         (429, b"", "waiting", "answers 429"),

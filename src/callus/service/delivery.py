@@ -201,8 +201,13 @@ class _ByStow:
         reasons = _failures(response.content)
         if reasons is None and response.status_code == _CONFLICT:
             raise PeerError("answers 409", is_final=True)
+        refused: list[PeerError] = []
         for reason in reasons or ():
-            check_c_store(reason)
+            try:
+                check_c_store(reason)
+            except PeerError as error:
+                refused.append(error)
+        check_refused(refused)
 
     def close(self) -> None:
         """End it."""
@@ -259,17 +264,37 @@ class _ByCStore:
         self._association = association
 
     def send(self, objects: Sequence[bytes]) -> None:
-        """Send them one after the other."""
+        """Send them one after the other; one that is refused costs no other."""
+        refused: list[PeerError] = []
         for data in objects:
             try:
-                answer = self._association.send_c_store(_parsed(data))
-            except ValueError as error:
-                raise PeerError("does not take this kind of object", is_final=True) from error
-            except RuntimeError as error:  # there is no association any more
-                raise PeerError("ended the association", is_away=True) from error
-            if "Status" not in answer:
-                raise PeerError("did not answer", is_away=True)
-            check_c_store(int(answer.Status))
+                self._one(_parsed(data))
+            except PeerError as error:
+                if error.is_away:
+                    raise
+                refused.append(error)
+        check_refused(refused)
+
+    def _one(self, data: Dataset) -> None:
+        try:
+            answer = self._association.send_c_store(data)
+        except ValueError as error:
+            raise PeerError(f"does not take this kind of object ({data.SOPClassUID.name})", is_final=True) from error
+        except RuntimeError as error:  # there is no association any more
+            raise PeerError("ended the association", is_away=True) from error
+        if "Status" not in answer:
+            raise PeerError("did not answer", is_away=True)
+        check_c_store(int(answer.Status))
+
+
+def check_refused(refused: Sequence[PeerError]) -> None:
+    """Go on where nothing was refused.
+
+    Raises:
+        PeerError: why something was. What may be taken later comes before what never will be, so that it is sent again.
+    """
+    for error in sorted(refused, key=lambda one: one.is_final):
+        raise error
 
 
 def check_c_store(status: int) -> None:
