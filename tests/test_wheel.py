@@ -111,6 +111,25 @@ def test_the_page_is_inside_with_all_that_it_loads(inside: ZipFile) -> None:
     assert len(scripts) > 1
 
 
+def test_a_container_is_built_of_all_that_the_wheel_needs(source: Path, inside: ZipFile, tmp_path: Path) -> None:
+    """deploy/Containerfile gets what .dockerignore leaves."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    ignored = {line for line in lines if line and not line.startswith("#")}
+    assert {".*", "**/__pycache__", "tests", "docs"} <= ignored
+    for file in source.rglob("*"):
+        place = file.relative_to(source)
+        hidden, named = place.parts[0].startswith("."), {place.as_posix(), *(one.as_posix() for one in place.parents)}
+        if file.is_file() and not hidden and "__pycache__" not in place.parts and not named & ignored:
+            (tmp_path / "context" / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, tmp_path / "context" / place)
+    assert not (tmp_path / "context" / "tests").exists()
+    build = ("-m", "build", "--wheel", "--no-isolation", "--skip-dependency-check", "--outdir", tmp_path / "dist")
+    assert "page is not built" not in run(sys.executable, *build, tmp_path / "context", cwd=tmp_path)
+    (built,) = (tmp_path / "dist").iterdir()
+    with ZipFile(built) as opened:
+        assert set(opened.namelist()) == set(inside.namelist())
+
+
 def test_the_wheel_is_of_this_version(wheel: Path, inside: ZipFile) -> None:
     assert wheel.name == f"callus-{callus.__version__}-py3-none-any.whl"
     told = BytesParser().parsebytes(inside.read(f"{INFO}/METADATA"))

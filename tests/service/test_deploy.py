@@ -1,11 +1,13 @@
-"""What deploy/ has works: nginx in front of callus, the settings to begin with, the systemd unit."""
+"""What deploy/ has works: nginx in front of callus, the settings to begin with, the systemd unit, the health check."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,3 +125,18 @@ def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     unit.write_text((DEPLOY / "callus.service").read_text().replace("/opt/callus/bin/callus", "/bin/true"))
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_container_s_health_check_tells_a_service_that_answers(served: Served) -> None:
+    text = (DEPLOY / "Containerfile").read_text().replace("\\\n", "")
+    (line,) = (line for line in text.splitlines() if line.startswith("HEALTHCHECK"))
+    program, option, code = json.loads(line.partition("CMD ")[2])
+    assert (program, option) == ("/opt/callus/bin/python", "-c")
+    assert "127.0.0.1', 8080" in code
+
+    def checked(port: int) -> int:
+        words = [sys.executable, "-c", code.replace("8080", str(port))]
+        return subprocess.run(words, check=False, capture_output=True, timeout=60).returncode
+
+    assert checked(int(served.address.rpartition(":")[2])) == 0
+    assert checked(free_port()) == 1
