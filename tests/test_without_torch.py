@@ -1,4 +1,4 @@
-"""Identification, evaluation and audit in an environment that has no torch: only what callus asks for without extras.
+"""Identification, evaluation, audit and the service where there is no torch: only what callus asks for without extras.
 
 Installing the project anew would take minutes and a network. So a virtual environment is made that links to packages
 installed here, and to those alone that pyproject.toml asks for without extras, and that those need in turn.
@@ -11,13 +11,16 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 import tomllib
 import venv
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+import served
 import tiny_bundle
+from clinic import radiograph
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -127,6 +130,33 @@ def test_audit_finds_its_way(python: Path, place: Path) -> None:
     done = run(python, place, "-m", "callus", "data", "audit", "data/images", "--out", "audit")
     assert done.returncode == 0, done.stderr
     assert any((place / "audit").iterdir())
+
+
+def test_the_service_answers_and_exports_also_without_node(python: Path, place: Path) -> None:
+    (empty := place / "nothing").mkdir()
+    service = served.start(
+        place / "clinic", place / "tiny", env={"PATH": str(empty), "HOME": str(place)}, python=python
+    )
+    try:
+        service.join()
+        sent = service.post("/radiographs", files=[("files", ("1.dcm", radiograph()))])
+        assert sent.status_code == 202, sent.text
+        (taken,) = sent.json()["taken"]
+        image, study, ends = (
+            f"/images/{taken['image']}",
+            f"/studies/{taken['study']}",
+            time.monotonic() + served.LONGEST,
+        )
+        while service.browser.get(f"{image}/sr.dcm").status_code != 200:
+            assert time.monotonic() < ends, service.browser.get(study).text
+            time.sleep(0.1)
+        assert service.post(f"{image}/verdict", json={"label": 1}).status_code == 201
+        for path in ("frame.png", "frame.bin", "heat.png", "overlay.png", "sc.dcm", "pr.dcm", "report.fhir.json"):
+            assert service.browser.get(f"{image}/{path}").status_code == 200, path
+        for path in ("/verdicts/export", f"{study}/deidentified.zip", "/metrics", "/openapi.json"):
+            assert service.browser.get(path).status_code == 200, path
+    finally:
+        service.close()
 
 
 @pytest.mark.parametrize("words", [["train", "--data", "data", "--out", "run"], ["export", "run", "--out", "bundle"]])

@@ -107,6 +107,7 @@ def start(
     *more: str,
     env: dict[str, str] | None = None,
     authority: Path | None = None,
+    python: Path | str = sys.executable,
 ) -> Served:
     """Start one, and wait until it is ready.
 
@@ -116,8 +117,9 @@ def start(
         *more: words of the command line; of two ``--port`` the last counts.
         env: its environment; this process's where None is given.
         authority: file (PEM) of the authority that gave its certificate; None for the system's.
+        python: what it runs in.
     """
-    words = [sys.executable, "-m", "callus", "serve", "--data", str(data), "--port", "0", "--threads", "1", *more]
+    words = [str(python), "-m", "callus", "serve", "--data", str(data), "--port", "0", "--threads", "1", *more]
     words += ["--model", str(bundle)] if bundle else []
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
