@@ -23,7 +23,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from callus.errors import RadiographError
-from callus.radiograph import read
+from callus.radiograph import codecs, read, same
+from callus.service import deidentify
 from callus.service.deidentify import Deidentifier
 
 NAME = b"Doejane"
@@ -181,6 +182,7 @@ def test_what_was_compressed_with_loss_says_so() -> None:
     assert "LossyImageCompression" not in dcmread(BytesIO(without_patient(simulated_dicom.as_bytes(data))))
     coded(data)
     assert dcmread(BytesIO(without_patient(simulated_dicom.as_bytes(data)))).LossyImageCompression == "01"
+    assert set(deidentify._LOSSY) == codecs.READ - same._LOSSLESS
 
 
 def check(data: bytes) -> bytes:

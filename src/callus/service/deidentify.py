@@ -62,7 +62,7 @@ _RESCALE_TYPES: Final = ("OD", "HU", "US", "PCT")  # PS3.3 C.11.1.1.2; others ma
 _CODE: Final = re.compile(r"[A-Z0-9_ ]{0,16}")  # PS3.5 6.2: Code String
 _NUMBER: Final = re.compile(r" *[+-]?[0-9.]{1,16}([Ee][+-]?[0-9]{1,3})? *")
 _BINARY: Final = ("US", "SS", "US or SS", "US or OW", "OW", "FD")
-_LOSSY: Final = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91, 203))
+_LOSSY: Final = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 81, 91, 203))
 # Of type 2 in their modules: they have to be there, and may be empty (actions Z and X/Z).
 _BLANK: Final = (
     "PatientName",

@@ -60,6 +60,8 @@ SYNTAXES: Final = (
     "1.2.840.10008.1.2.4.91",  # JPEG 2000
     "1.2.840.10008.1.2.4.203",  # HTJ2K
     "1.2.840.10008.1.2.4.51",  # JPEG extended
+    "1.2.840.10008.1.2.4.55",  # JPEG full progression
+    "1.2.840.10008.1.2.4.53",  # JPEG spectral selection
     "1.2.840.10008.1.2.4.50",  # JPEG baseline
 )
 """All that are read. A caller that offers several gets the first of them: what loses nothing comes before what does."""
