@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from multiprocessing import resource_tracker
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callus.errors import CallusError
 from callus.interrupts import held_back
@@ -22,6 +25,7 @@ R = TypeVar("R")
 _AHEAD: Final = 8  # items a thread that are begun before the first result is taken
 _TOGETHER: Final = 4  # items that a process gets at once: passing them on takes as long as for one
 _CHUNKS_AHEAD: Final = 4
+_PARENT_EVERY_S: Final = 2.0
 WORTH_PROCESSES: Final = 1000
 """Items of some milliseconds each from which processes are worth the two seconds that they take to start."""
 
@@ -75,9 +79,7 @@ def spread_over_processes(
     Raises:
         ProcessEndedError: a process was killed, or killed itself; what loky says of it is its cause.
     """
-    from loky import get_reusable_executor  # noqa: PLC0415 - a tenth of a second
-
-    pool = get_reusable_executor(workers, timeout=300, initializer=_begin, env=_ONE_THREAD)
+    pool = _pool(workers)
     waiting = []
     try:
         for chunk in batched(items, together):
@@ -96,6 +98,38 @@ def spread_over_processes(
     except BaseException:
         pool.shutdown(kill_workers=True)
         raise
+
+
+@contextmanager
+def starting_processes(ready: Callable[[], object], workers: int) -> Iterator[None]:
+    """Have the processes of :func:`spread_over_processes` start while the block does something else.
+
+    Where that raises they are ended.
+
+    Args:
+        ready: a function of a module, which each calls once it runs: importing that takes a part of the start.
+        workers: as there.
+    """
+    pool = _pool(workers)
+    try:
+        with held_back():
+            for _ in range(workers):
+                pool.submit(ready)
+        yield
+    except BaseException:
+        pool.shutdown(kill_workers=True)
+        raise
+
+
+def _pool(workers: int) -> Any:
+    """The processes: those that wait from before, or new ones."""
+    from loky import get_reusable_executor  # noqa: PLC0415 - a tenth of a second
+
+    if hasattr(signal, "pthread_sigmask"):
+        # Python starts it beside the first process, and then lets signals through that were held back before.
+        resource_tracker.ensure_running()
+    begun = {"initializer": _begin, "initargs": (os.getpid(),)}
+    return get_reusable_executor(workers, timeout=300, env=_ONE_THREAD, **begun)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -125,8 +159,9 @@ def _each(work: Callable[[T], R], chunk: list[T]) -> list[R]:
 _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """Make a process ready: Ctrl-C is the caller's to handle, and the cores are shared out already."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import cv2  # noqa: PLC0415
 
     from callus.memory import keep_freed_memory  # noqa: PLC0415
@@ -134,3 +169,10 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_freed_memory()
     cv2.setNumThreads(1)
+
+
+def _end_with(parent: int) -> None:
+    """End when the caller has been killed: loky's processes would wait for more work."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_EVERY_S)
+    os._exit(1)

@@ -6,10 +6,9 @@ import faulthandler
 import functools
 import os
 import re
-import threading
 import time
 from collections import deque
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from callus.errors import CallusError, RadiographError
 from callus.identify import Prepared, prepare_one
 from callus.radiograph import apart, limits, read
-from callus.workers import ProcessEndedError, spread_over_processes
+from callus.workers import ProcessEndedError, spread_over_processes, starting_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
 LIMIT_S: Final = 60.0
 """How long one file may take by the clock, however much else the machine has to do."""
-_PARENT_EVERY_S: Final = 2.0
 _MOST_GROWTH: Final = 1 << 30
 """Bytes by which a process may grow before it is replaced."""
 
@@ -51,9 +49,21 @@ def prepare_files(
     Raises:
         CallusError: no process can be started.
     """
+    _let_grow()
+    yield from survive(partial(_prepare, folder=Path.cwd(), spec=spec, strict=strict), files, workers)
+
+
+@contextmanager
+def starting(workers: int) -> Iterator[None]:
+    """Have the processes start while the block loads a model, which takes as long."""
+    _let_grow()
+    with starting_processes(_settle, workers):
+        yield
+
+
+def _let_grow() -> None:
     # A process that has grown by 300 MB is replaced by loky, which takes a second; large films need more for a moment.
     os.environ.setdefault("LOKY_MAX_MEMORY_LEAK_SIZE", str(_MOST_GROWTH))
-    yield from survive(partial(_prepare, folder=Path.cwd(), spec=spec, strict=strict), files, workers)
 
 
 def survive(work: Callable[[str], Result], files: Iterable[str], workers: int) -> Generator[tuple[str, Result]]:
@@ -153,17 +163,9 @@ def _size(file: Path) -> int:
 
 @functools.cache
 def _settle() -> None:
-    """Make the process ready, once: what a hostile file can take is bounded, and nothing outlives the caller."""
+    """Make the process ready, once: what a hostile file can take is bounded."""
     faulthandler.disable()  # a crash becomes one line in the results, and not a page on the terminal
     apart.limit_memory()  # the same bounds as for a decoder's own process
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End when the caller has been killed: loky's processes would wait for more work."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_EVERY_S)
-    os._exit(1)
 
 
 @functools.cache

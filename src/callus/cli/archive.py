@@ -94,12 +94,16 @@ def _checked(folder: Path | None, how: Streaming, not_streamed: list[str]) -> Pa
 
 @contextmanager
 def _here(model: Path, files: list[str], how: Streaming) -> Iterator[tuple[Bundle, Answering]]:
-    from callus.archive.stream import answer_files
-    from callus.identify import Identifier
+    from callus.archive.preparing import starting
+    from callus.bundle.engine import usable_cores
     from callus.workers import prefer_throughput
 
     prefer_throughput()
-    identifier = Identifier(model, engine=how.engine, threads=how.threads, hint="throughput", views=how.views)
+    with starting(how.workers or usable_cores()):
+        from callus.archive.stream import answer_files
+        from callus.identify import Identifier
+
+        identifier = Identifier(model, engine=how.engine, threads=how.threads, hint="throughput", views=how.views)
     # loky replaces processes that have grown; that is no news for who waits for answers.
     warnings.filterwarnings("ignore", "A worker (stopped|was restarted)", UserWarning)
 
