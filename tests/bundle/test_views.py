@@ -60,6 +60,21 @@ def test_the_mirrored_view_is_mirrored_back_exactly() -> None:
     assert (outputs.logit.dtype, outputs.map.dtype) == (np.float32, np.float32)
 
 
+def test_a_mirrored_view_whose_cells_lie_elsewhere_is_moved_to_the_pictures() -> None:
+    """Of a width of 60 the mirrored picture's cells of 8 begin 4 pixels beside the picture's own."""
+
+    def network(batch: np.ndarray) -> Outputs:
+        columns = np.arange(8) * 8 + 4
+        cells = np.stack([batch[:, 0, :, column - 1 : column + 1].mean(axis=(1, 2)) for column in columns], axis=-1)
+        heat = np.repeat(cells[:, None], 8, axis=1).astype(np.float32)
+        return Outputs(np.zeros(len(batch), np.float32), heat, batch.mean(axis=(2, 3)))
+
+    rising = np.broadcast_to(np.linspace(0.1, 0.9, 60, dtype=np.float32), (1, 3, 64, 60))
+    plain, outputs = network(rising).map, answered(network, rising, ("mirror",), 0.0, 8)
+    assert np.abs(network(rising[..., ::-1]).map[:, :, ::-1] - plain).max() > 0.05
+    assert outputs.map[:, :, 1:7] == pytest.approx(plain[:, :, 1:7], abs=1e-4)
+
+
 def test_turned_views_are_turned_back_to_where_the_picture_is() -> None:
     network, batch = Counting(), smooth()
     outputs = answered(network, batch, ("rotate",), 0.0, 8)

@@ -22,6 +22,7 @@ from callus.cli import main
 from callus.cli.bench import SIMULATED, table, warnings
 from callus.dataset.simulated import simulate
 from callus.errors import BundleError, CallusError
+from callus.measure import phases
 from callus.measure.map_cost import map_share, needed_layers
 from callus.measure.phases import Task
 from callus.measure.run import MOST_FILES, measure, run_phase, usable
@@ -183,6 +184,13 @@ def test_layers_that_the_logit_needs() -> None:
     needed = needed_layers(core.compile_model(model, "CPU").get_runtime_model())
     assert {"largest", "logit"} <= needed
     assert not {"map", "pooled", "features"} & needed
+
+
+def test_boxes_are_made_once_however_often_the_network_is_asked() -> None:
+    times = phases._Times()
+    times.parts["network"], times.parts["boxes"] = [0.25, 0.75], [0.125, 0.125]
+    assert phases._map_share(times, 0.5, 1) == 0.75
+    assert phases._map_share(times, 0.5, 2) == 0.625
 
 
 def test_share_of_map_and_features(bundle: Path) -> None:

@@ -59,6 +59,10 @@ def answered(run: Run, batch: NDArray[np.float32], views: Sequence[str], black: 
     for to_view in _maps(views, *size):
         outputs = run(_moved(batch, to_view, size, black))
         logits.append(outputs.logit)
+        if _is_mirror(to_view) and size[0] % stride == 0:  # its cells lie where the picture's do
+            heat += outputs.map[:, :, ::-1]
+            seen += 1
+            continue
         back = _between_cells(to_view, stride)
         cells = (heat.shape[2], heat.shape[1])
         # Places whose neighbours a view did not see get no share of that view.
@@ -79,13 +83,17 @@ def _maps(views: Sequence[str], width: int, height: int) -> list[NDArray[np.floa
     return found
 
 
+def _is_mirror(to_view: NDArray[np.float64]) -> bool:
+    return bool(to_view[0, 0] == -1)
+
+
 def _moved(
     batch: NDArray[np.float32], to_view: NDArray[np.float64], size: tuple[int, int], black: float
 ) -> NDArray[np.float32]:
     """The batch as a view shows it; its three channels are equal, so one of them is moved."""
     moved = np.empty(batch.shape, np.float32)  # a batch of one channel shown three times has another layout in memory
     for picture, place in zip(batch, moved, strict=True):
-        if to_view[0, 0] == -1:
+        if _is_mirror(to_view):
             cv2.flip(picture[0], 1, place[0])
         else:
             cv2.warpAffine(picture[0], to_view, size, place[0], cv2.INTER_LINEAR, borderValue=black)

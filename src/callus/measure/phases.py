@@ -70,11 +70,12 @@ def one_at_a_time(task: Task) -> dict[str, Any]:
             break
         batch = times.one(identifier, Path(file).read_bytes())
     memory = peak_memory()  # before a second copy of the network is made
-    from callus.measure.map_cost import map_share  # noqa: PLC0415 - the same
+    from callus.bundle.schema import passes  # noqa: PLC0415 - the same
+    from callus.measure.map_cost import map_share  # noqa: PLC0415
 
     engine = identifier.engine
     share = map_share(identifier.bundle, engine.name, engine.threads, batch, _RUNS_OF_LAYERS)
-    told = times.told() | {"map_share": _map_share(times, share), "peak_memory_mib": memory}
+    told = times.told() | {"map_share": _map_share(times, share, passes(identifier.views)), "peak_memory_mib": memory}
     return {"start": started, "one": _ran(identifier) | told}
 
 
@@ -186,9 +187,15 @@ class _Clock:
         return taken
 
 
-def _map_share(times: _Times, of_network: float) -> float:
-    """What map, features and boxes add to the network with the logit alone, as a share of the network's time."""
-    network, boxes = sum(times.parts["network"]), sum(times.parts["boxes"])
+def _map_share(times: _Times, of_network: float, passes: int) -> float:
+    """What map, features and boxes add to the network with the logit alone, as a share of the network's time.
+
+    Args:
+        times: of boxes, which an answer has once, and of the network asked once.
+        of_network: the share of map and features.
+        passes: how often an answer asks the network.
+    """
+    network, boxes = passes * sum(times.parts["network"]), sum(times.parts["boxes"])
     return of_network + boxes / network
 
 
