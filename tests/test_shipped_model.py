@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import tiny_bundle
 from pydicom.data import get_testdata_file
 from sklearn.datasets import load_sample_image
 
-from callus.bundle import DEFAULT_MODEL, PICTURE_DIGITS, Bundle, shipped_models
+from callus.bundle import DEFAULT_MODEL, PICTURE_DIGITS, Bundle, shipped_models, write_bundle
 from callus.dataset.simulated import simulate
 from callus.errors import BundleError
 from callus.identify import Finding, Identifier
@@ -74,6 +75,12 @@ def test_the_list_and_the_card(shipped: Bundle) -> None:
     assert entry["default"] is True
     assert entry["files"] == shipped.info["training"]["files"]
     assert callus("model", "show", "radiograph").stdout.strip() == shipped.card.strip()
+
+
+def test_a_card_is_shown_without_what_a_terminal_would_obey(tmp_path: Path) -> None:
+    files = {"model.onnx": tiny_bundle.tiny_graph().SerializeToString(), "MODEL_CARD.md": b"# x\n\x1b]0;y\x07\n"}
+    where = write_bundle(tmp_path / "b", tiny_bundle.tiny_info(), files)
+    assert callus("model", "show", str(where)).stdout == "# x\n\\x1b]0;y\\x07\n"
 
 
 def test_a_name_of_the_list_goes_before_a_file_and_a_path_means_the_file(

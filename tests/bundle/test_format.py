@@ -118,7 +118,7 @@ def test_writing_replaces_and_leaves_nothing_behind(bundle: Path) -> None:
 
 def test_a_bundle_that_would_not_load_is_not_written(bundle: Path) -> None:
     before = (bundle / "bundle.json").read_bytes()
-    with pytest.raises(BundleError, match=r"name is '', expected a line of text"):
+    with pytest.raises(BundleError, match=r"name is '', expected a line of printable text"):
         tiny_bundle.write_tiny_bundle(bundle, name="")
     with pytest.raises(BundleError, match="cannot hold what it was given"):
         tiny_bundle.write_tiny_bundle(bundle, figures=[float("nan")])
@@ -130,6 +130,20 @@ def test_a_bundle_that_would_not_load_is_not_written(bundle: Path) -> None:
         write_bundle(bundle, tiny_bundle.tiny_info(), {"MODEL_CARD.md": b"x"})
     assert (bundle / "bundle.json").read_bytes() == before
     assert [path.name for path in bundle.parent.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("key", ["name", "licence"])
+@pytest.mark.parametrize("text", ["a\x1b[31mb", "\u202egpj.exe", "a\tb", "a\u2028b", "a\0b", " ", "x" * 1001])
+def test_text_that_a_terminal_would_obey_is_refused(bundle: Path, key: str, text: str) -> None:
+    change(bundle, lambda info: info.update({key: text}))
+    with pytest.raises(BundleError, match=f"{key} is .*, expected a line of printable text, of 1000 letters at most"):
+        Bundle.load(bundle)
+
+
+@pytest.mark.parametrize("name", ["骨折 — Röntgen", "a\u00a0b", "x" * 1000])
+def test_a_name_may_be_of_any_script(bundle: Path, name: str) -> None:
+    change(bundle, lambda info: info.update(name=name))
+    assert Bundle.load(bundle).name == name
 
 
 def test_files_are_taken_from_paths(bundle: Path, tmp_path: Path) -> None:

@@ -309,6 +309,17 @@ def test_without_nncf_there_is_a_bundle_in_float32(
 
 
 @pytest.mark.usefixtures("same_graph")
+def test_a_name_that_no_bundle_may_have_costs_no_bundle(
+    network: FractureNet, judged: pd.DataFrame, tiny: Recipe, tmp_path: Path
+) -> None:
+    """It is the run folder's, and the training is over."""
+    for name, called in (("wrist\n\x1b[1m2\t", "wrist [1m2"), ("\u202e", "run"), ("x" * 2000, "x" * 999 + "…")):
+        pictures = split_of(clear(judged), tiny)
+        made = export.export_bundle(network, pictures, tiny, dict(TRAINING), tmp_path / "b", name, int8=False)
+        assert made.name == called
+
+
+@pytest.mark.usefixtures("same_graph")
 def test_what_the_caller_wants_goes_before_the_recipe(
     network: FractureNet, judged: pd.DataFrame, tiny: Recipe, tmp_path: Path
 ) -> None:

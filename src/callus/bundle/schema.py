@@ -41,6 +41,8 @@ LARGEST_INPUT: Final = 8192
 LARGEST_MAP: Final = 1 << 18
 """Cells: an input of 4096 by 4096 at stride 8. Boxes and pictures are made of every one of them."""
 LONGEST_PROBLEMS: Final = 1000
+LONGEST_LINE: Final = 1000
+"""Letters of a name, a licence and the like."""
 """Letters of what is wrong that are told: a hostile bundle has a megabyte of it."""
 LARGEST_NUMBER: Final = 1e308
 """JSON's whole numbers have no end; a float has."""
@@ -86,7 +88,7 @@ class _Problems:
 
     def found(self) -> list[str]:
         for key in ("name", "created", "callus", "research_only", "licence"):
-            self._text(self._info, key, key)
+            self._shown(self._info.get(key, _MISSING), key)
         self._input()
         self._outputs()
         self._views()
@@ -107,6 +109,14 @@ class _Problems:
         value = values.get(key, _MISSING)
         if not isinstance(value, str) or not value.strip() or "\n" in value:
             self._expected(name, value, "a line of text")
+
+    def _shown(self, value: object, name: str) -> None:
+        """What terminals and pages show: nothing that they would obey."""
+        sound = (
+            isinstance(value, str) and value.replace("\N{NO-BREAK SPACE}", " ").isprintable() and bool(value.strip())
+        )
+        if not sound or len(str(value)) > LONGEST_LINE:
+            self._expected(name, value, f"a line of printable text, of {LONGEST_LINE} letters at most")
 
     def _object(self, values: Mapping[str, Any], key: str, name: str) -> Mapping[str, Any] | None:
         value = values.get(key, _MISSING)

@@ -81,8 +81,10 @@ def show(
       callus model show runs/mine
     """
     from callus.bundle import Bundle
+    from callus.errors import printable
 
-    typer.echo(Bundle.load(model).card)
+    # A stranger's card may hold what a terminal would obey.
+    typer.echo("\n".join(printable(line.expandtabs()) for line in Bundle.load(model).card.splitlines()))
 
 
 def described(bundle: Bundle, file: Path, *, default: bool) -> dict[str, Any]:

@@ -19,9 +19,10 @@ import torch
 
 from callus.bundle import PICTURES, Bundle, Engine, openvino_engine, write_bundle
 from callus.bundle.contents import LARGEST_PICTURES
-from callus.bundle.schema import ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
+from callus.bundle.schema import LONGEST_LINE, ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8
 from callus.errors import CallusError
 from callus.labels import RESEARCH_ONLY
+from callus.radiograph.limits import one_line
 from callus.training.likeness import FILE, known
 from callus.training.measured import int8_parity, measure, parity, unmeasured
 from callus.training.quantise import MOST_LOST, attempts, why_not
@@ -64,7 +65,7 @@ def export_bundle(
         recipe: gives the input and the head; of several networks, that of the first.
         training: what ``bundle.json`` says of the training (see ``docs/bundle.md``).
         folder: where the bundle is to stand.
-        name: of the model.
+        name: of the model; what cannot be printed is left out.
         int8: whether int8 is wanted too; None for what the recipe says. Where it costs too much AUROC, or cannot be
             judged, the bundle says so instead of holding it.
         seen: the training pictures, whose features tell what is unlike them; None where they are not at hand, which
@@ -112,7 +113,7 @@ class _Draft:
         self._plain_channels = network.plain_channels
         self._note = "; ".join(["thresholds were chosen here", *_leaks(training)])
         self._info: dict[str, Any] = {
-            "name": name,
+            "name": one_line(name, LONGEST_LINE) or "run",
             "input": recipe.input.as_dict(),
             "outputs": {
                 "logit": "of the image being fractured, before calibration",
