@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from tiny_bundle import IR_FILES, IR_POINTS, ir_bundle
 
 from callus.bundle import Bundle, Engine, pack, write_bundle
-from callus.bundle.engine import ENGINES, ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8, chosen
+from callus.bundle.engine import ENGINES, ONNX_FLOAT32, OPENVINO_FLOAT32, OPENVINO_INT8, chosen, usable_cores
 from callus.errors import BundleError, CallusError
 from callus.identify import Identifier
 from callus.radiograph import Radiograph
@@ -50,6 +50,14 @@ def test_it_gives_what_the_graph_says(
     assert outputs.logit == pytest.approx(20 * (cells.max(axis=(1, 2)) - 0.5), abs=1e-4)
     assert outputs.features == pytest.approx(batch.mean(axis=(2, 3)), abs=1e-5)
     assert outputs.logit.dtype == outputs.map.dtype == outputs.features.dtype == np.float32
+
+
+def test_the_hint_chooses_how_many_pictures_are_given_at_once(bundle: Bundle) -> None:
+    soon, flow = (Engine(bundle, 2, OPENVINO_FLOAT32, hint) for hint in ("latency", "throughput"))
+    assert (soon.batch, soon._graph._free.qsize()) == (1, 1)
+    assert flow.batch > flow._graph._free.qsize() >= 1, "each stream is given several"
+    assert [Engine(bundle, 2, ONNX_FLOAT32, hint).batch for hint in ("latency", "throughput")] == [1, 1]
+    assert [Engine(bundle, threads).threads for threads in (1, 2, None)] == [1, 2, usable_cores()]
 
 
 @pytest.mark.parametrize("hint", ["latency", "throughput"])

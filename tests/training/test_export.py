@@ -148,6 +148,17 @@ def test_int8_is_in_the_bundle_and_says_how_far_it_is_from_float32(bundle: Bundl
     assert b'element_type="i8"' in bundle.read("model-int8/model.xml")
 
 
+def test_the_graph_takes_a_batch_of_any_size(bundle: Bundle, judged: pd.DataFrame, tiny: Recipe) -> None:
+    pictures = Examples(judged, tiny).pictures(range(11), [PLAIN] * 11).contiguous().numpy()
+    engine = Engine(bundle, name=ONNX_FLOAT32)
+    alone = [engine.run(picture[None]) for picture in pictures]
+    for count in (1, 2, 3, 11):
+        together = engine.run(pictures[:count])
+        for name in ("logit", "map", "features"):
+            one_by_one = np.concatenate([getattr(answer, name) for answer in alone[:count]])
+            np.testing.assert_allclose(getattr(together, name), one_by_one, rtol=1e-4, atol=1e-5)
+
+
 def test_boxes_are_shown_from_the_lowest_height_that_is_nearly_the_best() -> None:
     one_each = {"box_image": np.arange(4), "box_matched": np.zeros(4, np.bool_), "fracture_image": np.arange(2)}
     score, hits = np.array([0.9, 0.5, 0.31, 0.1]), np.array([True, True, False, False])
