@@ -47,7 +47,7 @@ def postgres(postgres_programs: Path) -> Iterator[str]:
         line = [*as_user, str(postgres_programs / program), *words]
         subprocess.run(line, check=True, capture_output=True, cwd=folder, timeout=180)
 
-    run("initdb", "-D", str(cluster), "-U", "callus", "-A", "trust", "--no-sync")
+    run("initdb", "-D", str(cluster), "-U", "callus", "-A", "trust", "-E", "UTF8", "--no-sync")
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
     run("pg_ctl", "-D", str(cluster), "-w", "-l", str(folder / "log"), "-o", options, "start")
     try:
@@ -63,10 +63,10 @@ def on_postgresql(postgres: str) -> Callable[..., AbstractContextManager[str]]:
     import psycopg
 
     @contextmanager
-    def make(copied: str = "template1") -> Iterator[str]:
+    def make(copied: str = "template1", more: str = "") -> Iterator[str]:
         name = f"test_{os.urandom(6).hex()}"
         with psycopg.connect(f"{postgres}/postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} TEMPLATE {copied}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {copied} {more}")
         yield f"{postgres}/{name}"
         with psycopg.connect(f"{postgres}/postgres", autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # each takes 8 MB

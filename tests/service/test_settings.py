@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,14 @@ def test_a_database_that_cannot_be_opened_is_told_in_a_line(url: str, said: str)
     with pytest.raises(DatabaseError, match=said) as caught:
         Database(url)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_without_room_for_every_name_is_refused(on_postgresql: Any, encoding: str) -> None:
+    with on_postgresql("template0", f"ENCODING '{encoding}' LOCALE 'C'") as url:
+        with pytest.raises(DatabaseError, match=f"keeps text as {encoding}; expected UTF8") as caught:
+            Database(url)
+        assert "createdb --encoding UTF8" in caught.value.hint
 
 
 def test_without_its_driver_postgresql_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ class Database:
             url: SQLAlchemy's.
 
         Raises:
-            DatabaseError: it cannot be reached, or a later version of callus has written it.
+            DatabaseError: it cannot be reached, does not keep text as UTF-8, or a later version of callus has written
+                it.
         """
         try:
             parsed = sa.make_url(url)
@@ -63,7 +64,8 @@ class Database:
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
-        options: dict[str, Any] = {"pool_pre_ping": True}
+        # Else psycopg speaks in the server's encoding, and gives bytes where that is none.
+        options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"client_encoding": "utf8"}}
         if self.is_sqlite:
             options = {"connect_args": {"timeout": _BUSY_MS / 1000, "check_same_thread": False}}
         try:
@@ -177,6 +179,7 @@ class Database:
         config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
         with self.engine.begin() as connection:
             if not self.is_sqlite:  # which has one writer at a time; here two that start at once would make all twice
+                _check_encoding(connection)
                 connection.execute(_hold("tables"))
             at = MigrationContext.configure(connection).get_current_revision()
             scripts = ScriptDirectory.from_config(config)
@@ -186,6 +189,20 @@ class Database:
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+
+def _check_encoding(connection: sa.Connection) -> None:
+    """Refuse a database that has no place for every name; a server that was set up without a language makes such ones.
+
+    Raises:
+        DatabaseError: it does not keep text as UTF-8.
+    """
+    encoding = connection.scalar(sa.text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise DatabaseError(
+            f"the database keeps text as {encoding}; expected UTF8",
+            hint="make another: createdb --encoding UTF8 --template template0 callus",
+        )
 
 
 def _hold(name: str) -> sa.Select[Any]:
