@@ -192,8 +192,11 @@ def test_the_command_line_says_it_in_a_line(serve: Callable[..., Taken | None], 
     assert f"callus: {tmp_path / 'two'}: does not go with this database" in done.stderr
 
 
-def test_a_backup_that_is_restored_has_its_database(serve: Callable[..., Taken | None], tmp_path: Path) -> None:
-    old, new = tmp_path / "old", tmp_path / "new"
+@pytest.mark.parametrize("name", ["old", "R\u00f6ntgen ?mode=ro&x #1 100%41 a:b@c;d"])
+def test_a_backup_that_is_restored_has_its_database(
+    serve: Callable[..., Taken | None], tmp_path: Path, name: str
+) -> None:
+    old, new = tmp_path / name, tmp_path / f"{name} new"
     serve(old, taking=picture())
     back_up(old, tmp_path / "clinic.tar")
     restore(tmp_path / "clinic.tar", new)
@@ -201,6 +204,7 @@ def test_a_backup_that_is_restored_has_its_database(serve: Callable[..., Taken |
     serve(new, taking=picture(1))
     assert name_in(new) == name_in(old)
     back_up(new, tmp_path / "clinic.tar")
+    assert {file.name for file in tmp_path.iterdir()} == {old.name, new.name, "clinic.tar"}
 
 
 def test_another_folder_s_database_is_no_backup(serve: Callable[..., Taken | None], tmp_path: Path) -> None:

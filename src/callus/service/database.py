@@ -47,7 +47,7 @@ class Database:
         is_sqlite: whether it is the embedded one.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         """Open it and bring its tables up to date.
 
         Args:

@@ -49,7 +49,8 @@ def open_pair(data: Path, url: str, *, begins: bool = False) -> Database:
             where=data,
             hint=f"give that one; to go back to the one in the folder, delete {ELSEWHERE} there",
         )
-    database = Database(url or f"sqlite:///{(data / 'callus.sqlite').resolve()}")
+    # Not written as an address: in one a ? in the folder's name would begin something else.
+    database = Database(url or sa.URL.create("sqlite", database=str((data / "callus.sqlite").resolve())))
     try:
         with database.writing() if begins else database.reading() as session:
             if begins:
