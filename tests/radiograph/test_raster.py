@@ -313,3 +313,79 @@ def _tiff(width: int, height: int, bits: int, photometric: int, raw: bytes, orde
     entries = b"".join(struct.pack(order + "HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
     start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, len(tags))
     return start + entries + bytes(4) + raw
+
+
+def _plain_tiff(pixels: np.ndarray, planes: int = 1, **tags: list[int]) -> bytes:
+    """An uncompressed TIFF of one strip a plane; tags as ``t258=[16]``."""
+    height, width = pixels.shape
+    values = {256: [width], 257: [height], 258: [8 * pixels.itemsize] * planes, 259: [1], 262: [1], 277: [planes]}
+    values |= {278: [height]} | {int(name[1:]): value for name, value in tags.items()}
+    strip = pixels.tobytes()
+    values[273], values[279] = [8 + number * len(strip) for number in range(planes)], [len(strip)] * planes
+    extra_at = 8 + planes * len(strip) + 2 + 12 * len(values) + 4
+    entries, extra = b"", b""
+    for tag in sorted(values):
+        raw = struct.pack(f"<{len(values[tag])}I", *values[tag])
+        entries += struct.pack("<HHI", tag, 4, len(values[tag]))
+        entries += raw if len(raw) == 4 else struct.pack("<I", extra_at + len(extra))
+        extra += raw if len(raw) > 4 else b""
+    head = b"II*\0" + struct.pack("<I", 8 + planes * len(strip))
+    return head + planes * strip + struct.pack("<H", len(values)) + entries + bytes(4) + extra
+
+
+def test_signed_bytes_of_a_tiff_are_stretched() -> None:
+    signed = np.array([[-128, -1, 0, 127]], np.int8)
+    assert read(_plain_tiff(signed, t339=[2])).pixels.tolist() == [[0, 32639, 32896, 65535]]
+    assert read(_plain_tiff(signed.view(np.uint8))).pixels.tolist() == [[128, 255, 0, 127]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "tags", "told"),
+    [
+        (np.zeros((4, 8), np.float64), {"t339": [3]}, "1 samples of 64 float bits, photometric interpretation 1"),
+        (np.zeros((4, 8), np.float16), {"t339": [3]}, "1 samples of 16 float bits, photometric interpretation 1"),
+        (np.zeros((4, 8), np.uint16), {"t258": [14]}, "1 samples of 14 bits, photometric interpretation 1"),
+        (np.zeros((4, 8), np.uint16), {"t262": [32803]}, "1 samples of 16 bits, photometric interpretation 32803"),
+    ],
+)
+def test_kinds_of_tiff_that_are_not_read_are_named(pixels: np.ndarray, tags: dict[str, list[int]], told: str) -> None:
+    with pytest.raises(RadiographError, match=f"is a TIFF of {told}, which is not read; export it with 8 or 16 bits"):
+        read(_plain_tiff(pixels, **tags))
+
+
+def test_16_bit_colour_in_planes_of_its_own_is_refused_and_not_mixed_up(picture: np.ndarray) -> None:
+    planes: dict[str, list[int]] = {"t262": [2], "t284": [2]}
+    assert np.array_equal(read(_plain_tiff(picture, 3, **planes)).pixels, picture)
+    with pytest.raises(RadiographError, match="16 bits, photometric interpretation 2, in planes of their own"):
+        read(_plain_tiff(picture.astype(np.uint16) * 257, 3, **planes))
+
+
+def _plain_png(colour: int, rows: bytes, size: tuple[int, int], interlaced: int = 0) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, colour, 0, 0, interlaced))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_png_that_has_its_end_but_not_its_rows(picture: np.ndarray) -> None:
+    height, width = picture.shape
+    rows = [b"\0" + row.tobytes() for row in picture]
+    assert read(_plain_png(0, b"".join(rows), (width, height))).notes == ()
+    radiograph = read(_plain_png(0, b"".join(rows[:40]), (width, height)))
+    assert radiograph.notes == (f"truncated: the last {height - 40} of {height} rows are missing",)
+    assert np.array_equal(radiograph.pixels[:40], picture[:40])
+    assert not radiograph.pixels[40:].any()
+    with pytest.raises(RadiographError, match="is truncated"):
+        read(_plain_png(0, b"".join(rows[:40]), (width, height)), strict=True)
+    with pytest.raises(RadiographError, match="is truncated"):
+        read(_plain_png(0, bytes(1600), (width, height), interlaced=1))
+    black = np.vstack([picture[:40], np.zeros_like(picture[40:])])
+    whole = read(_plain_png(0, b"".join(b"\0" + row.tobytes() for row in black), (width, height)))
+    assert (whole.notes, np.array_equal(whole.pixels, black)) == ((), True)
+
+
+def test_a_png_of_a_palette_without_it_is_refused(picture: np.ndarray) -> None:
+    rows = b"".join(b"\0" + row.tobytes() for row in picture)
+    with pytest.raises(RadiographError, match="is a PNG of palette colours without its palette"):
+        read(_plain_png(3, rows, picture.shape[::-1]))

@@ -16,6 +16,7 @@ _CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Adam7: first column, first row, column step, row step of each pass.
 _PASSES: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_PALETTE: Final = 3
 _ZEROS: Final = 1 << 20
 _PICTURE_CHUNKS: Final = (b"IHDR", b"PLTE", b"tRNS")
 _MAX_CHUNKS: Final = 200_000
@@ -60,6 +61,8 @@ def parse(data: bytes) -> Png:
     check_size(width, height)
     if depth not in _DEPTHS.get(colour, ()):
         raise RadiographError(f"is a PNG of colour type {colour} with {depth} bits, which PNG does not have")
+    if colour == _PALETTE and b"PLTE" not in chunks:
+        raise RadiographError("is a PNG of palette colours without its palette", hint="export it again")
     coded = chunks.get(b"IDAT", [])
     notes: tuple[str, ...] = ()
     if not complete:
@@ -78,6 +81,29 @@ def parse(data: bytes) -> Png:
         b"".join((_SIGNATURE, *kept, _chunk(b"IEND", b""))),
         notes,
     )
+
+
+def shortage(parsed: Png) -> tuple[str, ...]:
+    """What a PNG lacks that has its end but not all of its rows: "truncated: ...", which takes inflating it to know.
+
+    Args:
+        parsed: of :func:`parse`; decoders leave the rows that are missing black, or refuse where it is interlaced.
+    """
+    chunks, _ = _chunks(parsed.stream)
+    bits = parsed.depth * _CHANNELS[parsed.colour]
+    expected, row = _layout(parsed.width, parsed.height, bits, interlaced=bool(chunks[b"IHDR"][0][-1]))
+    inflater, length, coded = zlib.decompressobj(), 0, b"".join(chunks.get(b"IDAT", []))
+    while length < expected and (piece := inflater.decompress(coded, min(_ZEROS, expected - length))):
+        length, coded = length + len(piece), inflater.unconsumed_tail
+    return () if length == expected else (_missing(length, expected, row),)
+
+
+def _missing(length: int, expected: int, row: int) -> str:
+    """How much of a picture is not there, of ``expected`` bytes in rows of ``row`` (0 where it is interlaced)."""
+    if row:
+        rows = expected // row
+        return f"truncated: the last {rows - length // row} of {rows} rows are missing"
+    return f"truncated: {100 - 100 * length // expected} % of the PNG's data are missing"
 
 
 def _chunks(data: bytes) -> tuple[dict[bytes, list[bytes]], bool]:
@@ -125,13 +151,10 @@ def _mend(coded: list[bytes], layout: tuple[int, int]) -> tuple[list[bytes], str
         raise RadiographError("is a PNG that ends before its picture begins", hint="copy the file again")
     if len(raw) == expected:
         return coded, "truncated: the PNG's end is missing, but all rows are there"
+    note = _missing(len(raw), expected, row)
     if row:
-        whole, rows = len(raw) // row, expected // row
         # A row cut in two is dropped: what is left of it would be filtered into noise.
-        raw = raw[: whole * row]
-        note = f"truncated: the last {rows - whole} of {rows} rows are missing"
-    else:
-        note = f"truncated: {100 - 100 * len(raw) // expected} % of the PNG's data are missing"
+        raw = raw[: len(raw) // row * row]
     return _deflated(raw, expected), note
 
 

@@ -123,25 +123,45 @@ def _png(data: bytes, frame: int | None) -> Decoded:
         pixels, is_grey = _from_opencv(parsed.stream)
     else:
         pixels, is_grey = _from_pillow(PngImagePlugin.PngImageFile(BytesIO(parsed.stream)))
+    short = parsed.notes
+    if not short and (pixels[-1] == pixels[-1, 0]).all():  # as where there is no row
+        short = png.shortage(parsed)
     pixels, notes = grey.full_range(pixels)
-    return Decoded(grey.upright(pixels, parsed.orientation), is_grey, (*parsed.notes, *notes))
+    return Decoded(grey.upright(pixels, parsed.orientation), is_grey, (*short, *notes))
 
 
 def _tiff(data: bytes, frame: int | None) -> Decoded:
     places = tiff.directories(data)
     parsed = tiff.parse(data, places[limits.check_frame(len(places), frame)])
     if parsed.bits[0] == _DEEP and parsed.samples > 1:
+        if parsed.planar:
+            raise _not_read(parsed, "in planes of their own")
         pixels, is_grey = _from_opencv(parsed.stream)
         pixels, notes = grey.full_range(pixels)
     else:
-        image = _TiffFile(BytesIO(parsed.stream))
+        try:
+            image = _TiffFile(BytesIO(parsed.stream))
+        except SyntaxError as error:
+            raise _not_read(parsed) from error
         deep = image.mode.startswith(("I", "F"))
         pixels, is_grey = _from_pillow(image)
+        if parsed.sample_format == tiff.SIGNED and pixels.dtype == np.uint8:
+            pixels = grey.stretch(pixels.view(np.int8))  # Pillow does not look
         pixels, notes = grey.full_range(pixels)
         if parsed.photometric == 0 and deep:
             # Pillow inverts white-is-zero up to 8 bits only.
             pixels = np.iinfo(pixels.dtype).max - pixels
     return Decoded(grey.upright(pixels, parsed.orientation), is_grey, (*parsed.notes, *notes))
+
+
+def _not_read(parsed: tiff.Tiff, how: str = "") -> RadiographError:
+    """A TIFF of a kind that no decoder here knows."""
+    kind = {tiff.SIGNED: "signed ", tiff.FLOAT: "float "}.get(parsed.sample_format, "")
+    return RadiographError(
+        f"is a TIFF of {parsed.samples} samples of {max(parsed.bits)} {kind}bits, photometric interpretation"
+        f" {parsed.photometric}{how and ', '}{how}, which is not read",
+        hint="export it with 8 or 16 bits, or floats of 32",
+    )
 
 
 def _webp(data: bytes, frame: int | None) -> Decoded:

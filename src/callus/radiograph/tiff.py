@@ -11,6 +11,7 @@ from callus.errors import RadiographError
 from callus.radiograph.limits import check_size
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES = 256, 257, 258, 259, 262, 274, 277
+SIGNED, FLOAT = 2, 3
 STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS, SAMPLE_FORMAT = 273, 279, 324, 325, 339
 # Fill order, rows per strip, planar configuration, T4 and T6 options, predictor, colour map, tile size, extra
 # samples, JPEG tables, YCbCr coefficients, subsampling, positioning and reference: with those above, all that a
@@ -22,7 +23,7 @@ _PICTURE_TAGS: Final = frozenset(
 _TYPES: Final = {1: "B", 2: "c", 3: "H", 4: "I", 5: "2I", 6: "b", 7: "B", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q"}
 _ONE: Final = frozenset({WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, SAMPLES, 266, 278, 284, 317, 322, 323})
 _PLACES: Final = frozenset({STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS})
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_PLANAR, _TILE_WIDTH, _TILE_HEIGHT = 284, 322, 323
 _MAX_FRAMES: Final = 10_000
 _MAX_STRIPS: Final = 1_200_000
 """100 million pixels in tiles of 16 x 16, three colours apart, are 1.17 million."""
@@ -44,6 +45,7 @@ class Tiff:
         photometric: 0 white is zero, 1 black is zero, 2 RGB, 3 palette, ...
         orientation: as EXIF's, 1 to 8.
         sample_format: 1 unsigned, 2 signed, 3 float.
+        planar: one colour after the other and not pixel by pixel.
         stream: a TIFF of this frame alone.
         notes: "truncated: ..." where the file ends early.
     """
@@ -55,6 +57,7 @@ class Tiff:
     photometric: int
     orientation: int
     sample_format: int
+    planar: bool
     stream: bytes
     notes: tuple[str, ...]
 
@@ -181,6 +184,7 @@ def parse(data: bytes, place: int) -> Tiff:
         one(PHOTOMETRIC, 1),
         int(turned.values[0]) if turned is not None and isinstance(turned.values[0], int) else 1,
         one(SAMPLE_FORMAT, 1),
+        one(_PLANAR, 1) == 2,  # noqa: PLR2004 - 1 is pixel by pixel
         _rewrite(reader, body, entries),
         notes,
     )
