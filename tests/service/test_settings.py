@@ -18,6 +18,7 @@ certificate = "node.pem"
 key = "node.key"
 client_authorities = "clinic-ca.pem"
 """
+ARCHIVE = "[[destinations]]\nae_title = 'PACS'\nhost = '127.0.0.1'\n"
 CALLER = '[[dicom.callers]]\nae_title = "ROOM1"\n'
 
 
@@ -54,11 +55,46 @@ def test_a_caller_that_could_be_anybody_or_nobody_is_refused(tmp_path: Path, tex
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("retention_days = -1", "retention_days is -1; expected 0 to 36,500"),  # all would be older than tomorrow
+        ("retention_days = 1000000000", "expected 0 to"),
+        ("retention_days = true", "expected int"),
+        ("waiting_most = 0", "expected 1 to"),
+        ("largest_upload = 0", "expected 1 to"),
+        ("keep_free = -1", "expected 0 to"),
+        ("port = 65536", "expected 0 to 65,535"),
+        ("[dicom]\nport = -1", "dicom.port is -1; expected 0 to 65,535"),
+        ("dicom = 3", "dicom is 3; expected a table"),
+        ("[dicom]\ncallers = [3]", "dicom.callers is 3; expected tables"),
+        ("openid = []", r"openid is \[\]; expected a table"),
+        ("[destinations]\nname = 'a'", "expected tables"),
+        ("destinations = 3", "destinations is 3; expected tables"),
+        (f"{ARCHIVE}name = ' '", "expected 1 to 60 letters"),
+        (f"{ARCHIVE}name = '{'x' * 61}'", "expected 1 to 60 letters"),
+        (f"{ARCHIVE}name = 'a'\nport = 0", "destination a: port is 0; expected 1 to 65,535"),
+        (f"{ARCHIVE}name = 'a'\nresults = 'sr'", "destinations.results is 'sr'; expected a list"),
+        ("[[sources]]\nname = ''\nurl = 'https://x'", "one of the sources is called ''"),
+    ],
+)
+def test_what_would_not_work_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        loaded(tmp_path, text)
+
+
+def test_a_folder_is_a_name(tmp_path: Path) -> None:
+    (tmp_path / "clinic.toml").write_text("data = 3")
+    with pytest.raises(SettingsError, match="data is 3; expected a folder's name"):
+        load_settings(tmp_path / "clinic.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
         ('scopes = ["profile"]', "expected openid"),
         ('scopes = ["openid profile"]', "without blanks"),
-        ('scopes = "openid"', "expected tuple"),
+        ('scopes = "openid"', "expected a list"),
         ('[openid.roles]\nstaff = "nurse"', "expected one of reader, radiologist, administrator"),
         ("[openid.roles]\nstaff = 3", "expected one of"),
+        ("roles = 3", "openid.roles is 3; expected a table"),
     ],
 )
 def test_a_provider_that_could_let_nobody_in_is_refused(tmp_path: Path, text: str, said: str) -> None:

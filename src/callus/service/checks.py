@@ -12,9 +12,19 @@ from callus.service.roles import ROLES
 from callus.service.settings import RESULT_KINDS, SettingsError, is_loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from callus.service.settings import Caller, Destination, DicomNode, OpenIdConnect, Settings, Source
 
 _AE_LONGEST: Final = 16
+_NAME_LONGEST: Final = 60
+_RANGES: Final = {
+    "port": (0, 65_535),
+    "largest_upload": (1, 2**31 - 1),
+    "keep_free": (0, 2**60),
+    "waiting_most": (1, 2**31 - 1),
+    "retention_days": (0, 36_500),
+}
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]+")  # RFC 6749 3.3
 
@@ -25,6 +35,8 @@ def check(settings: Settings) -> None:
     Raises:
         SettingsError: with the reason and what to do.
     """
+    for key, (least, most) in _RANGES.items():
+        _check_range(getattr(settings, key), key, least, most)
     if not is_loopback(settings.host) and not (settings.certificate or settings.behind_proxy):
         raise SettingsError(
             f"the page would be open to the network without TLS at {settings.host}",
@@ -33,10 +45,8 @@ def check(settings: Settings) -> None:
     if bool(settings.certificate) != bool(settings.key):
         raise SettingsError("a certificate needs its key, and a key its certificate")
     _check_node(settings.dicom)
-    for what, several in (("destinations", settings.destinations), ("sources", settings.sources)):
-        names = [one.name for one in several]
-        if len(set(names)) != len(names):
-            raise SettingsError(f"two {what} have one name: {', '.join(names)}")
+    _check_names("destinations", settings.destinations)
+    _check_names("sources", settings.sources)
     for one in settings.destinations:
         _check_destination(one)
     for source in settings.sources:
@@ -45,7 +55,22 @@ def check(settings: Settings) -> None:
         _check_openid(settings.openid)
 
 
+def _check_names(what: str, several: Sequence[Destination | Source]) -> None:
+    names = [one.name for one in several]
+    if len(set(names)) != len(names):
+        raise SettingsError(f"two {what} have one name: {', '.join(names)}")
+    for name in names:
+        if not 0 < len(name.strip()) <= len(name) <= _NAME_LONGEST or not name.isprintable():
+            raise SettingsError(f"one of the {what} is called {name!r}; expected 1 to {_NAME_LONGEST} letters")
+
+
+def _check_range(value: int, name: str, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise SettingsError(f"{name} is {value}; expected {least:,} to {most:,}")
+
+
 def _check_node(node: DicomNode) -> None:
+    _check_range(node.port, "dicom.port", 0, 65_535)
     _check_title(node.ae_title, "dicom.ae_title")
     if bool(node.certificate) != bool(node.key):
         raise SettingsError("dicom.certificate needs dicom.key")
@@ -102,6 +127,7 @@ def _check_destination(one: Destination) -> None:
         _check_title(one.ae_title, f"destination {one.name}: ae_title")
         if not one.host:
             raise SettingsError(f"destination {one.name} has no host")
+        _check_range(one.port, f"destination {one.name}: port", 1, 65_535)
         return
     _check_web(f"destination {one.name}", one, "would send results in the clear")
 

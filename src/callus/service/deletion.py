@@ -150,7 +150,7 @@ class Keeping(threading.Thread):
         """Look now, and every hour."""
         while True:
             try:
-                if self._days:
+                if self._days > 0:
                     self.delete_old()
                 sweep(self._database, self._objects, lambda: not self._stopping.is_set())
                 changes.forget_old(self._database)

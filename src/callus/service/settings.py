@@ -253,24 +253,37 @@ def _build(kind: Any, values: dict[str, Any], prefix: str) -> Any:
         name = f"{prefix}{key}"
         if key not in known:
             raise SettingsError(f"unknown key {name}; expected one of {', '.join(known)}")
-        if key in _INNER and isinstance(value, dict):
-            made[key] = _build(_INNER[key], value, f"{name}.")
-        elif key in _LISTS and isinstance(value, list):
-            made[key] = tuple(_build(_LISTS[key], one, f"{name}.") for one in value)
-        elif isinstance(value, list):
-            made[key] = tuple(value)
+        if key in _INNER:
+            made[key] = _build(_INNER[key], _typed(value, dict, name, "a table"), f"{name}.")
+        elif key in _LISTS:
+            tables = [_typed(one, dict, name, "tables") for one in _typed(value, list, name, "tables")]
+            made[key] = tuple(_build(_LISTS[key], one, f"{name}.") for one in tables)
         elif key == "data":
-            made[key] = Path(value)
+            made[key] = Path(_typed(value, (str, Path), name, "a folder's name"))
         else:
-            default = known[key].default
-            fits = default is dataclasses.MISSING or type(value) is type(default)
-            if not fits:
-                raise SettingsError(f"{name} is {value!r}; expected {type(default).__name__}")
-            made[key] = value
+            made[key] = _plain(known[key], value, name)
     try:
         return kind(**made)
     except TypeError as error:
         raise SettingsError(f"{prefix.rstrip('.') or 'the settings'}: {error}") from error
+
+
+def _plain(entry: dataclasses.Field[Any], value: Any, name: str) -> Any:
+    """A value that is no part with keys of its own, of the type that its field has by default; names have none."""
+    if entry.default_factory is dict:
+        return _typed(value, dict, name, "a table")
+    if isinstance(entry.default, tuple):
+        return tuple(_typed(value, list, name, "a list"))
+    kind = str if entry.default is dataclasses.MISSING else type(entry.default)
+    if type(value) is not kind:  # true is no number
+        raise SettingsError(f"{name} is {value!r}; expected {kind.__name__}")
+    return value
+
+
+def _typed(value: Any, kind: type | tuple[type, ...], name: str, expected: str) -> Any:
+    if not isinstance(value, kind):
+        raise SettingsError(f"{name} is {value!r}; expected {expected}")
+    return value
 
 
 def is_loopback(host: str) -> bool:
