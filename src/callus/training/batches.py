@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from callus.model.network import FractureNet
     from callus.training.trunk_cache import TrunkCache
 
+FIRST_VIEW = 1_000_000
+"""Of pictures that are varied afresh: an epoch's views are counted from here, behind those of the trunk cache."""
+
 Plain = Iterator[tuple["NDArray[np.int64]", tuple["Tensor", ...]]]
 
 
@@ -65,8 +68,8 @@ class Pictures:
         self.threads = threads
 
     def batches(self, order: NDArray[np.int64], epoch: int, *, rank: int, world: int) -> Iterator[Batch]:
-        """See :class:`Source`; the view is the epoch's number, counted behind the cached views."""
-        view = 1_000_000 + epoch
+        """See :class:`Source`."""
+        view = FIRST_VIEW + epoch
 
         def make(job: tuple[NDArray[np.int64], float]) -> Batch:
             mine, share = job

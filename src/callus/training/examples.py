@@ -13,7 +13,8 @@ import torch
 
 from callus.preprocess import CHANNELS, fit_affine, fit_pixels, prepare
 from callus.radiograph import read
-from callus.training.augment import draw_affine, draw_window, vary_grey, view_generator, warp
+from callus.training.augment import draw_affine, draw_window, view_generator, warp
+from callus.training.grey import draw_grey, vary_grey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from callus.training.grey import Grey
     from callus.training.recipe import Recipe
 
 PLAIN = -1
@@ -91,14 +93,28 @@ class Examples:
         spec, choice = self.recipe.input, self.recipe.augmentation
         if view == PLAIN:
             return np.asarray(prepare(read(self.paths[index]), spec).array[0])
-        pixels = self._fitted(index)
-        moved, (height, width), generator = self._varied(index, view)
+        pixels = self.fitted(index)
+        moved, (height, width), grey = self.drawn(index, view)
         pixels = warp(pixels, moved, choice, height, width)
-        unit = vary_grey(pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max), choice, generator)
+        unit = vary_grey(pixels.astype(np.float32) * np.float32(1 / np.iinfo(pixels.dtype).max), grey)
         return np.asarray(unit * np.float32(spec.high - spec.low) + np.float32(spec.low), dtype=np.float32)
 
-    def _fitted(self, index: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """The picture at the input's size, from memory where it is kept there."""
+    def drawn(self, index: int, view: int) -> tuple[NDArray[np.float64], tuple[int, int], Grey]:
+        """What makes a view of the fitted picture: an affine map (2, 3), the view's height and width, its grey values.
+
+        Args:
+            index: of the picture.
+            view: any but PLAIN.
+        """
+        moved, size, generator = self._varied(index, view)
+        return moved, size, draw_grey(self.recipe.augmentation, *size, generator)
+
+    def fitted(self, index: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The picture at the input's size (height, width), from memory where it is kept there.
+
+        Raises:
+            RadiographError: the file cannot be read any more.
+        """
         pixels = self._kept.get(index)
         if pixels is None:
             pixels = fit_pixels(read(self.paths[index]), self.recipe.input)

@@ -31,6 +31,7 @@ from callus.training.examples import PLAIN, Examples
 from callus.training.export import export_bundle, summary
 from callus.training.intake import take_in
 from callus.training.loop import Phase, fit
+from callus.training.on_device import DevicePictures, fits
 from callus.training.rounding import round_weights
 from callus.training.run_folder import RunFolder
 from callus.training.weights import restate, set_layout, settle
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import pandas as pd
+    from torch import Tensor
 
+    from callus.training.batches import Source
     from callus.training.recipe import Recipe
 
 GIGABYTE = 1_000_000_000
@@ -271,7 +274,15 @@ def _phases(
 ) -> tuple[list[Phase], trunk_cache.TrunkCache | None, int]:
     """The recipe's phases, the trunk cache (filled) where the frozen phase wants one, and the views that it holds."""
     batch = chosen.optimisation.batch
-    fresh = Pictures(training, batch, threads), Pictures(validation, batch, threads)
+    there: dict[str, Tensor] = {}
+    roomy = fabric.device.type == "cuda" and fits(training, fabric.device)
+
+    def varied_afresh(examples: Examples) -> Source:
+        if roomy:
+            return DevicePictures(examples, batch, threads, fabric.device, there)
+        return Pictures(examples, batch, threads)
+
+    fresh = varied_afresh(training), Pictures(validation, batch, threads)
     phases, cache, views = [], None, chosen.frozen.cache_views
     if chosen.frozen.epochs and chosen.frozen.cache_views:
         cache, views = _open_cache(fabric, network, chosen, training, validation, options, tell)
@@ -283,7 +294,7 @@ def _phases(
         phases.append(Phase("frozen", chosen.frozen.epochs, 0, chosen.frozen.rate, 0.0, *fresh))
     if chosen.tuning.epochs:
         tuning = chosen.tuning
-        crops = Pictures(tuned_from, batch, threads)
+        crops = varied_afresh(tuned_from)
         phases.append(Phase("tuning", tuning.epochs, tuning.stages, tuning.rate, tuning.trunk_rate, crops, fresh[1]))
     if chosen.whole.epochs:
         whole = chosen.whole
