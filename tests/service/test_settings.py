@@ -62,6 +62,7 @@ def test_a_caller_that_could_be_anybody_or_nobody_is_refused(tmp_path: Path, tex
         ("largest_upload = 0", "expected 1 to"),
         ("keep_free = -1", "expected 0 to"),
         ("port = 65536", "expected 0 to 65,535"),
+        ("[dicom]\nport = 11112\ncallers = []", "nobody could send"),
         ("[dicom]\nport = -1", "dicom.port is -1; expected 0 to 65,535"),
         ("dicom = 3", "dicom is 3; expected a table"),
         ("[dicom]\ncallers = [3]", "dicom.callers is 3; expected tables"),
@@ -99,7 +100,7 @@ def test_a_folder_is_a_name(tmp_path: Path) -> None:
 )
 def test_a_provider_that_could_let_nobody_in_is_refused(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
-        loaded(tmp_path, f'[openid]\nissuer = "https://login.example"\n{text}\n')
+        loaded(tmp_path, f'[openid]\nissuer = "https://login.example"\nclient_id = "callus"\n{text}\n')
 
 
 @pytest.mark.parametrize(

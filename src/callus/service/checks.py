@@ -79,6 +79,8 @@ def _check_node(node: DicomNode) -> None:
             "dicom.client_authorities asks callers for certificates, which only TLS carries",
             hint="give dicom.certificate and dicom.key",
         )
+    if node.port and not node.callers:
+        raise SettingsError("the DICOM node has no callers: nobody could send", hint="name them in [[dicom.callers]]")
     for caller in node.callers:
         _check_caller(caller, asked=bool(node.client_authorities))
 
@@ -125,6 +127,8 @@ def _check_destination(one: Destination) -> None:
         raise SettingsError(f"destination {one.name}: results are {list(one.results)}; expected of {RESULT_KINDS}")
     if one.kind == "c-store":
         _check_title(one.ae_title, f"destination {one.name}: ae_title")
+        if one.calling_ae_title:
+            _check_title(one.calling_ae_title, f"destination {one.name}: calling_ae_title")
         if not one.host:
             raise SettingsError(f"destination {one.name} has no host")
         _check_range(one.port, f"destination {one.name}: port", 1, 65_535)
@@ -168,6 +172,8 @@ def _check_title(title: str, name: str) -> None:
 
 
 def _check_openid(provider: OpenIdConnect) -> None:
+    if not provider.client_id:
+        raise SettingsError("openid has no client_id", hint="give what the service is called at the provider")
     if "openid" not in provider.scopes or not all(_SCOPE.fullmatch(str(scope)) for scope in provider.scopes):
         raise SettingsError(
             f"openid.scopes are {list(provider.scopes)}; expected openid among words without blanks",
