@@ -240,6 +240,10 @@ GREY = {
     "no view, signed": {"pixels": SIGNED},
     "signed window": {"pixels": SIGNED, "WindowCenter": -20, "WindowWidth": 1000},
     "no view, padding": {"pixels": PADDED, "PixelPaddingValue": 4095},
+    "padding over everything": {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 65535},
+    "a rescale beyond all measure": {"RescaleSlope": "1e305", "RescaleIntercept": 0},
+    "a rescale of an odd type": {"RescaleSlope": 2, "RescaleIntercept": -7, "RescaleType": "x" * 40},
+    "a window beyond all measure": {"WindowCenter": "1e308", "WindowWidth": "1e308"},
     "a window that shows nothing": {"WindowCenter": 60000, "WindowWidth": 2},
     "MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": 1500, "WindowWidth": 900},
     "INVERSE": {

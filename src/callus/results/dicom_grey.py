@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -67,17 +67,18 @@ def grey_steps(tags: Elements, layout: codecs.Layout, radiograph: Radiograph) ->
         layout: as the file states it.
         radiograph: what was read; its notes tell what of the file was left out.
     """
-    modality: Lut | Rescale = _lut(tags, _MODALITY_LUT) or _rescale(tags)
+    modality: Lut | Rescale = _lut(tags, _MODALITY_LUT) or _rescale(tags, radiograph)
     shape = tags.text(_SHAPE).upper()
     inverted = shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else layout.photometric == "MONOCHROME1"
     return GreySteps(modality, _view(tags, radiograph) or _whole(tags, layout, modality), inverted)
 
 
-def _rescale(tags: Elements) -> Rescale:
+def _rescale(tags: Elements, radiograph: Radiograph) -> Rescale:
+    if any(note.startswith("rescale:") for note in radiograph.notes):  # the reader left it out
+        return Rescale()
     slope, intercept = (tags.numbers(tag)[:1] for tag in (_SLOPE, _INTERCEPT))
     found = Rescale(slope[0] if slope else 1.0, intercept[0] if intercept else 0.0, tags.text(_RESCALE_TYPE) or "US")
-    sound = np.isfinite(found.slope) and np.isfinite(found.intercept) and found.slope
-    return found if sound and len(found.kind) <= 16 and "\\" not in found.kind else Rescale()  # noqa: PLR2004 - LO
+    return found if len(found.kind) <= 16 and "\\" not in found.kind else replace(found, kind="US")  # noqa: PLR2004 - LO
 
 
 def _view(tags: Elements, radiograph: Radiograph) -> Lut | Window | None:
