@@ -6,11 +6,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from clinic import API, Clinic, opened, radiograph
 from listening import listening, raw
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from callus.service import listening as module
 from callus.service import protocol
@@ -118,3 +121,49 @@ def test_what_is_no_http_ends_an_answer_that_is_under_way(clinic: Clinic, caplog
         assert got.count(b"HTTP/1.1 ") == 1
         clinic.until(lambda: not clinic.parts.events._listeners)
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+@pytest.mark.parametrize("cuts", [(0.5,), (0.001, 0.002, 0.6, 0.99999), (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)])
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("follows", [True, False])
+def test_a_body_comes_whole_however_it_is_cut_and_what_follows_is_asked(
+    clinic: Clinic, cuts: tuple[float, ...], stated: bool, follows: bool
+) -> None:
+    token = clinic.program("reader", "send")._client.headers["Authorization"]
+    films = [radiograph(number) for number in range(1, 9)]
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.dcm"\r\n\r\n'
+    body = b"\r\n".join(part + film for film in films) + b"\r\n--x--\r\n"
+    assert len(body) > 2 * HIGH_WATER_LIMIT  # at which uvicorn stops reading for a while
+    ends = [0, *(round(cut * len(body)) for cut in cuts), len(body)]
+    pieces = [body[begin:end] for begin, end in pairwise(ends)]
+    length = b"Content-Length: %d\r\n" % len(body) if stated else b"Transfer-Encoding: chunked\r\n"
+    if not stated:
+        pieces = [b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces]
+        pieces[-1] += b"0\r\n\r\n"
+    head = f"POST {API}/radiographs HTTP/1.1\r\nHost: callus.test\r\nAuthorization: {token}\r\n".encode() + length
+    head += b"Content-Type: multipart/form-data; boundary=x\r\n"
+    pieces[0] = head + (b"\r\n" if follows else CLOSE) + pieces[0]
+    pieces[-1] += GET + CLOSE if follows else b""
+    with listening(clinic) as address:
+        got = raw(address, *pieces)
+    assert got.startswith(b"HTTP/1.1 202")
+    assert got.count(b"HTTP/1.1 ") == 1 + follows
+    assert (b"HTTP/1.1 200" in got) == follows
+    assert {sha256(film).hexdigest() for film in films} <= clinic.files()
+
+
+def test_a_body_that_ends_early_is_told_of(clinic: Clinic) -> None:
+    token = clinic.program("reader", "send")._client.headers["Authorization"]
+    head = f"POST {API}/radiographs HTTP/1.1\r\nHost: callus.test\r\nAuthorization: {token}\r\n".encode()
+    head += b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 900000\r\n\r\n--x\r\n"
+    with listening(clinic) as address:
+        with socket.create_connection(address, timeout=20) as connection:
+            connection.sendall(head)
+            for _ in range(3):
+                time.sleep(0.05)
+                connection.sendall(b"y" * 100_000)
+            connection.shutdown(socket.SHUT_WR)
+            got = connection.recv(65536)
+        assert got == b"" or got.startswith(b"HTTP/1.1 400")
+        assert raw(address, GET + CLOSE).startswith(b"HTTP/1.1 200")
+    assert not clinic.files()

@@ -32,6 +32,12 @@ RANKS: Final = {**RANK, "unanswered": UNANSWERED, "waiting": WAITING}
 COUNTS: Final = Answer.tried.is_(False)
 """Whether an answer is shown, told and delivered: one of a trial is not, until its model is switched to."""
 _NAMES: Final = {rank: name for name, rank in RANKS.items()}
+_ANSWERS: Final = (  # once: to put a statement together takes as long as SQLite does to answer it
+    sa.select(Answer, Model)
+    .join(Model, Model.id == Answer.model_id)
+    .where(Answer.image_id.in_(sa.bindparam("images", expanding=True)), COUNTS)
+    .order_by(Answer.id)
+)
 
 
 def moment(value: datetime) -> str:
@@ -188,14 +194,8 @@ def current_answers(session: Session, image_ids: Iterable[int]) -> dict[int, tup
         session: any.
         image_ids: the images.
     """
-    found = session.execute(
-        sa.select(Answer, Model)
-        .join(Model, Model.id == Answer.model_id)
-        .where(Answer.image_id.in_(list(image_ids)), COUNTS)
-        .order_by(Answer.id)
-    ).all()
     chosen: dict[int, tuple[Answer, Model]] = {}
-    for answer, model in found:
+    for answer, model in session.execute(_ANSWERS, {"images": list(image_ids)}):
         there = chosen.get(answer.image_id)
         if there is None or there[1].state != "active":
             chosen[answer.image_id] = (answer, model)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 MARK: Final = "callus_"
 """What every token begins with, so that it is known for one where it does not belong."""
 _NOTED: Final = timedelta(minutes=1)
+_FOUND: Final = (  # once, for every request asks it
+    sa.select(Token, User).join(User, User.id == Token.user_id).where(Token.digest == sa.bindparam("digest"))
+)
 
 
 def make_token(
@@ -55,9 +58,7 @@ def find_token(database: Database, key: str) -> tuple[Token, User] | None:
     """The token of a secret, and for whom it acts; None where it has ended, was revoked, or is none."""
     at = now()
     with database.reading() as session:
-        found = session.execute(
-            sa.select(Token, User).join(User, User.id == Token.user_id).where(Token.digest == digest(key))
-        ).first()
+        found = session.execute(_FOUND, {"digest": digest(key)}).first()
     if found is None:
         return None
     token, user = found

@@ -39,6 +39,18 @@ _ZIP: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/zip": {}}, "description": "the radiographs, and the findings as JSON"},
     **refused(404),
 }
+_IMAGES = sa.select(Image).where(Image.study_id == sa.bindparam("study")).order_by(Image.id)
+_VERDICTS = (
+    sa.select(Verdict, User.name)
+    .join(User)
+    .where(Verdict.image_id.in_(sa.bindparam("images", expanding=True)))
+    .order_by(Verdict.id)
+)
+_STUCK = (
+    sa.select(Job)
+    .where(Job.image_id.in_(sa.bindparam("images", expanding=True)), Job.state == "stuck")
+    .order_by(Job.id)
+)
 _IN_MEMORY = 8 << 20
 _PIECE = 1 << 18
 
@@ -92,16 +104,13 @@ def study(number: Number, parts: Service, who: Reader) -> JSONResponse:
         if found is None:
             raise _missing()
         line = study_line(found, patient=who.sees_patients)
-        images = session.scalars(sa.select(Image).where(Image.study_id == number).order_by(Image.id)).all()
+        images = session.scalars(_IMAGES, {"study": number}).all()
         ids = [image.id for image in images]
         answers = current_answers(session, ids)
         verdicts: dict[int, list[VerdictWhole]] = {image_id: [] for image_id in ids}
-        for verdict, name in session.execute(
-            sa.select(Verdict, User.name).join(User).where(Verdict.image_id.in_(ids)).order_by(Verdict.id)
-        ):
+        for verdict, name in session.execute(_VERDICTS, {"images": ids}):
             verdicts[verdict.image_id].append(verdict_whole(verdict, name))
-        jobs = session.scalars(sa.select(Job).where(Job.image_id.in_(ids), Job.state == "stuck").order_by(Job.id))
-        stuck = [job_whole(job) for job in jobs]
+        stuck = [job_whole(job) for job in session.scalars(_STUCK, {"images": ids})]
         shown: list[ImageAnswered] = [
             {
                 **image_whole(image, patient=who.sees_patients),
@@ -156,7 +165,7 @@ def _page(parts: Parts, who: Who, wanted: Wanted) -> Worklist:
 
 def _images(number: int, parts: Parts, who: Who) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
     with parts.database.writing() as session:
-        images = session.scalars(sa.select(Image).where(Image.study_id == number).order_by(Image.id)).all()
+        images = session.scalars(_IMAGES, {"study": number}).all()
         if not images:
             raise _missing()
         answers = current_answers(session, [image.id for image in images])
