@@ -173,6 +173,7 @@ def test_killed_before_its_results_are_made_an_answer_is_kept_as_it_was_told(
         for name in ("id", "probability", "level", "boxes", "cautions", "map", "made"):
             assert getattr(again, name) == getattr(answer, name)
         assert set(again.results) == {"overlay", "sr", "sc", "pr", "fhir"}
+        clinic.until(lambda: told)  # a moment after it stands in the database
         assert told == [("made", taken["image"])]
         assert [job.state for job in clinic.rows(Job, Job.kind == IDENTIFY)] == ["done"]
         (delivery,) = clinic.rows(Job, Job.kind == DELIVER)
