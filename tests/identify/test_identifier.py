@@ -223,6 +223,18 @@ def test_cautions(change: dict[str, object], words: list[str]) -> None:
         assert word in caution
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("outliers", "flat"), [(0.009, True), (0.011, False)])
+def test_flat_is_what_98_per_cent_say(dtype: type[np.unsignedinteger], outliers: float, flat: bool) -> None:
+    """A letter, or a few dead pixels, do not make a picture out of nothing."""
+    white = np.iinfo(dtype).max
+    values = np.full(250_000, white // 2, dtype)
+    values[: round(outliers * values.size)] = white // 2 + white // 10
+    pixels = np.random.default_rng(3).permutation(values).reshape(500, 500)
+    told = cautions(Radiograph(pixels, None, "PNG", ""), SPEC)
+    assert [caution[:4] for caution in told] == (["flat"] if flat else [])
+
+
 def test_clipping_counts_in_the_exposed_field_only() -> None:
     ramp = np.tile(np.linspace(10, 240, 500).astype(np.uint8), (500, 1))
     framed = ramp.copy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import cv2
 import numpy as np
 
 from callus.identify.turned import turned
@@ -72,7 +73,7 @@ def _grey_value_cautions(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> list
     white = np.iinfo(pixels.dtype).max
     # A grid of about 1,000 x 1,000 pixels tells shares well enough, and costs the same for the largest picture.
     pixels = pixels[:: max(1, pixels.shape[0] // 1000), :: max(1, pixels.shape[1] // 1000)]
-    low, high = np.percentile(pixels, (1, 99))
+    low, high = _percentiles(pixels, (1, 99))
     if high - low < FLAT * white:
         return ["flat: the grey values hardly differ, there is nothing to see"]
     exposed = _exposed(pixels, white)
@@ -82,6 +83,17 @@ def _grey_value_cautions(pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> list
         if share > most:
             found.append(f"clipped: {share:.0%} of the exposed field is full {name}, detail may be lost")
     return found
+
+
+def _percentiles(pixels: NDArray[np.uint8] | NDArray[np.uint16], asked: tuple[int, ...]) -> list[int]:
+    """The smallest grey values that at least so many per cent of the pixels reach at most.
+
+    By counting, which takes a tenth of the time that NumPy's partition does.
+    """
+    levels = int(np.iinfo(pixels.dtype).max) + 1
+    counts = cv2.calcHist([np.ascontiguousarray(pixels)], [0], None, [levels], [0, levels])
+    below = np.cumsum(counts, dtype=np.float64)
+    return [int(np.searchsorted(below, share / 100 * below[-1])) for share in asked]
 
 
 def _exposed(pixels: NDArray[np.uint8] | NDArray[np.uint16], white: int) -> NDArray[Any]:
