@@ -38,6 +38,49 @@ def test_frames(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
     assert np.array_equal(read(as_bytes(data), frame=1).pixels, second)
 
 
+def _group(**sequences: dict[str, Any]) -> Dataset:
+    """An item of functional groups: each sequence with one item of these elements."""
+    group = Dataset()
+    for name, elements in sequences.items():
+        item = Dataset()
+        for key, value in elements.items():
+            setattr(item, key, value)
+        setattr(group, name, [item])
+    return group
+
+
+@pytest.mark.parametrize("syntax", [PREFIX, f"{PREFIX}.1", f"{PREFIX}.2"])
+@pytest.mark.parametrize("undefined", [True, False])
+def test_functional_groups(syntax: str, undefined: bool, stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    """Enhanced objects keep windows, slopes and spacings there: those of the frame before those of all."""
+    shared = _group(
+        FrameVOILUTSequence={"WindowCenter": 2048, "WindowWidth": 4096},
+        PixelValueTransformationSequence={"RescaleIntercept": 0, "RescaleSlope": 1, "RescaleType": "US"},
+        PixelMeasuresSequence={"PixelSpacing": [0.25, 0.5]},
+    )
+    frames = [
+        _group(FrameVOILUTSequence={"WindowCenter": 1024, "WindowWidth": 2048, "VOILUTFunction": "LINEAR_EXACT"}),
+        _group(PixelValueTransformationSequence={"RescaleIntercept": -4095, "RescaleSlope": 2, "RescaleType": "US"}),
+    ]
+    data = make_dataset(np.stack([stored, stored]), bits=12, syntax=syntax, NumberOfFrames=2)
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], frames
+    for element in (data["SharedFunctionalGroupsSequence"], data["PerFrameFunctionalGroupsSequence"]):
+        element.is_undefined_length = undefined
+    first, second = read(as_bytes(data), frame=0), read(as_bytes(data), frame=1)
+    assert np.array_equal(first.pixels, np.rint(np.clip(stored / 2048, 0, 1) * 65535))
+    assert np.array_equal(second.pixels, np.rint(np.clip((2.0 * stored - 4095) / 4095, 0, 1) * 65535))
+    assert first.spacing_mm == second.spacing_mm == (0.25, 0.5)
+
+
+def test_functional_groups_that_are_not_all_there(stored: np.ndarray, make_dataset: Any, as_bytes: Any) -> None:
+    """Fewer groups than frames, and empty ones, leave what the data set itself says."""
+    data = make_dataset(np.stack([stored, stored]), bits=12, NumberOfFrames=2, WindowCenter=2048, WindowWidth=4096)
+    data.SharedFunctionalGroupsSequence = []
+    data.PerFrameFunctionalGroupsSequence = [_group(FrameVOILUTSequence={})]
+    for frame in (0, 1):
+        assert np.array_equal(read(as_bytes(data), frame=frame).pixels, np.rint(stored / 4095 * 65535))
+
+
 @pytest.mark.parametrize("table", [True, False])
 def test_frames_in_several_fragments(
     table: bool, picture: np.ndarray, save: Any, make_coded: Any, as_bytes: Any

@@ -226,6 +226,15 @@ def modality_lut() -> Dataset:
     return item
 
 
+def functional_groups() -> Dataset:
+    """A window and a slope as objects of several frames have them."""
+    window, rescale, groups = Dataset(), Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = 2000, 3000
+    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 2, -1000, "US"
+    groups.FrameVOILUTSequence, groups.PixelValueTransformationSequence = [window], [rescale]
+    return groups
+
+
 SIGNED = (stored_values().astype(np.int32) - 2000).astype(np.int16)
 PADDED = stored_values().copy()
 PADDED[:40] = 4095
@@ -245,6 +254,7 @@ GREY = {
     "a rescale of an odd type": {"RescaleSlope": 2, "RescaleIntercept": -7, "RescaleType": "x" * 40},
     "a window beyond all measure": {"WindowCenter": "1e308", "WindowWidth": "1e308"},
     "a window that shows nothing": {"WindowCenter": 60000, "WindowWidth": 2},
+    "functional groups": {"SharedFunctionalGroupsSequence": [functional_groups()]},
     "MONOCHROME1": {"PhotometricInterpretation": "MONOCHROME1", "WindowCenter": 1500, "WindowWidth": 900},
     "INVERSE": {
         "PhotometricInterpretation": "MONOCHROME1",

@@ -9,7 +9,17 @@ import numpy as np
 
 from callus.errors import RadiographError
 from callus.radiograph import apart, codecs, grey, limits
-from callus.radiograph.elements import BIG_ENDIAN, PIXEL_DATA, Elements, parse, syntax_name
+from callus.radiograph.elements import (
+    BIG_ENDIAN,
+    FRAMES_GROUPS,
+    GROUPS,
+    PIXEL_DATA,
+    SHARED_GROUPS,
+    Element,
+    Elements,
+    parse,
+    syntax_name,
+)
 from callus.radiograph.grayscale import GreyScale, look_up
 from callus.radiograph.picture import Decoded, Identity
 from callus.radiograph.raster import missing_rows
@@ -99,6 +109,7 @@ def decode(data: bytes, frame: int | None, *, isolated: bool = False) -> Decoded
     count = max(1, tags.number(0x00280008, 1))
     index = limits.check_frame(count, frame)
     decoded = stored_frame(tags, layout, count, index, apart.coded if isolated else codecs.coded)
+    tags = of_frame(tags, index)
     notes: list[str] = []
     if decoded.layout.samples == 1 and decoded.layout.photometric != "PALETTE COLOR":
         scale = GreyScale(tags, decoded.layout)
@@ -115,6 +126,17 @@ def decode(data: bytes, frame: int | None, *, isolated: bool = False) -> Decoded
 def stated_identity(tags: Elements) -> Identity:
     """Whose image it is and of what, as the file says."""
     return Identity(**{name: tags.text(tag) for name, tag in _IDENTITY.items()})
+
+
+def of_frame(tags: Elements, index: int) -> Elements:
+    """The data set with what functional groups say of one frame: of this one, else of all."""
+    told: dict[int, Element] = {}
+    for groups in (tags.item(SHARED_GROUPS), tags.item(FRAMES_GROUPS, index)):
+        for group in GROUPS if groups is not None else ():
+            said = groups.item(group) if groups is not None else None
+            told |= said.by_tag if said is not None else {}
+    told.pop(PIXEL_DATA, None)  # a hostile one: pixels are the data set's own
+    return replace(tags, by_tag=tags.by_tag | told)
 
 
 def check_kind(tags: Elements, identity: Identity) -> None:

@@ -24,6 +24,12 @@ from callus.radiograph.limits import MAX_FILE_BYTES, one_line
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED: Final = "1.2.840.10008.1.2.1.99"
 PIXEL_DATA: Final = 0x7FE00010
+SHARED_GROUPS: Final = 0x52009229
+FRAMES_GROUPS: Final = 0x52009230
+"""Shared and Per-Frame Functional Groups Sequence: what multi-frame objects say of all frames, and of each."""
+GROUPS: Final = (0x00289110, 0x00289132, 0x00289145, 0x00289443)
+"""Of the groups, those that say how a frame is shown: Pixel Measures, Frame VOI LUT, Pixel Value Transformation, and
+Frame Pixel Data Properties (PS3.3 C.7.6.16.2, C.8.19.6)."""
 _TRANSFER_SYNTAX, _CHARACTER_SET = 0x00020010, 0x00080005
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED: Final = 0xFFFFFFFF
@@ -127,13 +133,14 @@ class Elements:
         found = self.numbers(tag)
         return int(found[0]) if found and abs(found[0]) < 2**53 else default
 
-    def first_item(self, tag: int) -> Elements | None:
-        """The first item of a sequence; None where it is missing or empty."""
+    def item(self, tag: int, index: int = 0) -> Elements | None:
+        """An item of a sequence, the first unless told; None where the sequence is missing or has fewer."""
         element = self.by_tag.get(tag)
         items = element.items if element is not None else ()
         if element is not None and element.vr == "UN":
             items = items_of(element)
-        return items[0] if items and isinstance(items[0], Elements) else None
+        found = items[index] if index < len(items) else None
+        return found if isinstance(found, Elements) else None
 
 
 def looks_like_dicom(data: bytes) -> bool:
@@ -338,7 +345,7 @@ def _is_explicit(view: memoryview, start: int) -> bool:
 
 
 def _is_wanted_sequence(tag: int) -> bool:
-    return tag in (0x00283000, 0x00283010)  # modality and VOI LUT
+    return tag in (0x00283000, 0x00283010, SHARED_GROUPS, FRAMES_GROUPS) or tag in GROUPS  # modality and VOI LUT
 
 
 def _known_vr(tag: int) -> str:

@@ -184,7 +184,7 @@ class GreyScale:
 
     def _table(self, tag: int, values: Values) -> _Lut | None:
         """A lookup table of the file; None where there is none, or one that makes no sense."""
-        item = self.tags.first_item(tag)
+        item = self.tags.item(tag)
         if item is None:
             return None
         descriptor, data = [int(number) for number in item.numbers(_DESCRIPTOR)], item.by_tag.get(_LUT_DATA)

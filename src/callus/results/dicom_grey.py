@@ -87,7 +87,7 @@ def _view(tags: Elements, radiograph: Radiograph) -> Lut | Window | None:
         return None
     table = _lut(tags, _VOI_LUT)
     if table is not None:
-        bits = int((tags.first_item(_VOI_LUT) or tags).numbers(_DESCRIPTOR)[2])
+        bits = int((tags.item(_VOI_LUT) or tags).numbers(_DESCRIPTOR)[2])
         # 16 bits mean 16 to every viewer; tables that state 12 are shown by some at a sixteenth of the brightness.
         white = max(2 ** min(max(bits, 1), 16) - 1, int(table.entries.max()))
         return Lut(table.first, np.rint(table.entries * (65535 / white)).astype(np.uint16))
@@ -104,7 +104,7 @@ def _lut(tags: Elements, tag: int) -> Lut | None:
     The last is so rare, and its encoding (SS for a length that may not fit) so often misread, that the whole range is
     shown instead.
     """
-    item = tags.first_item(tag)
+    item = tags.item(tag)
     data = item.by_tag.get(_LUT_DATA) if item is not None else None
     descriptor = [int(number) for number in item.numbers(_DESCRIPTOR)] if item is not None else []
     if item is None or data is None or len(descriptor) != 3 or not 0 <= descriptor[1] <= 0x7FFF:  # noqa: PLR2004

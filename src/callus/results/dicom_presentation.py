@@ -11,7 +11,7 @@ from pydicom.valuerep import format_number_as_ds
 
 import callus
 from callus.labels import RESEARCH_ONLY
-from callus.radiograph.dicom import stated_layout
+from callus.radiograph.dicom import of_frame, stated_layout
 from callus.results.dicom_grey import Lut, Window, grey_steps
 from callus.results.dicom_report import comments, region
 from callus.results.exam import answer_key
@@ -57,7 +57,7 @@ def presentation_state(exam: Exam, finding: Finding, algorithm: Algorithm) -> hd
     key = answer_key(exam, finding, algorithm)
     layer = hd.pr.GraphicLayer("CALLUS", order=1, description="callus", display_color=_colour())
     references = hd.ReferencedImageSequence([exam.image])
-    steps = grey_steps(exam.tags, stated_layout(exam.tags), exam.radiograph)
+    steps = grey_steps(of_frame(exam.tags, 0), stated_layout(exam.tags), exam.radiograph)
     state = hd.pr.GrayscaleSoftcopyPresentationState(
         referenced_images=[exam.image],
         series_instance_uid=made_uid(exam.identity.series_uid, "pr series", algorithm.name, algorithm.digest),
