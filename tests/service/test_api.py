@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import io
 import json
 import zipfile
@@ -272,6 +274,41 @@ def test_verdicts_are_kept_and_become_a_manifest(clinic: Clinic, tmp_path: Path)
         assert Path(frame["path"][0]).read_bytes() == radiograph(1)
         for secret in (b"P-4711", b"Jane", b"1.2.276"):
             assert secret not in response.content
+
+
+@ON_SQLITE
+def test_no_number_that_is_tried_is_a_patients_name(clinic: Clinic) -> None:
+    """Whoever gets the manifest can hash all numbers that there are; each clinic's names are its own."""
+    image = clinic.sent(radiograph())[0]["image"]
+    clinic.radiologist.post(f"/images/{image}/verdict", {"label": 1})
+    key = clinic.parts.objects.folder.parent / "names.key"
+    names = []
+    for _ in range(2):
+        clinic.radiologist.get("/verdicts/export", params={"format": "csv"})
+        assert key.stat().st_mode & 0o077 == 0
+        names.append(_first_patient(clinic.radiologist.get("/verdicts/export", params={"format": "csv"}).text))
+        key.unlink()
+    assert names[0] != names[1]
+    for name in names:
+        for tried in ("P-4711", "callus patient\0P-4711", "patient\0P-4711"):
+            assert hashlib.sha256(tried.encode()).hexdigest()[:16] not in name
+
+
+def _first_patient(manifest: str) -> str:
+    (row,) = csv.DictReader(io.StringIO(manifest))
+    assert row["patient"].startswith("patient-")
+    return row["patient"]
+
+
+@ON_SQLITE
+def test_a_verdict_is_of_the_answer_that_was_looked_at(clinic: Clinic) -> None:
+    image = clinic.sent(radiograph())[0]["image"]
+    answer = clinic.rows(Answer)[0].id
+    of_another = clinic.radiologist.post(f"/images/{image}/verdict", {"agrees": True, "answer": answer + 1})
+    assert of_another.status_code == 409
+    assert "another answer counts" in of_another.text
+    assert clinic.rows(Verdict) == []
+    assert clinic.radiologist.post(f"/images/{image}/verdict", {"agrees": True, "answer": answer}).status_code == 201
 
 
 def pd_na(value: object) -> object:

@@ -32,6 +32,18 @@ def change(clinic: Clinic, table: type, **values: Any) -> None:
         session.execute(sa.update(table).values(**values))
 
 
+def test_the_first_link_works_until_there_is_an_administrator(database: Database) -> None:
+    """Readers whom an identity provider lets in before do not lock the administrator out."""
+    key = first_key(database)
+    with database.writing() as session:
+        add_user(session, "eve", "reader", subject="https://provider 1")
+    assert key
+    again = first_key(database)
+    assert again, "there is nobody yet who could let others in"
+    assert accept(database, again, "ada", PASSWORD, first=True, address="").role == "administrator"
+    assert first_key(database) is None
+
+
 def test_the_first_link_makes_the_administrator_once(database: Database) -> None:
     old, key = first_key(database), first_key(database)
     assert old

@@ -23,8 +23,9 @@ from callus.service.intake import BusyError, ConflictError, Intake
 from callus.service.jobs import DELIVER, IDENTIFY
 from callus.service.models import Models
 from callus.service.objects import FullError, ObjectStore
+from callus.service.placing import place_study
 from callus.service.settings import Destination
-from callus.service.tables import RANK, UNANSWERED, Answer, Entry, Image, Job, Study, now
+from callus.service.tables import RANK, UNANSWERED, WAITING, Answer, Entry, Image, Job, Study, now
 
 ARCHIVE = Destination("archive", ae_title="PACS", host="127.0.0.1", port=4242)
 
@@ -112,6 +113,62 @@ def test_two_images_of_one_study_share_its_line(database: Database, intake: Inta
     with database.reading() as session:
         (study,) = session.scalars(sa.select(Study))
         assert (study.images_count, study.uid) == (2, "1.2.276.0.8.1")
+
+
+def test_nothing_is_said_to_be_none_while_a_view_waits(database: Database, models: Models, intake: Intake) -> None:
+    model = models.begin_with("")
+
+    def come(number: int) -> int:
+        return intake.take(radiograph(number), source="dicom", sender="ROOM1").image_id
+
+    def answer(image: int, level: str, probability: float) -> None:
+        values = {"boxes": [], "cautions": [], "engine": "", "results": {}}
+        with database.writing() as session:
+            session.add(Answer(image_id=image, model_id=model, level=level, probability=probability, **values))
+            session.flush()
+            place_study(session, session.get_one(Image, image).study_id)
+
+    def stands() -> tuple[int, float | None]:
+        with database.reading() as session:
+            (study,) = session.scalars(sa.select(Study))
+            return study.rank, study.probability
+
+    first, second = come(1), come(2)
+    answer(first, "none", 0.1)
+    assert stands() == (WAITING, None)
+    answer(second, "none", 0.2)
+    assert stands() == (RANK["none"], 0.2)
+    third, _ = come(3), come(4)
+    assert stands() == (WAITING, None)
+    answer(third, "doubt", 0.4)  # which the one that waits cannot take back
+    assert stands() == (RANK["doubt"], 0.4)
+
+
+def test_what_the_first_object_does_not_tell_the_next_one_may(database: Database, intake: Intake) -> None:
+    uid = "1.2.276.0.8.1"
+    intake.take(picture(), source="upload", sender="ada", study_uid=uid)
+    intake.take(radiograph(PatientID="P1", PatientName="Doe^Jane", AccessionNumber=""), source="dicom", sender="ROOM1")
+    intake.take(radiograph(2, PatientID="P1", AccessionNumber="A7"), source="dicom", sender="ROOM1")
+    intake.take(radiograph(3, PatientID="P2", PatientBirthDate="19000101"), source="dicom", sender="ROOM1")
+    with database.reading() as session:
+        (study,) = session.scalars(sa.select(Study))
+        assert (study.patient_id, study.patient_name, study.accession) == ("P1", "Doe^Jane", "A7")
+        assert study.birth_date != "19000101"  # somebody else's
+        assert study.words == "a7\ndoe^jane\tp1"
+
+
+def test_a_radiograph_of_another_patient_says_so(
+    database: Database, objects: ObjectStore, models: Models, intake: Intake
+) -> None:
+    intake.take(radiograph(PatientID="P1"), source="dicom", sender="ROOM1")
+    other = intake.take(radiograph(2, PatientID="P2"), source="dicom", sender="ROOM1")
+
+    answer_all(database, objects, models)
+
+    with database.reading() as session:
+        said = {answer.image_id: str(answer.cautions) for answer in session.scalars(sa.select(Answer))}
+        assert [image for image, cautions in said.items() if "another patient" in cautions] == [other.image_id]
+        assert "P1" not in "".join(said.values())
 
 
 @pytest.mark.parametrize(

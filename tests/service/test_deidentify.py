@@ -119,6 +119,26 @@ def test_a_name_is_nowhere_any_more(hide: Callable[[Dataset], None]) -> None:
     assert NAME not in without_patient(file)
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"BodyPartExamined": "DOE"},
+        {"DetectorID": "X", "FilterType": "ROOM JANE"},
+        {"FilterMaterial": ["AL", "DOEJANE"]},
+        {"ViewPosition": "JANE_DOE"},
+        {"Grid": "P4711"},
+        {"DetectorConfiguration": "A77"},
+    ],
+)
+def test_a_name_that_looks_like_a_code_is_none(tags: dict[str, Any]) -> None:
+    whose = {"PatientName": "Doe^Jane", "PatientID": "P4711", "AccessionNumber": "A77"}
+    data = simulated_dicom.simulated("DX", **whose, **tags)
+    new = dcmread(BytesIO(without_patient(simulated_dicom.as_bytes(data))))
+    assert not [keyword for keyword in tags if keyword in new]
+    assert new.Modality == "DX"
+    assert "ImageType" in new
+
+
 @pytest.mark.filterwarnings("ignore:.*(Invalid value|Value|The value length|not a valid).*:UserWarning")
 def test_what_is_no_number_is_left_out() -> None:
     file = simulated_dicom.as_bytes(simulated_dicom.simulated("DX", KVP="1234567", ExposureTime="7"))

@@ -29,9 +29,9 @@ _WRONG: Final = "the name and the password do not belong together"
 
 
 def first_key(database: Database) -> str | None:
-    """A secret that makes the administrator, once; None where there is an account already. Earlier ones end."""
+    """A secret that makes the administrator, once; None where there is one already. Earlier ones end."""
     with database.writing() as session:
-        if session.scalar(sa.select(User.id).limit(1)) is not None:
+        if _has_administrator(session):
             return None
         session.execute(sa.delete(Once))
         return invite(session, "administrator", FIRST_LASTS)
@@ -259,10 +259,15 @@ def check_name(name: str) -> None:
 
 def _find_once(session: Session, key: str, *, first: bool) -> Once:
     once = session.scalar(sa.select(Once).where(Once.digest == digest(key), Once.ends > now()))
-    is_first = session.scalar(sa.select(User.id).limit(1)) is None
-    if once is None or is_first != first:
+    if once is None or first == _has_administrator(session):
         raise _spent()
     return once
+
+
+def _has_administrator(session: Session) -> bool:
+    """Whether somebody can let others in. Accounts alone do not tell: an identity provider's readers may come first."""
+    there = sa.select(User.id).where(User.role == "administrator", User.disabled.is_(False))
+    return session.scalar(there.limit(1)) is not None
 
 
 def _find_reset(session: Session, key: str) -> tuple[Reset, User]:

@@ -30,7 +30,7 @@ from callus.service.changes import newest_answer
 from callus.service.deletion import forget
 from callus.service.jobs import DELIVER, IDENTIFY, TRY
 from callus.service.placing import held_image, hold_study, leave_unanswered, place_study
-from callus.service.tables import Answer, Image, Job, Model
+from callus.service.tables import LONGEST_NUMBER, Answer, Image, Job, Model, Study
 from callus.service.underway import Underway
 from callus.service.worker import ended
 
@@ -161,6 +161,8 @@ class Answering(threading.Thread):
         with self._database.reading() as session:
             wanted = [job.image_id for job in group]
             images = {image.id: image for image in session.scalars(sa.select(Image).where(Image.id.in_(wanted)))}
+            of = sa.select(Image.id, Study.patient_id).join(Study, Study.id == Image.study_id)
+            patients = {row.id: row.patient_id for row in session.execute(of.where(Image.id.in_(wanted)))}
         asked: dict[str, list[Job]] = {}  # images of different studies may be the same bytes
         for job in group:
             if job.image_id in images:
@@ -176,8 +178,10 @@ class Answering(threading.Thread):
                     self._refused(job, image, finding)
                     continue
                 try:
+                    cautions = (*_other_patient(radiograph, patients.get(image.id, "")), *finding.cautions)
                     # A file's name may be its patient's, and no result names it.
-                    stands = self._stand(job, image, radiograph, replace(finding, path=None), seconds)
+                    told = replace(finding, path=None, cautions=cautions)
+                    stands = self._stand(job, image, radiograph, told, seconds)
                 except Exception as error:  # noqa: BLE001 - whatever went wrong with one costs that one
                     self._failed(job, error)
                     continue
@@ -363,6 +367,14 @@ class Answering(threading.Thread):
             with suppress(Exception):  # the next time, before the lease ends
                 if held := {*self._held, *self._underway.jobs()}:
                     jobs.renew(self._database, self._holder, held)
+
+
+def _other_patient(radiograph: Radiograph, patient_id: str) -> tuple[str, ...]:
+    """Say that a radiograph's patient is not the one that its study is shown under: somebody has mixed them up."""
+    stated = one_line(radiograph.identity.patient_id, LONGEST_NUMBER) if radiograph.identity else ""
+    if not stated or not patient_id or stated == patient_id:
+        return ()
+    return ("another patient: its patient number is not that of its study, which is shown under the other one",)
 
 
 def _saved(heat: NDArray[np.float32]) -> bytes:

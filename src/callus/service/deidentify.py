@@ -60,6 +60,23 @@ _PALETTES: Final = tuple(
 )
 _RESCALE_TYPES: Final = ("OD", "HU", "US", "PCT")  # PS3.3 C.11.1.1.2; others may say anything
 _CODE: Final = re.compile(r"[A-Z0-9_ ]{0,16}")  # PS3.5 6.2: Code String
+_WORD: Final = re.compile(r"[^\W_]+")
+_SHORTEST: Final = 3  # letters of a word that tells somebody
+_NAMES: Final = (
+    "PatientName",
+    "PatientID",
+    "OtherPatientNames",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "PatientBirthDate",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
+    "PerformingPhysicianName",
+    "OperatorsName",
+    "InstitutionName",
+    "StationName",
+)
 _NUMBER: Final = re.compile(r" *[+-]?[0-9.]{1,16}([Ee][+-]?[0-9]{1,3})? *")
 _BINARY: Final = ("US", "SS", "US or SS", "US or OW", "OW", "FD")
 _LOSSY: Final = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 81, 91, 203))
@@ -123,14 +140,15 @@ class Deidentifier:
         old = dcmread(io.BytesIO(data), force=True)
         new = _pixels(parse(data))
         stays = [*_STAYS, *(_PALETTES if new.PhotometricInterpretation == "PALETTE COLOR" else ())]
-        _keep(old, new, stays)
+        telling = _telling(old)
+        _keep(old, new, stays, telling)
         if new.get("RescaleType", "") not in _RESCALE_TYPES:
             new.pop("RescaleType", None)
         for keyword in _LUTS:
             if keyword in old:
                 items = [Dataset() for _ in old[keyword].value]
                 for item, kept in zip(old[keyword].value, items, strict=True):
-                    _keep(item, kept, _IN_LUTS)
+                    _keep(item, kept, _IN_LUTS, telling)
                 setattr(new, keyword, items)
         for keyword in _BLANK:
             setattr(new, keyword, None)
@@ -216,15 +234,23 @@ def _pixels(tags: Elements) -> Dataset:
     return new
 
 
-def _keep(old: Dataset, new: Dataset, keywords: Iterable[str]) -> None:
+def _telling(old: Dataset) -> frozenset[str]:
+    """Words, in capitals, that the file tells of whom and for whom it is: in a code they would be no code."""
+    told = [str(old.get(keyword, "")) for keyword in _NAMES]
+    words = [_WORD.findall(text.upper()) for text in told]
+    joined = [joint for one in words for joint in ("".join(one), "".join(reversed(one)))]
+    return frozenset(word for word in (*(word for one in words for word in one), *joined) if len(word) >= _SHORTEST)
+
+
+def _keep(old: Dataset, new: Dataset, keywords: Iterable[str], telling: frozenset[str]) -> None:
     """Take over what is of the kind that its keyword is for: codes, numbers and UIDs, as many as there may be."""
     for keyword in keywords:
         with suppress(Exception):  # what pydicom cannot read is not known to be harmless
-            if keyword in old and _is_harmless(old[keyword]):
+            if keyword in old and _is_harmless(old[keyword], telling):
                 new[keyword] = old[keyword]
 
 
-def _is_harmless(element: DataElement) -> bool:
+def _is_harmless(element: DataElement, telling: frozenset[str]) -> bool:
     kind, many = dictionary_VR(element.tag), dictionary_VM(element.tag)
     if element.VR not in kind.split(" or "):
         return False
@@ -235,6 +261,8 @@ def _is_harmless(element: DataElement) -> bool:
         return True
     form = {"CS": _CODE, "LO": _CODE, "SH": _CODE, "DS": _NUMBER, "IS": _NUMBER}.get(kind)
     texts = [str(getattr(value, "original_string", value) or "") for value in values]
+    if form is _CODE and not telling.isdisjoint(word for text in texts for word in _WORD.findall(text)):
+        return False
     return all(not text or (is_uid(text) if form is None else form.fullmatch(text)) for text in texts)
 
 

@@ -18,7 +18,7 @@ from callus.radiograph.same import is_same
 from callus.results.uids import is_uid, made_uid
 from callus.service import audit, changes, jobs
 from callus.service.jobs import IDENTIFY
-from callus.service.tables import Image, Model, Study, now
+from callus.service.tables import LONGEST_NUMBER, RANK, WAITING, Image, Model, Study, now, search_words
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -155,6 +155,8 @@ class Intake:
             )
             session.add(image)
             study.images_count += 1
+            if study.rank == RANK["none"]:
+                study.rank, study.probability = WAITING, None  # of this one nobody knows yet
             study.changed = now()
             session.flush()
             for model_id in session.scalars(sa.select(Model.id).where(Model.state == "active")):
@@ -223,19 +225,25 @@ def look(data: bytes) -> tuple[bool, Identity]:
 
 
 def _study(session: Session, identity: Identity, uid: str) -> Study:
+    """The study of a UID, made where it is new; what its first object did not tell later ones may."""
+    told = {
+        "patient_id": one_line(identity.patient_id, LONGEST_NUMBER),
+        "patient_name": one_line(identity.patient_name, 400),
+        "birth_date": one_line(identity.patient_birth_date, 16),
+        "sex": one_line(identity.patient_sex, 16),
+        "date": one_line(identity.study_date, 16),
+        "accession": one_line(identity.accession_number, 64),
+        "description": one_line(identity.study_description, 200),
+    }
     study = session.scalar(sa.select(Study).where(Study.uid == uid).with_for_update())
-    if study is not None:
-        return study
-    study = Study(
-        uid=uid,
-        patient_id=one_line(identity.patient_id, 200),
-        patient_name=one_line(identity.patient_name, 400),
-        birth_date=one_line(identity.patient_birth_date, 16),
-        sex=one_line(identity.patient_sex, 16),
-        date=one_line(identity.study_date, 16),
-        accession=one_line(identity.accession_number, 64),
-        description=one_line(identity.study_description, 200),
-    )
-    session.add(study)
+    if study is None:
+        study = Study(uid=uid, **told)
+        session.add(study)
+    elif study.patient_id in ("", told["patient_id"]):  # of another patient nothing is taken over
+        more = {name: value for name, value in told.items() if value and not getattr(study, name)}
+        for name, value in more.items():
+            setattr(study, name, value)
+        if more:
+            study.words = search_words(study.accession, study.patient_name, study.patient_id)
     session.flush()
     return study

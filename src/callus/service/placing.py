@@ -14,7 +14,7 @@ from callus.service import changes, jobs
 from callus.service.jobs import IDENTIFY, TRY
 from callus.service.refusals import ClashError, MissingError
 from callus.service.shown import current_answers
-from callus.service.tables import RANK, UNANSWERED, Answer, Image, Job, Model, Study, now
+from callus.service.tables import RANK, UNANSWERED, WAITING, Answer, Image, Job, Model, Study, now
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -48,14 +48,16 @@ def place_study(session: Session, study_id: int, *, changed: bool = True) -> Non
     """
     hold_study(session, study_id)
     images = session.execute(sa.select(Image.id, Image.error).where(Image.study_id == study_id)).all()
-    answers = [answer for answer, _ in current_answers(session, [number for number, _ in images]).values()]
+    current = current_answers(session, [number for number, _ in images])
+    answers = [answer for answer, _ in current.values()]
     ranks = [RANK[answer.level] for answer in answers]
     if any(error for _, error in images):
         ranks.append(UNANSWERED)
-    values: dict[str, Any] = {
-        "rank": max(ranks, default=0),
-        "probability": max((answer.probability for answer in answers), default=None),
-    }
+    rank = max(ranks, default=WAITING)
+    if rank == RANK["none"] and any(number not in current for number, _ in images):
+        rank = WAITING  # the views that are still to be answered may show what these do not
+    probability = max((answer.probability for answer in answers), default=None)
+    values: dict[str, Any] = {"rank": rank, "probability": None if rank == WAITING else probability}
     if changed:
         values["changed"] = now()
     session.execute(sa.update(Study).where(Study.id == study_id).values(**values))

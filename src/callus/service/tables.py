@@ -31,6 +31,8 @@ RANK: Final = {"fracture": 4, "doubt": 3, "none": 1}
 """Levels in the worklist's order. :data:`WAITING` has no answer yet; :data:`UNANSWERED` gets none, so somebody should
 look at it before what shows nothing."""
 
+LONGEST_NUMBER: Final = 200
+"""Letters of a patient's number that are kept."""
 _LONGEST_WORDS: Final = 1024  # "İ" is two small letters, so there may be more than the names have
 
 
@@ -67,7 +69,11 @@ class Table(DeclarativeBase):
 
 def _words(context: DefaultExecutionContext) -> str:
     values = context.get_current_parameters()  # type: ignore[no-untyped-call]
-    accession, name, number = (str(values.get(key) or "") for key in ("accession", "patient_name", "patient_id"))
+    return search_words(*(str(values.get(key) or "") for key in ("accession", "patient_name", "patient_id")))
+
+
+def search_words(accession: str, name: str, number: str) -> str:
+    """What a study is found by, as :class:`Study` has it."""
     return f"{accession}\n{name}\t{number}".lower()[:_LONGEST_WORDS]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
+import os
+import secrets
+import tempfile
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
@@ -18,17 +22,22 @@ from callus.service.tables import Answer, Image, Study, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from sqlalchemy.orm import Session
 
     from callus.service.objects import ObjectStore
 
 SOURCE: Final = "callus verdicts"
+_KEY: Final = "names.key"
+_KEY_BYTES: Final = 32
 _OF_LEVEL: Final = {"fracture": FRACTURED, "none": NOT_FRACTURED}
 
 
 def verdict_manifest(session: Session, objects: ObjectStore) -> pd.DataFrame:
-    """A row for each image that a reader has judged. Patients and studies are named by hashes; comments stay behind.
+    """A row for each image that a reader has judged. Comments stay behind.
+
+    Patients and studies are named by hashes with a secret of the service.
 
     Each reader's last verdict counts. Where readers disagree the row has no label and says so. Boxes are those that
     were drawn, by whoever drew last of those whose label is the row's; never the model's own.
@@ -50,12 +59,13 @@ def verdict_manifest(session: Session, objects: ObjectStore) -> pd.DataFrame:
         last.setdefault(verdict.image_id, {})[verdict.user_id] = (verdict, answer)
     if not last:
         raise DatasetError("there is no verdict yet", hint="readers give them in the page")
+    key = _key(objects.folder.parent / _KEY)
     rows = []
     for image, study in session.execute(
         sa.select(Image, Study).join(Study, Study.id == Image.study_id).where(Image.verdicts.any()).order_by(Image.id)
     ):
         said = list(last[image.id].values())
-        rows.append(_row(image, study, said) | {"path": str(objects.path(image.sha256).resolve())})
+        rows.append(_row(image, study, said, key) | {"path": str(objects.path(image.sha256).resolve())})
     unique = {row["path"]: row for row in rows}  # equal bytes sent as two images are one file
     frame = pd.DataFrame(list(unique.values()), columns=list(COLUMNS), dtype="object").fillna("")
     for column in ("boxes", "polygons"):
@@ -83,7 +93,7 @@ def label_of(verdict: Verdict, answer: Answer | None) -> int | None:
     return shown if verdict.agrees else 1 - shown
 
 
-def _row(image: Image, study: Study, said: Sequence[tuple[Verdict, Answer | None]]) -> dict[str, Any]:
+def _row(image: Image, study: Study, said: Sequence[tuple[Verdict, Answer | None]], key: bytes) -> dict[str, Any]:
     labels = Counter(label for label in (label_of(*one) for one in said) if label is not None)
     agreed = len(labels) == 1
     label = next(iter(labels)) if agreed else None
@@ -96,8 +106,8 @@ def _row(image: Image, study: Study, said: Sequence[tuple[Verdict, Answer | None
         "height": image.height,
         "label": label,
         "radiograph": image.sha256,
-        "study": _hidden("study", study.uid),
-        "patient": _hidden("patient", study.patient_id.strip()),
+        "study": _hidden(key, "study", study.uid),
+        "patient": _hidden(key, "patient", study.patient_id.strip()),
         "source": SOURCE,
         "region": region_name(image.body_part),
         "view": view_name(image.view),
@@ -106,8 +116,22 @@ def _row(image: Image, study: Study, said: Sequence[tuple[Verdict, Answer | None
     }
 
 
-def _hidden(kind: str, value: str) -> str:
-    """A name that tells nobody whose it is but joins what belongs together."""
+def _hidden(key: bytes, kind: str, value: str) -> str:
+    """A name that tells nobody whose it is but joins what belongs together.
+
+    By a secret: of a plain hash all numbers that a patient can have are tried in seconds.
+    """
     if not value:
         return ""
-    return f"{kind}-" + hashlib.sha256(f"callus {kind}\0{value}".encode()).hexdigest()[:16]
+    return f"{kind}-" + hmac.digest(key, f"{kind}\0{value}".encode(), "sha256").hex()[:16]
+
+
+def _key(file: Path) -> bytes:
+    """The service's secret for names; made at its first use, and not in backups."""
+    if not file.exists():
+        with tempfile.NamedTemporaryFile(dir=file.parent) as made:  # readable for its owner alone
+            made.write(secrets.token_bytes(_KEY_BYTES))
+            made.flush()
+            with suppress(FileExistsError):  # another export was quicker
+                os.link(made.name, file)
+    return file.read_bytes()

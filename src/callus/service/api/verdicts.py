@@ -11,7 +11,7 @@ from callus.service import audit
 from callus.service.api.common import API, NO_NUL, Body, Judge, Number, Service
 from callus.service.parts import Parts
 from callus.service.placing import held_image
-from callus.service.refusals import MissingError, UnfitError
+from callus.service.refusals import ClashError, MissingError, UnfitError
 from callus.service.responses import refused
 from callus.service.schemas.studies import VerdictWhole
 from callus.service.shown import current_answers, verdict_whole
@@ -42,6 +42,9 @@ class Judgement(Body):
     """What a reader says of an image."""
 
     agrees: Annotated[bool | None, Field(description="with the answer")] = None
+    answer: Annotated[
+        int | None, Field(ge=1, description="the answer that was looked at; refused where another counts by now")
+    ] = None
     label: Annotated[int | None, Field(ge=0, le=1, description="1 fractured, 0 not")] = None
     boxes: Annotated[list[Drawn], Field(max_length=100, description="where a fracture is")] = []  # noqa: RUF012 - copied
     comment: Annotated[str, Field(max_length=4000, pattern=NO_NUL, description="in the reader's words")] = ""
@@ -55,9 +58,12 @@ class Judgement(Body):
         return self
 
 
-@router.post("/images/{number}/verdict", status_code=201, responses=refused(404))
+@router.post("/images/{number}/verdict", status_code=201, responses=refused(404, 409))
 def judge(number: Number, given: Judgement, parts: Service, who: Judge) -> VerdictWhole:
-    """Say what is seen. Verdicts are added, never changed; a reader's last one counts."""
+    """Say what is seen. Verdicts are added, never changed; a reader's last one counts.
+
+    Agreeing says nothing without what is agreed with: who agrees or disagrees should name the answer.
+    """
     with parts.database.writing() as session:
         image = held_image(session, number)
         if image is None:
@@ -66,6 +72,8 @@ def judge(number: Number, given: Judgement, parts: Service, who: Judge) -> Verdi
             if box.x + box.width > (image.width or 65535) or box.y + box.height > (image.height or 65535):
                 raise UnfitError("a box reaches beyond the image")
         found = current_answers(session, [number]).get(number)
+        if given.answer is not None and (found is None or found[0].id != given.answer):
+            raise ClashError("another answer counts by now", hint="look at it, and judge again")
         verdict = Verdict(
             image_id=number,
             answer_id=found[0].id if found else None,
