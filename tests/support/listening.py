@@ -10,25 +10,34 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from clinic import Clinic
 
 from callus.service.listening import configuration
+from callus.service.settings import Settings
 
 
 @contextmanager
 def listening(clinic: Clinic) -> Iterator[tuple[str, int]]:
     """Host and port."""
+    with listening_to(clinic.served, clinic.settings) as (address, _):
+        yield address
+
+
+@contextmanager
+def listening_to(app: Any, settings: Settings) -> Iterator[tuple[tuple[str, int], uvicorn.Server]]:
+    """Host and port of an application of a test's own, and what listens there."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = configuration(clinic.served, clinic.settings)
+    config = configuration(app, settings)
     config.timeout_graceful_shutdown = 2  # nobody waits for what a test has left open
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
         wait_for(server, thread)
-        yield listener.getsockname()[:2]
+        yield listener.getsockname()[:2], server
     finally:
         server.should_exit = True
         thread.join(60)

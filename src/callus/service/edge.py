@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from callus.service.metrics import App, Message, Receive, Scope, Send
 
@@ -19,8 +19,9 @@ GRACE: Final = 15.0
 """Seconds that a body may take to arrive, whatever its size; then it has to have kept :data:`SLOWEST`."""
 SLOWEST: Final = 8192
 """Bytes a second: a mast's worst moment is faster."""
-READ_WITHIN: Final = 60.0
-"""Seconds within which a client has to take a piece of an answer."""
+PIECE: Final = 64 << 10
+"""Bytes of an answer that are handed on at once: the next ones wait until these have gone, so that an answer is over
+when nearly all of it was taken, and not before. How long that may take, callus.service.protocol bounds."""
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -89,7 +90,7 @@ class Headers:
 
 
 class Bounds:
-    """Bounds how much a request may bring and how slowly, and how slowly its answer may be taken."""
+    """Bounds how much a request may bring and how slowly; hands its answer on in pieces, which the listener bounds."""
 
     def __init__(self, app: App, is_large: Callable[[str], object]) -> None:
         """Put it around an application.
@@ -118,7 +119,7 @@ class Bounds:
         try:
             await self._app(scope, arriving.receive, arriving.send)
         except Exception as error:  # noqa: BLE001 - the server would log its text, which may hold what a row holds
-            if arriving.refused is None and not isinstance(error, TimeoutError):
+            if arriving.refused is None:
                 log.error("a request failed: %s", type(error).__name__)  # noqa: TRY400 - as above
                 arriving.refused = (500, "the service failed")
         if arriving.refused is not None and not arriving.begun:
@@ -161,8 +162,19 @@ class _Arriving:
         if self.refused is not None and not self.begun:
             return  # what the application makes of it does not matter any more
         self.begun = True
-        async with asyncio.timeout(READ_WITHIN):
-            await self._send(message)
+        for piece in _pieces(message):
+            await self._send(piece)
+
+
+def _pieces(message: Message) -> Iterator[Message]:
+    body = message.get("body", b"")
+    if message["type"] != "http.response.body" or len(body) <= PIECE:
+        yield message
+        return
+    view = memoryview(body)
+    for begin in range(0, len(view), PIECE):
+        more = begin + PIECE < len(view) or message.get("more_body", False)
+        yield dict(message) | {"body": view[begin : begin + PIECE], "more_body": more}
 
 
 def _stated_length(scope: Scope) -> int:
