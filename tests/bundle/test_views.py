@@ -13,7 +13,10 @@ from callus.bundle import Bundle, Outputs
 from callus.bundle.views import TURN, VIEWS, answered
 from callus.errors import BundleError, CallusError
 from callus.identify import Identifier
+from callus.metrics.boxes import map_to_input
 from callus.radiograph import Radiograph
+
+CELLS = map_to_input(8)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def smooth(height: int = 64, width: int = 96) -> np.ndarray:
 
 def test_no_views_give_the_networks_own_answer() -> None:
     network, batch = Counting(), smooth()
-    outputs = answered(network, batch, (), 0.0, 8)
+    outputs = answered(network, batch, (), 0.0, CELLS)
     assert len(network.batches) == 1
     assert network.batches[0] is batch
     assert (outputs.map == Counting()(batch).map).all()
@@ -52,7 +55,7 @@ def test_no_views_give_the_networks_own_answer() -> None:
 
 def test_the_mirrored_view_is_mirrored_back_exactly() -> None:
     network, batch = Counting(), smooth()
-    outputs = answered(network, batch, ("mirror",), 0.0, 8)
+    outputs = answered(network, batch, ("mirror",), 0.0, CELLS)
     assert (network.batches[1] == batch[:, :, :, ::-1]).all()
     assert outputs.map == pytest.approx(Counting()(batch).map, abs=1e-6)
     assert outputs.logit.tolist() == [1.5, 1.5]  # the first pass gave 1, the second 2
@@ -70,14 +73,28 @@ def test_a_mirrored_view_whose_cells_lie_elsewhere_is_moved_to_the_pictures() ->
         return Outputs(np.zeros(len(batch), np.float32), heat, batch.mean(axis=(2, 3)))
 
     rising = np.broadcast_to(np.linspace(0.1, 0.9, 60, dtype=np.float32), (1, 3, 64, 60))
-    plain, outputs = network(rising).map, answered(network, rising, ("mirror",), 0.0, 8)
+    plain, outputs = network(rising).map, answered(network, rising, ("mirror",), 0.0, CELLS)
     assert np.abs(network(rising[..., ::-1]).map[:, :, ::-1] - plain).max() > 0.05
     assert outputs.map[:, :, 1:7] == pytest.approx(plain[:, :, 1:7], abs=1e-4)
 
 
+def test_cells_that_do_not_lie_evenly_are_mirrored_to_their_own_places() -> None:
+    """As a trunk's padding puts them: at 0, 8, 16 and so on, of a mirrored picture at 7, 15, 23."""
+
+    def network(batch: np.ndarray) -> Outputs:
+        heat = np.ascontiguousarray(batch[:, 0, ::8, ::8])
+        return Outputs(np.zeros(len(batch), np.float32), heat, batch.mean(axis=(2, 3)))
+
+    rising = np.broadcast_to(np.linspace(0.1, 0.9, 64, dtype=np.float32), (1, 3, 64, 64))
+    plain, outputs = network(rising).map, answered(network, rising, ("mirror",), 0.0, map_to_input(8, 0.0))
+    assert outputs.map[:, :, 1:7] == pytest.approx(plain[:, :, 1:7], abs=1e-4)
+    evenly = answered(network, rising, ("mirror",), 0.0, CELLS).map
+    assert np.abs(evenly - plain)[:, :, 1:7].min() > 0.03, "half a cell beside"
+
+
 def test_turned_views_are_turned_back_to_where_the_picture_is() -> None:
     network, batch = Counting(), smooth()
-    outputs = answered(network, batch, ("rotate",), 0.0, 8)
+    outputs = answered(network, batch, ("rotate",), 0.0, CELLS)
     assert len(network.batches) == 3
     assert [batch.shape for batch in network.batches] == [(2, 3, 64, 96)] * 3
     plain = Counting()(batch).map
@@ -94,14 +111,14 @@ def test_one_channel_shown_three_times_is_a_batch_as_any_other(views: tuple[str,
     """Training hands its pictures over so: three channels that lie in one place of memory."""
     batch = smooth()
     shown = np.broadcast_to(np.ascontiguousarray(batch[:, :1]), batch.shape)
-    ours, theirs = answered(Counting(), shown, views, 0.0, 8), answered(Counting(), batch, views, 0.0, 8)
+    ours, theirs = answered(Counting(), shown, views, 0.0, CELLS), answered(Counting(), batch, views, 0.0, CELLS)
     assert (ours.map == theirs.map).all()
     assert (ours.logit == theirs.logit).all()
 
 
 def test_both_turns_go_different_ways() -> None:
     network, batch = Counting(), smooth(64, 64)
-    answered(network, batch, VIEWS, 0.0, 8)
+    answered(network, batch, VIEWS, 0.0, CELLS)
     plain, mirrored, left, right = network.batches
     assert right[0, 0] == pytest.approx(np.flip(_turned_by_mirroring(plain), axis=1), abs=1e-3)
     assert not np.allclose(left, right, atol=0.05)
@@ -111,7 +128,7 @@ def test_both_turns_go_different_ways() -> None:
 def _turned_by_mirroring(batch: np.ndarray) -> np.ndarray:
     """Turning right is turning the mirrored picture left, and mirroring."""
     network = Counting()
-    answered(network, batch[..., ::-1], ("rotate",), 0.0, 8)
+    answered(network, batch[..., ::-1], ("rotate",), 0.0, CELLS)
     return np.asarray(network.batches[1][0, 0])
 
 
@@ -166,8 +183,8 @@ def test_views_even_out_what_a_network_sees_on_one_side_only() -> None:
         return Outputs(logit.astype(np.float32), np.zeros((len(batch), 8, 8), np.float32), batch.mean(axis=(2, 3)))
 
     picture = smooth(64, 64)
-    one = answered(sided, picture, ("mirror",), 0.0, 8).logit
-    other = answered(sided, np.ascontiguousarray(picture[..., ::-1]), ("mirror",), 0.0, 8).logit
+    one = answered(sided, picture, ("mirror",), 0.0, CELLS).logit
+    other = answered(sided, np.ascontiguousarray(picture[..., ::-1]), ("mirror",), 0.0, CELLS).logit
     assert one == pytest.approx(other, abs=1e-6)
     assert sided(picture).logit != pytest.approx(one, abs=1e-3)
     assert 0 < TURN < 15

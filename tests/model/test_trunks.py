@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
+@pytest.mark.parametrize("name", ["resnet50v2", "mobilenet_v2", "small"])
+def test_where_the_coarsest_map_s_cells_lie(name: str) -> None:
+    """What a cell hears is centred where the trunk says, by the gradient's energy; half a cell would be 15.5 pixels."""
+    torch.manual_seed(0)
+    trunk = build_trunk(name).eval()
+    picture = torch.randn(2, 3, 224, 224, requires_grad=True)
+    cell = 3
+    (gradient,) = torch.autograd.grad(trunk(picture)[2][:, :, cell, cell].square().sum(), picture)
+    energy, pixels = gradient.square().sum((0, 1)), torch.arange(224.0)
+    for axis in (0, 1):
+        along = energy.sum(axis)
+        assert float((along * pixels).sum() / along.sum()) == pytest.approx(trunk.first_centre + 32 * cell, abs=5)
+
+
 def test_the_names() -> None:
     with torch.device("meta"):
         assert [build_trunk(name).name for name in TRUNKS] == list(TRUNKS)

@@ -22,6 +22,7 @@ from callus.bundle.schema import SAME_NUMBERS, SCHEMA_VERSION, check_info, passe
 from callus.bundle.shipped import shipped_models
 from callus.errors import BundleError
 from callus.labels import RESEARCH_ONLY
+from callus.metrics.boxes import map_to_input
 from callus.metrics.calibration import Calibration
 from callus.metrics.operating_points import OperatingPoints
 from callus.preprocess import InputSpec
@@ -29,6 +30,9 @@ from callus.preprocess import InputSpec
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 PICTURE_DIGITS: Final = 16
 """Hexadecimal digits of a picture's SHA-256 that the bundle keeps: enough to know one by among billions."""
@@ -134,6 +138,11 @@ class Bundle:
     def map_stride(self) -> int:
         """Input pixels that one cell of the map covers, in each direction."""
         return int(self.info["outputs"]["map"]["stride"])
+
+    @property
+    def map_to_input(self) -> NDArray[np.float64]:
+        """float64 (2, 3): (x, y, 1) of a cell's centre to (x, y) of the input's pixels, centres at whole numbers."""
+        return map_to_input(self.map_stride, self.info["outputs"]["map"].get("first_centre"))
 
     @property
     def engines(self) -> tuple[str, ...]:

@@ -183,6 +183,8 @@ class _Problems:
             self._expected("outputs.map.kind", heat.get("kind", _MISSING), " or ".join(MAP_KINDS))
         if self._whole(heat, "stride", "outputs.map.stride", 1, 1024):
             self._map_size(heat["stride"])
+        if "first_centre" in heat:  # missing where cells cover the input evenly, and in bundles of before
+            self._number(heat, "first_centre", "outputs.map.first_centre", 0, 1024)
 
     def _map_size(self, stride: int) -> None:
         sides = self._info.get("input")

@@ -10,7 +10,6 @@ import numpy as np
 from callus.bundle.engine import Outputs
 from callus.bundle.schema import VIEWS
 from callus.errors import CallusError
-from callus.metrics.boxes import map_to_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +34,9 @@ def checked(views: Sequence[str]) -> tuple[str, ...]:
     return tuple(view for view in VIEWS if view in views)
 
 
-def answered(run: Run, batch: NDArray[np.float32], views: Sequence[str], black: float, stride: int) -> Outputs:
+def answered(
+    run: Run, batch: NDArray[np.float32], views: Sequence[str], black: float, cells: NDArray[np.float64]
+) -> Outputs:
     """Run the network on a batch and on views of it, and average.
 
     Args:
@@ -43,7 +44,7 @@ def answered(run: Run, batch: NDArray[np.float32], views: Sequence[str], black: 
         batch: float32 (n, 3, height, width).
         views: of :data:`VIEWS`; none gives the network's own answer.
         black: what the corners of a turned picture are filled with.
-        stride: input pixels that a cell of the map covers.
+        cells: float64 (2, 3): where the map's cells lie in the input, as a bundle's ``map_to_input``.
 
     Returns:
         The mean of the logits; of the maps, each turned back to where the picture is, cell by cell over the views that
@@ -59,16 +60,16 @@ def answered(run: Run, batch: NDArray[np.float32], views: Sequence[str], black: 
     for to_view in _maps(views, *size):
         outputs = run(_moved(batch, to_view, size, black))
         logits.append(outputs.logit)
-        if _is_mirror(to_view) and size[0] % stride == 0:  # its cells lie where the picture's do
+        if _is_mirror(to_view) and _mirrors(cells, outputs.map.shape[2], size[0]):
             heat += outputs.map[:, :, ::-1]
             seen += 1
             continue
-        back = _between_cells(to_view, stride)
-        cells = (heat.shape[2], heat.shape[1])
+        back = _between_cells(to_view, cells)
+        shape = (heat.shape[2], heat.shape[1])
         # Places whose neighbours a view did not see get no share of that view.
-        sees = _warped(np.ones_like(heat[0]), back, cells, 0.0) > 1 - 1e-3  # OpenCV rounds
+        sees = _warped(np.ones_like(heat[0]), back, shape, 0.0) > 1 - 1e-3  # OpenCV rounds
         seen += sees
-        heat += np.stack([_warped(one, back, cells, 0.0) for one in outputs.map]) * sees
+        heat += np.stack([_warped(one, back, shape, 0.0) for one in outputs.map]) * sees
     return Outputs(np.mean(logits, axis=0, dtype=np.float32), heat / seen, plain.features)
 
 
@@ -101,10 +102,16 @@ def _moved(
     return moved
 
 
-def _between_cells(to_view: NDArray[np.float64], stride: int) -> NDArray[np.float64]:
+def _mirrors(cells: NDArray[np.float64], columns: int, width: int) -> bool:
+    """Whether the cells of a mirrored picture lie where the picture's own do: the last as far in as the first."""
+    stride, first = float(cells[0, 0]), float(cells[0, 2])
+    return first + (columns - 1) * stride == width - 1 - first
+
+
+def _between_cells(to_view: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """The same map between centres of the map's cells."""
-    cells = np.vstack([map_to_input(stride), [0.0, 0.0, 1.0]])
-    return np.asarray((np.linalg.inv(cells) @ np.vstack([to_view, [0.0, 0.0, 1.0]]) @ cells)[:2])
+    square = np.vstack([cells, [0.0, 0.0, 1.0]])
+    return np.asarray((np.linalg.inv(square) @ np.vstack([to_view, [0.0, 0.0, 1.0]]) @ square)[:2])
 
 
 def _warped(

@@ -17,7 +17,7 @@ from callus.bundle.views import answered, checked
 from callus.errors import BundleError, CallusError, PassingError, RadiographError
 from callus.identify.cautions import cautions, unlike
 from callus.identify.finding import Finding
-from callus.metrics.boxes import after, boxes_from_map, map_to_input
+from callus.metrics.boxes import after, boxes_from_map
 from callus.preprocess import CHANNELS, fit_affine, fit_pixels, scale_values
 from callus.radiograph import Radiograph, read
 from callus.workers import batched
@@ -107,7 +107,7 @@ class Identifier:
         self.engine = Engine(self.bundle, threads, engine, hint)
         self._spec = self.bundle.spec
         self.views = checked(self.bundle.views if views is None else views)
-        self._map_to_input = map_to_input(self.bundle.map_stride)
+        self._map_to_input = self.bundle.map_to_input
         self._likeness = self.bundle.likeness()
 
     @property
@@ -210,7 +210,7 @@ class Identifier:
 
     def _run(self, batch: NDArray[np.float32]) -> Outputs:
         """The network's answer to a batch, averaged over the views."""
-        outputs = answered(self.engine.run, batch, self.views, self._spec.low, self.bundle.map_stride)
+        outputs = answered(self.engine.run, batch, self.views, self._spec.low, self._map_to_input)
         channels = outputs.features.shape[1]
         if self._likeness is not None and channels != (said := self.bundle.info["outputs"]["features"]["channels"]):
             raise BundleError(

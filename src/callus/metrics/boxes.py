@@ -143,13 +143,18 @@ def _hills(
     return found
 
 
-def map_to_input(stride: float) -> NDArray[np.float64]:
-    """Where a map's cells lie in the network's input: cell j covers the pixels from j * stride to (j + 1) * stride.
+def map_to_input(stride: float, first_centre: float | None = None) -> NDArray[np.float64]:
+    """Where a map's cells lie in the network's input.
+
+    Args:
+        stride: input pixels from one cell to the next.
+        first_centre: the pixel that the first cell is centred at, in each direction; None where cell j covers the
+            pixels from j * stride to (j + 1) * stride.
 
     Returns:
         float64 (2, 3): (x, y, 1) of a cell's centre to (x, y) of the input's pixels, whose centres are whole numbers.
     """
-    offset = (stride - 1) / 2
+    offset = (stride - 1) / 2 if first_centre is None else first_centre
     return np.array([[stride, 0.0, offset], [0.0, stride, offset]], dtype=np.float64)
 
 

@@ -30,6 +30,7 @@ class AveragedNet(nn.Module):
         self.members = nn.ModuleList(members)
         self.sizes = tuple(sizes)
         self.map_kind, self.map_stride = members[0].map_kind, members[0].map_stride
+        self.first_centre = members[0].first_centre
         self.feature_channels, self.plain_channels = members[0].feature_channels, members[0].plain_channels
 
     def forward(self, radiographs: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -109,12 +109,15 @@ class Trunk(nn.Module):
         channels: of the three maps.
         strides: of the three maps.
         scale_names: the Keras layers whose outputs the maps are.
+        first_centre: the picture's pixel that the coarsest map's first cell is centred at, in each direction: what the
+            strided layers' padding makes of it, for sides that are multiples of 32.
     """
 
     name: str
     channels: tuple[int, int, int]
     strides: tuple[int, int, int] = (8, 16, 32)
     scale_names: tuple[str, str, str]
+    first_centre: float = 0.0  # padded alike at both ends, a strided 3x3 or 7x7 begins at the first pixel
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the maps at stride 8, 16 and 32 of (B, 3, H, W)."""

@@ -83,6 +83,8 @@ class Block(nn.ModuleDict):
 class MobileNetV2(Trunk):
     """The compact trunk. Its third map is Keras' output with ``include_top=False``."""
 
+    first_centre = 31.0  # padded at the end alone, each of five strided layers begins one of its pixels further in
+
     def __init__(self) -> None:
         super().__init__()
         self.name = "mobilenet_v2"

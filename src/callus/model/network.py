@@ -46,6 +46,15 @@ class FractureNet(nn.Module):
         return self.head.map_stride
 
     @property
+    def first_centre(self) -> float:
+        """The input's pixel that the map's first cell is centred at, in each direction.
+
+        What learns places learns them as its cells' targets lie, evenly over the input. Grad-CAM lies where the trunk's
+        padding puts its cells.
+        """
+        return (self.map_stride - 1) / 2 if self.map_kind == "location" else self.trunk.first_centre
+
+    @property
     def feature_channels(self) -> int:
         """C of the features."""
         return sum(self.trunk.channels)

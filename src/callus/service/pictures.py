@@ -13,7 +13,7 @@ from PIL import Image as Picture
 
 from callus.bundle import Bundle
 from callus.identify import Finding
-from callus.metrics.boxes import after, map_to_input
+from callus.metrics.boxes import after
 from callus.preprocess import fit_affine
 from callus.radiograph import read
 from callus.service.refusals import TooManyError
@@ -110,7 +110,7 @@ class Pictures:
             level="none",
             boxes=(),
             map=heat,
-            map_to_original=after(fit_affine(*shape, bundle.spec), map_to_input(bundle.map_stride)),
+            map_to_original=after(fit_affine(*shape, bundle.spec), bundle.map_to_input),
             cautions=(),
             model=model.name,
             engine=answer.engine,

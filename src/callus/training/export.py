@@ -117,7 +117,7 @@ class _Draft:
             "input": recipe.input.as_dict(),
             "outputs": {
                 "logit": "of the image being fractured, before calibration",
-                "map": {"kind": network.map_kind, "stride": network.map_stride},
+                "map": _map_told(network),
                 "features": {"channels": network.feature_channels},
             },
             "views": ["mirror"] if recipe.export.mirror else [],
@@ -216,6 +216,14 @@ def summary(info: Mapping[str, Any]) -> list[str]:
     if "likeness_left_out" in info:
         lines.append(f"no distance from the training data: {info['likeness_left_out']}")
     return lines
+
+
+def _map_told(network: FractureNet | AveragedNet) -> dict[str, Any]:
+    """What the map is, and where its cells lie if they do not cover the input evenly."""
+    told: dict[str, Any] = {"kind": network.map_kind, "stride": network.map_stride}
+    if network.first_centre != (network.map_stride - 1) / 2:
+        told["first_centre"] = network.first_centre
+    return told
 
 
 def write_graph(network: FractureNet | AveragedNet, spec: InputSpec, path: Path) -> None:

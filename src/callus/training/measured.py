@@ -13,7 +13,7 @@ import torch
 
 from callus.bundle.views import answered
 from callus.errors import TrainingError
-from callus.metrics.boxes import boxes_from_map, map_to_input
+from callus.metrics.boxes import boxes_from_map
 from callus.metrics.calibration import Calibration, fit
 from callus.metrics.localisation import Located, detections
 from callus.metrics.operating_points import OperatingPoints, choose
@@ -133,11 +133,11 @@ def measure(engine: Engine, pictures: Pictures, choice: CalibrationChoice) -> Me
     places: list[Located] = []
     parts = _parts(np.arange(len(logit)), max(_BATCH, engine.batch))
     for chosen, (batch,) in track(pictures.plain(parts), f"{engine.name} on validation", len(parts)):
-        answer = answered(engine.run, batch.numpy(), bundle.views, bundle.spec.low, bundle.map_stride)
+        answer = answered(engine.run, batch.numpy(), bundle.views, bundle.spec.low, bundle.map_to_input)
         logit[chosen] = answer.logit
         features |= zip(chosen.tolist(), answer.features, strict=True)
         if bundle.map_kind == "location":
-            places += _places(answer, chosen, examples, bundle.map_stride)
+            places += _places(answer, chosen, examples, bundle.map_to_input)
     threshold = map_threshold(detections(places)) if places else 0.5
     calibration = fit(logit, examples.label, choice.method)
     points = choose(examples.label, calibration.probability(logit))
@@ -234,9 +234,11 @@ def map_threshold(found: Detections) -> float:
     return round(float(_THRESHOLDS[f1 >= _NEARLY * f1.max()][0]), 2) if f1.any() else 0.5
 
 
-def _places(answer: Outputs, chosen: NDArray[np.int64], examples: Examples, stride: int) -> list[Located]:
+def _places(
+    answer: Outputs, chosen: NDArray[np.int64], examples: Examples, to_input: NDArray[np.float64]
+) -> list[Located]:
     """Where some pictures' fractures and the map's boxes are, in the input's pixels; not of those without a place."""
-    size, to_input = (examples.recipe.input.height, examples.recipe.input.width), map_to_input(stride)
+    size = (examples.recipe.input.height, examples.recipe.input.width)
     return [
         Located(
             group=str(examples.group[index]),
