@@ -16,12 +16,14 @@ import pytest
 import tiny_bundle
 from ctrl_c import HEED_CTRL_C
 from PIL import Image
+from pydicom.uid import JPEGLSLossless
 from simulated_dicom import as_bytes, simulated
 
 from callus.archive.listing import gather
 from callus.bundle.views import VIEWS
 from callus.cli import main
 from callus.cli.identify import View
+from callus.errors import PassingError, RadiographError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -339,6 +341,77 @@ def test_what_has_no_study_is_warned_of_and_the_rest_goes_on(
     assert "1 without all of their DICOM and FHIR" in answer.err[1]
     assert len(list((tmp_path / "out").iterdir())) == 4
     assert [entry["error"] for entry in json.loads((tmp_path / "f.json").read_text())["findings"]] == [None] * 3
+
+
+@pytest.mark.parametrize("kind", [RadiographError, PassingError, MemoryError, IndexError])
+def test_a_result_that_cannot_be_made_is_its_own_file_s_failure(
+    identify: Callable[..., Answer],
+    study: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[Exception],
+) -> None:
+    """A coded file that names no view is decoded again for its presentation state, which may fail."""
+    coded = simulated("CR", SOPInstanceUID="1.2.276.0.1.12")
+    coded.compress(JPEGLSLossless, generate_instance_uid=False)
+    (study / "image").write_bytes(as_bytes(coded))
+
+    class Failing:
+        @staticmethod
+        def coded(*_: object) -> None:
+            raise kind("has pixel data that fail")
+
+    monkeypatch.setattr("callus.results.dicom_grey.apart", Failing)
+    answer = identify(study, "--dicom", tmp_path / "out", "--gsps", "--json", tmp_path / "f.json")
+    assert (answer.code, len(answer.out), len(answer.err)) == (1, 3, 2)
+    assert answer.err[0].startswith(f"callus: warning: {study}/image: ")
+    assert ("there is not enough memory" if kind is MemoryError else "has pixel data that fail") in answer.err[0]
+    assert ", 1 without all of their DICOM and FHIR" in answer.err[1]
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    assert [entry["error"] for entry in json.loads((tmp_path / "f.json").read_text())["findings"]] == [None] * 3
+
+
+def test_a_picture_that_cannot_be_drawn_is_its_own_file_s_failure(
+    identify: Callable[..., Answer], xrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callus.results import overlay
+
+    drawn, draw = [], overlay.overlay
+
+    def once_without_memory(*arguments: object, **options: object) -> Image.Image:
+        drawn.append(arguments)
+        if len(drawn) == 1:
+            raise MemoryError
+        return draw(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(overlay, "overlay", once_without_memory)
+    answer = identify(xrays, "--out", tmp_path / "out", "--json", tmp_path / "f.json")
+    assert (answer.code, len(answer.out), len(answer.err)) == (1, 2, 2)
+    line = f"callus: warning: {xrays}/b.png: its picture cannot be made: there is not enough memory"
+    assert answer.err[0] == line
+    assert ", 1 without a picture (" in answer.err[1]
+    entries = json.loads((tmp_path / "f.json").read_text())["findings"]
+    assert [(entry["level"], entry["map"]) for entry in entries] == [
+        ("fracture", None),
+        ("none", str(tmp_path / "out" / "a" / "low.png")),
+    ]
+
+
+def test_tables_are_written_whatever_failed(
+    identify: Callable[..., Answer], xrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callus.identify import Identifier
+
+    answers = Identifier.identify_many
+
+    def broken(*arguments: object, **options: object) -> object:
+        yield next(answers(*arguments, **options))  # type: ignore[arg-type]
+        raise RuntimeError("the engine broke")
+
+    monkeypatch.setattr(Identifier, "identify_many", broken)
+    with pytest.raises(RuntimeError, match="the engine broke"):
+        identify(xrays, "--json", tmp_path / "f.json")
+    assert len(json.loads((tmp_path / "f.json").read_text())["findings"]) == 1
 
 
 def test_colour_is_told_that_it_gets_no_presentation_state(identify: Callable[..., Answer], tmp_path: Path) -> None:

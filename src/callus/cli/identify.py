@@ -200,7 +200,7 @@ def identify(
     say(run.summary(), sys.stderr)
     if stopped is not None and not isinstance(stopped, KeyboardInterrupt):
         raise stopped
-    leave(stopped=stopped is not None, failed=bool(run.failures or run.withheld))
+    leave(stopped=stopped is not None, failed=bool(run.failures or run.undrawn or run.withheld))
 
 
 def chosen_views(views: list[View] | None) -> tuple[str, ...] | None:
@@ -230,8 +230,9 @@ class _Run:
         self.failed = failed
         self.failures = 0
         self.withheld = 0
+        self.undrawn = 0
         self._hospital = hospital
-        self._warning: CallusError | None = None
+        self._warnings: list[CallusError] = []
         self._levels: Counter[str] = Counter()
         self._pictures = picture_names(inputs, out) if out is not None else None
         self._full_size = full_size
@@ -250,21 +251,32 @@ class _Run:
                 if self._pictures is not None and radiograph is not None and not isinstance(answer, CallusError):
                     picture = self._draw(self._pictures[index], radiograph, answer)
                 if self._hospital is not None and radiograph is not None and not isinstance(answer, CallusError):
-                    self._warning = self._hospital.write(index, radiograph, answer)
+                    withheld = self._hospital.write(index, radiograph, answer)
+                    self.withheld += withheld is not None
+                    self._warnings += [withheld] if withheld is not None else []
                 yield str(source), answer, picture
 
     def summary(self) -> str:
         """Count the levels."""
+        undrawn = f", {self.undrawn} without a picture" if self.undrawn else ""
         withheld = f", {self.withheld} without all of their DICOM and FHIR" if self.withheld else ""
-        return summary(self._levels, self.failures, withheld)
+        return summary(self._levels, self.failures, undrawn + withheld)
 
-    def _draw(self, file: Path, radiograph: Radiograph, finding: Finding) -> str:
+    def _draw(self, file: Path, radiograph: Radiograph, finding: Finding) -> str | None:
+        """Write one picture; None where it cannot be made, which costs no other file anything."""
         from callus.atomic import whole_file
         from callus.results.overlay import overlay
 
-        image = overlay(radiograph, finding, full=self._full_size)
-        with whole_file(file) as opened:
-            image.save(opened, "PNG", compress_level=3)
+        try:
+            image = overlay(radiograph, finding, full=self._full_size)
+            with whole_file(file) as opened:
+                image.save(opened, "PNG", compress_level=3)
+        except CallusError:  # the folder cannot be written, so the next picture could not be either
+            raise
+        except Exception as error:  # noqa: BLE001 - no memory, or a bug: this file's failure
+            self.undrawn += 1
+            self._warnings.append(_unmade("its picture", error, radiograph))
+            return None
         return str(file)
 
     def show(self, path: str, answer: Finding | CallusError) -> None:
@@ -277,10 +289,9 @@ class _Run:
             caution = f" (caution: {'; '.join(answer.cautions)})" if answer.cautions else ""
             line = f"{path}: {LEVEL_TEXT[answer.level]}, probability {answer.probability:.3f}{caution}"
             say(line, self._stdout or sys.stdout)
-        if self._warning is not None:
-            self.withheld += 1
-            say(f"callus: warning: {self._warning}", sys.stderr)
-            self._warning = None
+        for warning in self._warnings:
+            say(f"callus: warning: {warning}", sys.stderr)
+        self._warnings.clear()
 
 
 class _Hospital:
@@ -304,7 +315,7 @@ class _Hospital:
         self._presentation = presentation
 
     def write(self, index: int, radiograph: Radiograph, finding: Finding) -> CallusError | None:
-        """Write one input's files; why some or all of them were not, where the radiograph is the reason."""
+        """Write one input's files; why some or all of them were not made, which costs no other file anything."""
         from callus.results.hospital import DICOM_ENDINGS, ResultError, write_hospital_files
 
         try:
@@ -316,8 +327,12 @@ class _Hospital:
                 fhir=self._fhir[index] if self._fhir is not None else None,
                 presentation=self._presentation,
             )
-        except ResultError as error:
+        except (ResultError, RadiographError) as error:
             return error
+        except CallusError:  # the folder cannot be written, so the next files could not be either
+            raise
+        except Exception as error:  # noqa: BLE001 - no memory, or a bug: this file's failure
+            return _unmade("its DICOM and FHIR files", error, radiograph)
         if self._presentation and not any(file.name.endswith(DICOM_ENDINGS["pr"]) for file in written):
             reason = "has colours, so it gets no presentation state, which is for grey images; the rest was written"
             return ResultError(reason, where=radiograph.path)
@@ -378,9 +393,16 @@ def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, str
                     write(row)
                 run.show(path, answer)  # after the tables, which then hold whatever was shown
                 advance()
-        except (CallusError, KeyboardInterrupt) as error:
+        except OSError:  # a table cannot be written, which must not look whole then
+            raise
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller raises it, the tables written
             return error
     return None
+
+
+def _unmade(what: str, error: Exception, radiograph: Radiograph) -> CallusError:
+    reason = "there is not enough memory" if isinstance(error, MemoryError) else f"{error!r}"[:300]
+    return CallusError(f"{what} cannot be made: {reason}", where=radiograph.path)
 
 
 def say(line: str, stream: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import TYPE_CHECKING
 
+from callus.errors import PassingError, RadiographError
 from callus.results.dicom_capture import secondary_capture
 from callus.results.dicom_presentation import presentation_state
 from callus.results.dicom_report import structured_report
@@ -43,8 +44,11 @@ def dicom_results(
         "sr", "sc" and, where wanted and possible, "pr".
 
     Raises:
-        ResultError: the image's attributes do not allow it.
+        ResultError: the image's attributes do not allow it, or its pixels cannot be decoded again, which a
+            presentation state may need.
+        PassingError: they cannot be decoded just now.
     """
+    where = exam.radiograph.path
     try:
         made: dict[str, Dataset] = {
             "sr": structured_report(exam, finding, algorithm),
@@ -52,9 +56,12 @@ def dicom_results(
         }
         if presentation and exam.has_grey:
             made["pr"] = presentation_state(exam, finding, algorithm)
+    except RadiographError as error:  # from decoding, which does not know the file's name
+        kind = PassingError if isinstance(error, PassingError) else ResultError
+        raise kind(error.what, where=where, hint=error.hint) from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:  # what highdicom raises for what it cannot use
         reason = f"cannot be made into DICOM results: {error or type(error).__name__}"
-        raise ResultError(reason[:300], where=exam.radiograph.path) from error
+        raise ResultError(reason[:300], where=where) from error
     return made
 
 

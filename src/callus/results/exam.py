@@ -94,10 +94,9 @@ class Exam:
         where = radiograph.path or "the given bytes"
         try:
             return cls._of(radiograph, radiograph.path if source is None else source)
-        except PassingError:
-            raise
         except (ResultError, RadiographError) as error:
-            raise ResultError(error.what, where=where, hint=error.hint) from error
+            kind = PassingError if isinstance(error, PassingError) else ResultError
+            raise kind(error.what, where=where, hint=error.hint) from error
 
     @classmethod
     def _of(cls, radiograph: Radiograph, source: str | os.PathLike[str] | bytes | None) -> Exam:

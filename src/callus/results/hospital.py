@@ -52,6 +52,7 @@ def write_hospital_files(
 
     Raises:
         ResultError: the radiograph is no DICOM or its attributes do not allow it; nothing is written.
+        PassingError: its file cannot be read, or its pixels decoded, just now; nothing is written.
         CallusError: a file cannot be written; none appears.
     """
     # Loaded here: highdicom alone takes more than a second, which those who want no such files need not wait.
