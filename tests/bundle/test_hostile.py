@@ -275,6 +275,17 @@ def test_the_work_of_all_passes_counts(tmp_path: Path) -> None:
             Bundle.load(folder)
 
 
+def test_folders_that_nest_deeply_or_are_many_end_in_a_named_error(tmp_path: Path) -> None:
+    deep = tiny_bundle.write_tiny_bundle(tmp_path / "deep")
+    many = tiny_bundle.write_tiny_bundle(tmp_path / "many")
+    for number in range(600):
+        (many / f"{number}").mkdir()
+    (deep / "/".join("d" * 600)).mkdir(parents=True)
+    for folder in (deep, many):
+        with pytest.raises(BundleError, match="holds more than 256 files"):
+            Bundle.load(folder)
+
+
 def sealed(folder: Path, name: str, data: bytes) -> Path:
     """Put other bytes into a bundle, with their hash, as one does who means harm."""
     (folder / name).write_bytes(data)

@@ -186,6 +186,9 @@ def test_padding_is_black_and_does_not_count(make_dicom: Any) -> None:
     assert _grey(inverted) == [65535, 0, 32768, 0]
     signed = np.array([[-2000, 0, 100]], np.int16)
     assert _grey(make_dicom(signed, PixelPaddingValue=-2000)) == [0, 0, 65535]
+    # No pixel of 12 bits holds it, so none is padding: what is saturated stays white.
+    assert _grey(make_dicom(RAMP, bits=12, PixelPaddingValue=65535)) == FULL
+    assert _grey(make_dicom(RAMP, bits=12, PixelPaddingValue=4000, PixelPaddingRangeLimit=65535))[-1] == 0
 
 
 def test_one_bit_and_32_bits(make_dicom: Any, make_dataset: Any, as_bytes: Any) -> None:
@@ -294,6 +297,16 @@ def test_an_element_of_unknown_representation_is_what_the_dictionary_says(
     changed = as_unknown(written, tag, vr)
     assert len(changed) == len(written) + 4
     assert np.array_equal(read(changed).pixels, read(written).pixels)
+
+
+@pytest.mark.parametrize("tag", [b"\x28\0\x10\x30", b"\x28\0\0\x30"])  # VOI LUT Sequence, Modality LUT Sequence
+def test_a_damaged_table_of_unknown_representation_is_left_out(tag: bytes, make_dicom: Any) -> None:
+    written = make_dicom(RAMP, bits=12)
+    pixels = written.index(b"\xe0\x7f\x10\0OW")
+    garbage = tag + b"UN\0\0" + struct.pack("<I", 8) + b"\1\2garbag"
+    radiograph = read(written[:pixels] + garbage + written[pixels:])
+    assert radiograph.pixels[0].tolist() == FULL
+    assert [note.endswith("it is damaged and left out") for note in radiograph.notes] == [True]
 
 
 @pytest.mark.parametrize("length", ["stated", "open"])

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from io import FileIO
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 MOST_FILES = 256
 MOST_BYTES = 1 << 30
 """ResNet152V2 takes 300 MB with int8; to hash this much takes a second or two."""
+_MOST_ENTRIES = 2 * MOST_FILES  # with the folders that they lie in
 MOST_RATIO = 200
 """Weights hardly shrink and text shrinks tenfold; a bomb is made of ratios of a thousand."""
 RATIO_FROM = 1 << 20
@@ -183,12 +185,25 @@ class Archive:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder that is no folder; links are given, not followed."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path))
-        else:
-            yield Path(entry.path)
+    """Everything below a folder that is no folder; links are given, not followed.
+
+    Raises:
+        BundleError: there is too much; folders count too, which a hostile one nests deeper than Python calls itself.
+    """
+    waiting, met = [folder], 0
+    while waiting:
+        with os.scandir(waiting.pop()) as found:
+            entries = sorted(islice(found, _MOST_ENTRIES + 1), key=lambda entry: entry.name)
+        for entry in entries:
+            met += 1
+            if met > _MOST_ENTRIES:
+                raise BundleError(
+                    f"holds more than {MOST_FILES} files", where=folder, hint="give the bundle's own folder"
+                )
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
+            else:
+                yield Path(entry.path)
 
 
 def _check_bounds(sizes: dict[str, int], where: Path) -> None:

@@ -138,9 +138,17 @@ class Elements:
         element = self.by_tag.get(tag)
         items = element.items if element is not None else ()
         if element is not None and element.vr == "UN":
-            items = items_of(element)
+            try:
+                items = items_of(element)
+            except RadiographError:  # a damaged one costs what it says, as one that is known to be a sequence does
+                items = ()
         found = items[index] if index < len(items) else None
         return found if isinstance(found, Elements) else None
+
+    def is_garbled(self, tag: int) -> bool:
+        """Whether a sequence holds something, but no item that could be read."""
+        element = self.by_tag.get(tag)
+        return element is not None and element.vr == "UN" and len(element.value) > 0 and self.item(tag) is None
 
 
 def looks_like_dicom(data: bytes) -> bool:

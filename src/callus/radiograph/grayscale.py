@@ -126,11 +126,12 @@ class GreyScale:
         ends = self.tags.numbers(_PADDING)[:1] + self.tags.numbers(_PADDING_LIMIT)[:1]
         if not self.tags.numbers(_PADDING):
             return np.zeros(stored.shape, dtype=np.bool_)
-        bits = self.layout.stored
-        # Written with or without its sign, in as many bits as are allocated: brought to what a stored value is.
-        values = [int(end) & (2**bits - 1) for end in ends]
+        bits, values = self.layout.stored, [int(end) for end in ends]
         if self.layout.signed:
+            # Written with or without its sign, in as many bits as are allocated: brought to what a stored value is.
+            values = [value & (2**bits - 1) for value in values]
             values = [value - 2**bits if value >= 2 ** (bits - 1) else value for value in values]
+        # What no pixel can hold fills nothing: cut to the stored bits it would be white, and take white away.
         return np.asarray((stored >= min(values)) & (stored <= max(values)))
 
     def _modality(self, stored: Values) -> Values:
@@ -186,6 +187,8 @@ class GreyScale:
         """A lookup table of the file; None where there is none, or one that makes no sense."""
         item = self.tags.item(tag)
         if item is None:
+            if self.tags.is_garbled(tag):
+                self._note(f"LUT {tag >> 16:04X},{tag & 0xFFFF:04X}: it is damaged and left out")
             return None
         descriptor, data = [int(number) for number in item.numbers(_DESCRIPTOR)], item.by_tag.get(_LUT_DATA)
         entries = np.zeros(0)
