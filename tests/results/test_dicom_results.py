@@ -214,14 +214,14 @@ def test_once_lossy_always_lossy() -> None:
 def lut(first: int, entries: np.ndarray, bits: int) -> Dataset:
     item = Dataset()
     item.LUTDescriptor = [len(entries), first, bits]
-    item["LUTDescriptor"].VR = "US"
+    item["LUTDescriptor"].VR = "SS" if first < 0 else "US"
     item.LUTData = entries.astype("<u2").tobytes()
     item["LUTData"].VR = "OW"
     return item
 
 
-def modality_lut() -> Dataset:
-    item = lut(0, np.arange(4096)[::-1] // 2, 16)
+def modality_lut(first: int = 0) -> Dataset:
+    item = lut(first, np.arange(4096)[::-1] // 2, 16)
     item.ModalityLUTType = "US"
     return item
 
@@ -236,6 +236,9 @@ def functional_groups() -> Dataset:
 
 
 SIGNED = (stored_values().astype(np.int32) - 2000).astype(np.int16)
+ROOTS = np.sqrt(np.arange(4096) / 4095) * 4095
+SIXTEEN = {"BitsStored": 16, "HighBit": 15}
+WIDE = stored_values().astype(np.uint32) * 25
 PADDED = stored_values().copy()
 PADDED[:40] = 4095
 GREY = {
@@ -243,6 +246,47 @@ GREY = {
     "exact window": {"WindowCenter": 1500.5, "WindowWidth": 900, "VOILUTFunction": "LINEAR_EXACT"},
     "sigmoid": {"WindowCenter": 1500, "WindowWidth": 900, "VOILUTFunction": "SIGMOID"},
     "VOI LUT of 12 bits": {"VOILUTSequence": [lut(500, np.sqrt(np.arange(3000)) / np.sqrt(3000) * 4095, 12)]},
+    "VOI LUT from below 0": {
+        "pixels": SIGNED,
+        "VOILUTSequence": [lut(-2048, ROOTS, 12)],
+        "WindowCenter": 0,
+        "WindowWidth": 300,
+    },
+    "VOI LUT from beyond 0x7FFF": {
+        "pixels": stored_values() + np.uint16(39_000),
+        "VOILUTSequence": [lut(40_000, ROOTS[:3000], 12)],
+        "WindowCenter": 40_000,
+        "WindowWidth": 300,
+        **SIXTEEN,
+    },
+    "VOI LUT from below 0 for rescaled values": {
+        "RescaleSlope": 1,
+        "RescaleIntercept": -1000,
+        "VOILUTSequence": [lut(-500, ROOTS, 12)],
+        "PhotometricInterpretation": "MONOCHROME1",
+    },
+    "modality LUT from below 0": {
+        "pixels": SIGNED,
+        "ModalityLUTSequence": [modality_lut(-2048)],
+        "WindowCenter": 900,
+        "WindowWidth": 1200,
+    },
+    "modality LUT from below 0, no view": {"pixels": SIGNED, "ModalityLUTSequence": [modality_lut(-2048)]},
+    "modality LUT from below 0, padding": {
+        "pixels": PADDED.astype(np.int16),
+        "ModalityLUTSequence": [modality_lut(-48)],
+        "PixelPaddingValue": 4095,
+        "BitsStored": 16,
+        "HighBit": 15,
+    },
+    "modality LUT from beyond 0x7FFF, 32 bits": {
+        "pixels": WIDE,
+        "ModalityLUTSequence": [modality_lut(60_000)],
+        "WindowCenter": 1000,
+        "WindowWidth": 2400,
+        "BitsStored": 32,
+        "HighBit": 31,
+    },
     "no view": {},
     "no view, rescaled": {"RescaleSlope": 2, "RescaleIntercept": -1000, "RescaleType": "HU"},
     "no view, modality LUT": {"ModalityLUTSequence": [modality_lut()]},
@@ -266,7 +310,7 @@ GREY = {
 
 
 @pytest.mark.parametrize("name", GREY)
-def test_the_presentation_state_shows_the_grey_that_was_judged(name: str) -> None:
+def test_the_presentation_state_shows_the_grey_that_was_judged(name: str, tmp_path: Path) -> None:
     """Its steps, done by pydicom on the stored values, give the reader's picture."""
     tags = dict(GREY[name])
     source = simulated("CR", **tags)
@@ -284,7 +328,8 @@ def test_the_presentation_state_shows_the_grey_that_was_judged(name: str) -> Non
     steps.PhotometricInterpretation = "MONOCHROME2"
     stored = source.pixel_array
     real = apply_modality_lut(stored, steps)
-    real = real.astype(np.int64) if np.array_equal(real, np.rint(real)) else real  # pydicom looks up whole numbers
+    if "VOILUTSequence" in steps or np.array_equal(real, np.rint(real)):
+        real = np.rint(real).astype(np.int64)  # pydicom looks up whole numbers
     shown = np.asarray(apply_voi_lut(real, steps), dtype=np.float64)
     # pydicom spans a window over the range of rescaled stored values; as a part of it, it is the same for all.
     if "VOILUTSequence" in steps:
@@ -300,6 +345,9 @@ def test_the_presentation_state_shows_the_grey_that_was_judged(name: str) -> Non
     if "padding" in name:
         part, judged = part[40:], judged[40:]
     assert np.abs(part - judged).max() < 3e-4
+    if "LUT from" in name:
+        assert steps.get("VOILUTSequence")[0].LUTDescriptor[1] == 0
+        check_with_others(results, tmp_path)
 
 
 def test_a_coded_file_is_decoded_where_a_crash_costs_only_its_results(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from callus.radiograph import apart, codecs
 from callus.radiograph.dicom import coded_frame
 from callus.radiograph.elements import BIG_ENDIAN, PIXEL_DATA
+from callus.radiograph.grayscale import GreyScale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,11 +23,14 @@ _INTERCEPT, _SLOPE, _RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 _CENTER, _WIDTH, _FUNCTION = 0x00281050, 0x00281051, 0x00281056
 _PADDING, _PADDING_LIMIT, _SHAPE = 0x00280120, 0x00280121, 0x20500020
 _FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_MOST_FIRST: Final = 0x7FFF
+"""The last value at which a table can begin and be read alike by all, whether they take it as signed or not."""
+_MOST_ENTRIES: Final = 0x10000
 
 
 @dataclass(frozen=True, eq=False)
 class Lut:
-    """A table: ``entries``, uint16, for the values from ``first`` (0 or more) on."""
+    """A table: ``entries``, uint16, for the values from ``first`` on."""
 
     first: int
     entries: NDArray[np.uint16]
@@ -66,7 +70,14 @@ def grey_steps(tags: Elements, layout: codecs.Layout, radiograph: Radiograph) ->
         tags: the file's elements; one frame.
         layout: as the file states it.
         radiograph: what was read; its notes tell what of the file was left out.
+
+    Raises:
+        RadiographError: the pixels, where they are needed again, cannot be decoded again.
+        PassingError: not just now.
     """
+    tables = (_lut(tags, _MODALITY_LUT), None if _has_note(radiograph, "window:") else _lut(tags, _VOI_LUT))
+    if any(table is not None and not 0 <= table.first <= _MOST_FIRST for table in tables):
+        return _folded(tags, layout)
     modality: Lut | Rescale = _lut(tags, _MODALITY_LUT) or _rescale(tags, radiograph)
     shape = tags.text(_SHAPE).upper()
     inverted = shape == "INVERSE" if shape in ("IDENTITY", "INVERSE") else layout.photometric == "MONOCHROME1"
@@ -74,7 +85,7 @@ def grey_steps(tags: Elements, layout: codecs.Layout, radiograph: Radiograph) ->
 
 
 def _rescale(tags: Elements, radiograph: Radiograph) -> Rescale:
-    if any(note.startswith("rescale:") for note in radiograph.notes):  # the reader left it out
+    if _has_note(radiograph, "rescale:"):  # the reader left it out
         return Rescale()
     slope, intercept = (tags.numbers(tag)[:1] for tag in (_SLOPE, _INTERCEPT))
     found = Rescale(slope[0] if slope else 1.0, intercept[0] if intercept else 0.0, tags.text(_RESCALE_TYPE) or "US")
@@ -83,7 +94,7 @@ def _rescale(tags: Elements, radiograph: Radiograph) -> Rescale:
 
 def _view(tags: Elements, radiograph: Radiograph) -> Lut | Window | None:
     """The view that the file names; None where it names none, or one that the reader left out."""
-    if any(note.startswith("window:") for note in radiograph.notes):
+    if _has_note(radiograph, "window:"):
         return None
     table = _lut(tags, _VOI_LUT)
     if table is not None:
@@ -99,15 +110,11 @@ def _view(tags: Elements, radiograph: Radiograph) -> Lut | Window | None:
 
 
 def _lut(tags: Elements, tag: int) -> Lut | None:
-    """A table of the file; None where there is none, one that is damaged, or one that begins below 0.
-
-    The last is so rare, and its encoding (SS for a length that may not fit) so often misread, that the whole range is
-    shown instead.
-    """
+    """A table of the file; None where there is none, or one that is damaged."""
     item = tags.item(tag)
     data = item.by_tag.get(_LUT_DATA) if item is not None else None
     descriptor = [int(number) for number in item.numbers(_DESCRIPTOR)] if item is not None else []
-    if item is None or data is None or len(descriptor) != 3 or not 0 <= descriptor[1] <= 0x7FFF:  # noqa: PLR2004
+    if item is None or data is None or len(descriptor) != 3:  # noqa: PLR2004
         return None
     count = descriptor[0] & 0xFFFF or 65536
     kind = np.dtype("<u2" if item.little else ">u2") if len(data.value) >= 2 * count else np.dtype(np.uint8)
@@ -115,9 +122,32 @@ def _lut(tags: Elements, tag: int) -> Lut | None:
     return Lut(descriptor[1], entries) if len(entries) == count and entries.any() else None
 
 
+def _has_note(radiograph: Radiograph, start: str) -> bool:
+    return any(note.startswith(start) for note in radiograph.notes)
+
+
+def _folded(tags: Elements, layout: codecs.Layout) -> GreySteps:
+    """All that the reader did to the picture's values as one table that begins at 0.
+
+    For what has a table that begins below 0 or above 0x7FFF: the encoding of that number (SS beside a length that may
+    not fit, or US that is taken for SS) is so often misread that no such table is written. The first step moves the
+    least value to 0, so that it depends on no sign.
+    """
+    frame = _frame(tags, layout)
+    values, at = np.unique(_stored(frame), return_index=True)
+    grey = GreyScale(tags, frame.layout).apply(frame.values)
+    low, span = int(values[0]), max(int(values[-1] - values[0]), 1)
+    # More values than a table has entries (of more than 16 bits only) share them.
+    slope = min(1.0, (_MOST_ENTRIES - 1) / span)
+    places = np.arange(min(span + 1, _MOST_ENTRIES))
+    entries = np.interp(places, (values - low) * slope, grey.ravel()[at] * (65535 / np.iinfo(grey.dtype).max))
+    table = Lut(0, np.rint(entries).astype(np.uint16))
+    return GreySteps(Rescale(slope, (0 - low) * slope), table, inverted=False)  # the table has the inversion in it
+
+
 def _whole(tags: Elements, layout: codecs.Layout, modality: Lut | Rescale) -> Window:
     """All values that the picture holds, padding left out: what the reader shows where a file names no view."""
-    stored = _stored(tags, layout)
+    stored = _stored(_frame(tags, layout))
     ends = [int(end) & (2**layout.stored - 1) for end in tags.numbers(_PADDING)[:1] + tags.numbers(_PADDING_LIMIT)[:1]]
     if tags.numbers(_PADDING):
         ends = [int(end) for end in _signed(np.array(ends), layout)]
@@ -133,15 +163,18 @@ def _whole(tags: Elements, layout: codecs.Layout, modality: Lut | Rescale) -> Wi
     return Window((low + high) / 2 + 0.5, max(high - low, 1.0) + 1)
 
 
-def _stored(tags: Elements, layout: codecs.Layout) -> NDArray[np.int64]:
-    """The stored values of a file of one frame, int64 (rows, columns)."""
+def _frame(tags: Elements, layout: codecs.Layout) -> codecs.Frame:
+    """The frame of a file of one, decoded again."""
     element = tags.by_tag[PIXEL_DATA]
     if element.encapsulated:
         syntax = "" if tags.syntax == BIG_ENDIAN or tags.syntax in codecs.NATIVE else tags.syntax
         # A decoder that the file makes crash must not take the results of other files with it.
-        frame = apart.coded(coded_frame(tags, 1, 0), layout, syntax)
-    else:
-        frame = codecs.native(element.value, layout, 0, little=tags.little)
+        return apart.coded(coded_frame(tags, 1, 0), layout, syntax)
+    return codecs.native(element.value, layout, 0, little=tags.little)
+
+
+def _stored(frame: codecs.Frame) -> NDArray[np.int64]:
+    """The stored values of a frame, int64 (rows, columns)."""
     shift = max(0, frame.layout.high + 1 - frame.layout.stored)
     return _signed(frame.values.astype(np.int64) >> shift & (2**frame.layout.stored - 1), frame.layout)
 
