@@ -289,6 +289,8 @@ GREY = {
     },
     "no view": {},
     "no view, rescaled": {"RescaleSlope": 2, "RescaleIntercept": -1000, "RescaleType": "HU"},
+    "no view, rescaled to less than 1": {"RescaleSlope": "1e-4", "RescaleIntercept": "-0.3"},
+    "no view, rescaled downwards to less than 1": {"RescaleSlope": "-1e-5", "RescaleIntercept": 0},
     "no view, modality LUT": {"ModalityLUTSequence": [modality_lut()]},
     "no view, signed": {"pixels": SIGNED},
     "signed window": {"pixels": SIGNED, "WindowCenter": -20, "WindowWidth": 1000},
@@ -312,10 +314,32 @@ GREY = {
 @pytest.mark.parametrize("name", GREY)
 def test_the_presentation_state_shows_the_grey_that_was_judged(name: str, tmp_path: Path) -> None:
     """Its steps, done by pydicom on the stored values, give the reader's picture."""
-    tags = dict(GREY[name])
-    source = simulated("CR", **tags)
+    source = simulated("CR", **GREY[name])
     exam, _, results = made(source)
-    state = results["pr"]
+    part, judged = shown_by(source, results["pr"]), exam.radiograph.unit()
+    assert 0 <= part.min() < part.max() <= 1
+    if "padding" in name:
+        part, judged = part[40:], judged[40:]
+    assert np.abs(part - judged).max() < 3e-4
+    if "LUT from" in name:
+        assert results["pr"].SoftcopyVOILUTSequence[0].VOILUTSequence[0].LUTDescriptor[1] == 0
+        check_with_others(results, tmp_path)
+
+
+@pytest.mark.parametrize(("photometric", "grey"), [("MONOCHROME2", 0), ("MONOCHROME1", 1)])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), ("1e-4", 0), (1, "1e20")])
+def test_a_flat_picture_is_as_flat_in_its_presentation_state(
+    slope: object, intercept: object, photometric: str, grey: int
+) -> None:
+    flat, kind = np.full((150, 120), 700, np.uint16), {"PhotometricInterpretation": photometric}
+    source = simulated("CR", flat, RescaleSlope=slope, RescaleIntercept=intercept, **kind)
+    exam, _, results = made(source)
+    assert np.all(exam.radiograph.unit() == grey)
+    assert intercept or np.allclose(shown_by(source, results["pr"]), grey, atol=1e-6)
+
+
+def shown_by(source: Dataset, state: Dataset) -> np.ndarray:
+    """A presentation state's picture, 0 to 1: its steps, done by pydicom on the stored values."""
     steps = Dataset()
     steps.file_meta = source.file_meta
     for keyword in ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"):
@@ -338,16 +362,7 @@ def test_the_presentation_state_shows_the_grey_that_was_judged(name: str, tmp_pa
         slope, intercept = float(state.get("RescaleSlope", 1)), float(state.get("RescaleIntercept", 0))
         low, high = (slope * end + intercept for end in (0, 65535))
     part = (shown - low) / (high - low)
-    assert 0 <= part.min() < part.max() <= 1
-    if state.PresentationLUTShape == "INVERSE":
-        part = 1 - part
-    judged = exam.radiograph.unit()
-    if "padding" in name:
-        part, judged = part[40:], judged[40:]
-    assert np.abs(part - judged).max() < 3e-4
-    if "LUT from" in name:
-        assert steps.get("VOILUTSequence")[0].LUTDescriptor[1] == 0
-        check_with_others(results, tmp_path)
+    return np.asarray(1 - part if state.PresentationLUTShape == "INVERSE" else part)
 
 
 def test_a_coded_file_is_decoded_where_a_crash_costs_only_its_results(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,8 +159,12 @@ def _whole(tags: Elements, layout: codecs.Layout, modality: Lut | Rescale) -> Wi
     else:
         held = np.array([stored.min(), stored.max()]) * modality.slope + modality.intercept
     low, high = float(held.min()), float(held.max())
+    if low == high:  # the reader has it black
+        return Window(low + 1, 2.0)
+    if high - low < 1:  # a LINEAR window is never narrower
+        return Window((low + high) / 2, high - low, "LINEAR_EXACT")
     # LINEAR draws from center - 0.5 - (width - 1) / 2 to center - 0.5 + (width - 1) / 2.
-    return Window((low + high) / 2 + 0.5, max(high - low, 1.0) + 1)
+    return Window((low + high) / 2 + 0.5, high - low + 1)
 
 
 def _frame(tags: Elements, layout: codecs.Layout) -> codecs.Frame:
