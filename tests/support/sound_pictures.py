@@ -204,6 +204,7 @@ def _plain_dicom(grey: np.ndarray) -> dict[str, bytes]:
         "dicom palette": _data_set(grey, **palette),
         "dicom frames": _data_set(np.stack([grey, grey[::-1]]), NumberOfFrames="2"),
         "dicom tables": _data_set(grey, ModalityLUTSequence=_table(8), VOILUTSequence=_table(8)),
+        "dicom groups": _grouped(grey.astype(np.uint16) * 16),
         "dicom 1 bit": _data_set(
             np.packbits(grey > 128, axis=1)[:, :8].copy(), BitsAllocated=1, BitsStored=1, HighBit=0, Columns=64
         ),
@@ -211,6 +212,21 @@ def _plain_dicom(grey: np.ndarray) -> dict[str, bytes]:
     half = _data_set(colour, PhotometricInterpretation="YBR_FULL_422")
     half.PixelData = quads.tobytes()
     return {name: _bytes(one) for name, one in {**data, "dicom YBR_FULL_422": half}.items()}
+
+
+def _grouped(pixels: np.ndarray) -> Dataset:
+    """As objects of several frames are: windows, slopes and spacings in functional groups."""
+    data, shared, frame = _data_set(pixels, bits=12), Dataset(), Dataset()
+    for keyword in ("WindowCenter", "WindowWidth", "RescaleSlope", "RescaleIntercept", "PixelSpacing"):
+        delattr(data, keyword)
+    window, rescale, measures = Dataset(), Dataset(), Dataset()
+    window.WindowCenter, window.WindowWidth = "1500", "900"
+    rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = "2", "-1000", "US"
+    measures.PixelSpacing = [0.2, 0.2]
+    shared.PixelValueTransformationSequence, shared.PixelMeasuresSequence = [rescale], [measures]
+    frame.FrameVOILUTSequence = [window]
+    data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], [frame]
+    return data
 
 
 def _coded_dicom(grey: np.ndarray) -> dict[str, bytes]:

@@ -35,7 +35,7 @@ from callus.radiograph.limits import check_frame
 from callus.results.uids import is_uid, made_uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import IO
 
     from pydicom.dataelem import DataElement
@@ -60,6 +60,8 @@ _PALETTES: Final = tuple(
 )
 _RESCALE_TYPES: Final = ("OD", "HU", "US", "PCT")  # PS3.3 C.11.1.1.2; others may say anything
 _CODE: Final = re.compile(r"[A-Z0-9_ ]{0,16}")  # PS3.5 6.2: Code String
+_FRAMES: Final = "PerFrameFunctionalGroupsSequence"
+_GROUPS: Final = ("PixelMeasuresSequence", "FrameVOILUTSequence", "PixelValueTransformationSequence")
 _WORD: Final = re.compile(r"[^\W_]+")
 _SHORTEST: Final = 3  # letters of a word that tells somebody
 _NAMES: Final = (
@@ -142,6 +144,8 @@ class Deidentifier:
         stays = [*_STAYS, *(_PALETTES if new.PhotometricInterpretation == "PALETTE COLOR" else ())]
         telling = _telling(old)
         _keep(old, new, stays, telling)
+        for said in _of_groups(old):
+            _keep(said, new, stays, telling)
         if new.get("RescaleType", "") not in _RESCALE_TYPES:
             new.pop("RescaleType", None)
         for keyword in _LUTS:
@@ -240,6 +244,13 @@ def _telling(old: Dataset) -> frozenset[str]:
     words = [_WORD.findall(text.upper()) for text in told]
     joined = [joint for one in words for joint in ("".join(one), "".join(reversed(one)))]
     return frozenset(word for word in (*(word for one in words for word in one), *joined) if len(word) >= _SHORTEST)
+
+
+def _of_groups(old: Dataset) -> Iterator[Dataset]:
+    """What functional groups say, of all frames and then of the first: the object that is given away has one."""
+    for groups in (*old.get("SharedFunctionalGroupsSequence", ())[:1], *old.get(_FRAMES, ())[:1]):
+        for keyword in _GROUPS:
+            yield from groups.get(keyword, ())[:1]
 
 
 def _keep(old: Dataset, new: Dataset, keywords: Iterable[str], telling: frozenset[str]) -> None:
