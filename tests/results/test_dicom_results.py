@@ -407,6 +407,34 @@ def test_the_same_answer_has_the_same_names() -> None:
         assert result.SeriesInstanceUID == other[kind].SeriesInstanceUID == neighbour[kind].SeriesInstanceUID
 
 
+@pytest.mark.parametrize("keyword", ["ImageLaterality", "Laterality"])
+def test_one_series_of_results_says_one_side_and_numbers_its_results(keyword: str, tmp_path: Path) -> None:
+    """Laterality is an attribute of the series (PS3.3 C.7.3.1); a series of radiographs may hold both hands."""
+    hands = [("L", "4"), ("R", "5"), ("L", "6"), (None, "0"), ("R", None)]
+    said: dict[str, dict[str, list[tuple[str, int]]]] = {"sr": {}, "sc": {}, "pr": {}}
+    for place, (side, number) in enumerate(hands):
+        sides = {"ImageLaterality": None, keyword: side}
+        results = made(simulated(SOPInstanceUID=f"1.2.276.0.1.{place + 10}", InstanceNumber=number, **sides))[2]
+        for kind, result in results.items():
+            told = (result.get("Laterality") or "", int(result.InstanceNumber))
+            said[kind].setdefault(result.SeriesInstanceUID, []).append(told)
+        if place == 1:
+            check_with_others(results, tmp_path)
+    for kind in ("sc", "pr"):
+        assert list(said[kind].values()) == [[("L", 4), ("L", 6)], [("R", 5), ("R", 1)], [("", 1)]]
+    assert list(said["sr"].values()) == [[("", 4), ("", 5), ("", 6), ("", 1), ("", 1)]]
+
+
+@pytest.mark.parametrize(
+    ("number", "written"), [("12", 12), ("-3", 1), ("99999999999", 2**31 - 1), ("7.5", 1), ("3\\4", 1), ("", 1)]
+)
+def test_an_instance_number_is_one(number: str, written: int) -> None:
+    content = as_bytes(simulated())
+    exam = Exam.of(callus.read(content), content)
+    assert exam.number == 3
+    assert replace(exam, identity=replace(exam.identity, instance_number=number)).number == written
+
+
 ODD: dict[str, dict[str, Any]] = {
     "bare": dict.fromkeys(
         ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate",

@@ -16,7 +16,6 @@ from callus.radiograph import limits
 from callus.results import dicom_codes as codes
 from callus.results.exam import answer_key, code_string
 from callus.results.overlay import overlay
-from callus.results.uids import made_uid
 
 if TYPE_CHECKING:
     from callus.identify import Finding
@@ -49,11 +48,11 @@ def secondary_capture(exam: Exam, finding: Finding, algorithm: Algorithm) -> SCI
         coordinate_system="PATIENT",
         patient_orientation=("L", "F"),  # highdicom wants one; what the image says is set below
         study_instance_uid=exam.image.StudyInstanceUID,
-        series_instance_uid=made_uid(exam.identity.series_uid, "sc series", algorithm.name, algorithm.digest),
+        series_instance_uid=exam.series_uid("sc", algorithm, exam.side),
         series_number=SERIES_NUMBER,
         series_description=f"callus heat map ({RESEARCH_ONLY.partition(',')[0]} only)",
         sop_instance_uid=exam.uid("sc", key),
-        instance_number=1,
+        instance_number=exam.number,
         manufacturer="callus",
         manufacturer_model_name="callus",
         software_versions=callus.__version__,

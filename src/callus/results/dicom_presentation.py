@@ -17,7 +17,6 @@ from callus.results.dicom_report import comments, region
 from callus.results.exam import answer_key
 from callus.results.hospital import ResultError
 from callus.results.overlay import BOX
-from callus.results.uids import made_uid
 
 if TYPE_CHECKING:
     from callus.identify import Finding
@@ -60,11 +59,11 @@ def presentation_state(exam: Exam, finding: Finding, algorithm: Algorithm) -> hd
     steps = grey_steps(of_frame(exam.tags, 0), stated_layout(exam.tags), exam.radiograph)
     state = hd.pr.GrayscaleSoftcopyPresentationState(
         referenced_images=[exam.image],
-        series_instance_uid=made_uid(exam.identity.series_uid, "pr series", algorithm.name, algorithm.digest),
+        series_instance_uid=exam.series_uid("pr", algorithm, exam.side),
         series_number=SERIES_NUMBER,
         series_description=f"callus boxes ({RESEARCH_ONLY.partition(',')[0]} only)",
         sop_instance_uid=exam.uid("pr", key),
-        instance_number=1,
+        instance_number=exam.number,
         manufacturer="callus",
         manufacturer_model_name="callus",
         software_versions=callus.__version__,

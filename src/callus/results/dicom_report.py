@@ -49,11 +49,11 @@ def structured_report(exam: Exam, finding: Finding, algorithm: Algorithm) -> sr.
     report = sr.ComprehensiveSR(
         evidence=[exam.image],
         content=content,
-        series_instance_uid=made_uid(exam.identity.series_uid, "sr series", algorithm.name, algorithm.digest),
+        series_instance_uid=exam.series_uid("sr", algorithm),
         series_number=SERIES_NUMBER,
         series_description=f"callus report ({RESEARCH_ONLY.partition(',')[0]} only)",
         sop_instance_uid=exam.uid("sr", key),
-        instance_number=1,
+        instance_number=exam.number,
         manufacturer="callus",
         manufacturer_model_name="callus",
         software_versions=callus.__version__,

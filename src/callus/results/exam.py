@@ -33,6 +33,8 @@ UTF8: Final = "ISO_IR 192"
 _LONGEST: Final = {"LO": 64, "SH": 16}
 _TIME: Final = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _AGE: Final = re.compile(r"\d{3}[DWMY]")
+_MOST_IS: Final = 2**31 - 1
+"""The largest number that an IS value can be (PS3.5 6.2)."""
 _NAME_GROUPS, _NAME_COMPONENTS = 3, 5
 """Alphabetic, ideographic, phonetic; family, given, middle, prefix, suffix (PS3.5 6.2.1)."""
 
@@ -119,6 +121,23 @@ class Exam:
         """L or R; "" where the image does not tell, or its body part has no sides."""
         sides = (self.identity.image_laterality.upper(), self.identity.laterality.upper())
         return next((side for side in sides if side in ("L", "R")), "")
+
+    @property
+    def number(self) -> int:
+        """Instance number, 1 or more, which results take over: so those of one series can be told apart by it."""
+        text = self.identity.instance_number
+        return min(max(int(text), 1), _MOST_IS) if re.fullmatch(r"[+-]?[0-9]{1,12}", text) else 1
+
+    def series_uid(self, kind: str, algorithm: Algorithm, side: str = "") -> str:
+        """A UID for the series of one kind of result.
+
+        Args:
+            kind: "sr", "sc" or "pr".
+            algorithm: what gave the answer.
+            side: what the results say of their series' laterality, which is one thing for all of a series, while
+                a series of radiographs may hold both sides.
+        """
+        return made_uid(self.identity.series_uid, f"{kind} series", algorithm.name, algorithm.digest, *side)
 
     @property
     def has_grey(self) -> bool:
