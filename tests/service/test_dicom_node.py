@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -9,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -237,9 +238,7 @@ def test_what_loses_nothing_is_chosen_where_several_are_offered(listening: Calla
 @pytest.mark.parametrize(
     ("callers", "called", "said"),
     [
-        ((Caller(address="10.1.0.0/16"),), "CALLUS", (1, 1, 3)),
         ((Caller("ROOM2", "127.0.0.1"),), "CALLUS", (1, 1, 3)),
-        ((), "CALLUS", (1, 1, 3)),
         ((HERE,), "PACS", (1, 1, 7)),
     ],
 )
@@ -250,6 +249,58 @@ def test_who_may_not_send_is_told_why(
     service = listening(callers=callers)
     assert refusal(service, called) == said
     assert service.is_empty()
+
+
+@pytest.mark.parametrize(
+    "callers",
+    [(), (Caller(address="10.1.0.0/16"),), (Caller("ROOM2", "10.1.0.1"), Caller(address="127.0.0.2"))],
+)
+@ON_SQLITE
+def test_who_is_where_no_caller_is_is_not_heard(
+    listening: Callable[..., Service],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    callers: tuple[Caller, ...],
+) -> None:
+    monkeypatch.setattr(dicom_node, "_ARTIM_SECONDS", 3600.0)
+    service = listening(callers=callers)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as peer:
+            assert not peer.recv(1)  # closed, and not after an hour
+    assert not active(service)
+    assert "refused a DICOM connection of 127.0.0.1" in caplog.text
+    assert service.is_empty()
+
+
+@ON_SQLITE
+def test_one_machine_that_says_nothing_keeps_nobody_out(
+    listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_node, "_ARTIM_SECONDS", 3600.0)
+    service = listening(callers=(Caller(address="127.0.0.0/8"),))
+    count = 2 * dicom_node._ASSOCIATIONS + 1
+    with ExitStack() as open_ones:
+        silent = [
+            open_ones.enter_context(
+                socket.create_connection(("127.0.0.1", service.port), source_address=("127.0.0.2", 0))
+            )
+            for _ in range(count)
+        ]
+
+        def closed() -> int:
+            return len(select.select(silent, [], [], 0)[0])
+
+        assert until(lambda: closed() >= count - dicom_transport._UNDECIDED)
+        assert send(service, simulated_dicom.simulated()).Status == 0x0000
+        assert closed() < count
+    assert until(lambda: not active(service))
+
+
+def test_a_machine_is_counted_by_its_half_of_an_address() -> None:
+    machine = dicom_transport._machine
+    assert machine("fe80::1") == machine("fe80::2:3:4:5") != machine("fe80:0:0:1::1")
+    assert machine("10.1.2.3") != machine("10.1.2.4")
+    assert machine("::ffff:10.1.2.3") != machine("::ffff:10.1.2.4")
 
 
 @ON_SQLITE
@@ -519,7 +570,8 @@ def test_a_caller_with_a_certificate_needs_its_title_and_address_too(
         Caller("ROOM1", "10.1.0.0/16", certificate_name="room1"),
         Caller("ROOM1", "127.0.0.1", certificate_name="room1", certificate_sha256="0" * 64),
     ):
-        with association(listening(**tls(authority), callers=(caller,)), [(CLASSES[0],)], tls=given) as opened:
+        callers = (caller, Caller("ROOM9", "127.0.0.1"))  # so that who is here is heard
+        with association(listening(**tls(authority), callers=callers), [(CLASSES[0],)], tls=given) as opened:
             assert opened.is_rejected
     assert not Caller(certificate_name="room1").admits("ROOM1", "127.0.0.1", None)
 

@@ -26,6 +26,7 @@ from callus.service.dicom_messages import Arriving, Room
 from callus.service.dicom_transport import LONGEST_PDU, BoundedServer, BoundedSocket, hang_up
 from callus.service.intake import BusyError, ConflictError
 from callus.service.objects import FullError
+from callus.service.settings import Caller
 from callus.service.worker import ended
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Node:
                 server_class=BoundedServer,
                 room=self._room,
                 tls=tls,
+                heard=self._may_come,
             )
         except (OSError, OverflowError) as error:
             where = f"{settings.host}:{settings.port}"
@@ -173,6 +175,17 @@ class Node:
             association.join(max(0.0, ends - time.monotonic()))
             if association.is_alive():
                 hang_up(association)
+
+    def _may_come(self, address: str) -> bool:
+        """Whether any caller can be at an address, whatever it says there."""
+        try:
+            plain = plain_address(address)
+            heard = any(Caller(address=caller.address).admits("", plain) for caller in self._settings.callers)
+        except ValueError:  # what is raised here would end all listening; :meth:`_admit` refuses it
+            return True
+        if not heard:
+            log.warning("refused a DICOM connection of %s, where no caller is", plain)
+        return heard
 
     def _admit(self, event: evt.Event) -> None:
         """Send away who may not send (PS3.8 Table 9-21: permanent, by the service's user, title not recognized)."""

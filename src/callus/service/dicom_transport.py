@@ -8,12 +8,14 @@ away, and while an answer is made it is got back only after some milliseconds.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import select
 import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +30,8 @@ from callus.service.certificates import shown_by
 from callus.service.dicom_messages import BoundedMessages
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pynetdicom.presentation import PresentationContext
     from pynetdicom.transport import T_CONNECT
 
@@ -40,6 +44,8 @@ _CHUNK: Final = 1 << 20
 _PDU_SECONDS: Final = 30.0  # in which a data unit that has begun has to end
 _HANDSHAKE_SECONDS: Final = 10.0
 _PART_SECONDS: Final = 20.0  # in which an association that is over has to end
+_UNDECIDED: Final = 16  # connections of one machine that are no association yet: others still find a place
+_MACHINE_BITS: Final = 64  # of an IPv6 address; with the other half a machine can do as it likes (RFC 8981)
 log = logging.getLogger(__name__)
 
 
@@ -246,6 +252,7 @@ class BoundedServer(ThreadedAssociationServer):
         *,
         room: Room,
         tls: ssl.SSLContext | None,
+        heard: Callable[[str], bool],
         evt_handlers: list[evt.EventHandlerType],
     ) -> None:
         """Listen.
@@ -258,22 +265,34 @@ class BoundedServer(ThreadedAssociationServer):
             _: pynetdicom's TLS context, which would shake hands where all others wait.
             room: what messages may take.
             tls: how to speak TLS; None for not at all.
+            heard: whether an address may be that of a caller at all; others cost nothing more than being asked.
             evt_handlers: what is called.
         """
         self.room = room
         self._tls = tls
-        self._shaking = 0
+        self._heard = heard
+        self._shaking: Counter[str] = Counter()  # by machine
         self._count = threading.Lock()
         super().__init__(entity, address, title, contexts, None, evt_handlers, _Handler)
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - socketserver's signature
+        """Whether a connection may become an association; else it is closed."""
+        return self._heard(client_address[0])
+
     def process_request(self, request: Any, client_address: Any) -> None:
         """Begin with a connection in a thread of its own, unless there are too many."""
+        machine = _machine(client_address[0])
         with self._count:
+            active = self.active_associations
+            of_it = [one for one in active if not one.is_established and _machine(one.requestor.address) == machine]
             # One that is refused because of the associations' number has to be heard first: so twice as many.
-            if self._shaking + len(self.active_associations) >= 2 * self.ae.maximum_associations:
+            if (
+                self._shaking.total() + len(active) >= 2 * self.ae.maximum_associations
+                or self._shaking[machine] + len(of_it) >= _UNDECIDED
+            ):
                 request.close()
                 return
-            self._shaking += 1
+            self._shaking[machine] += 1
         super().process_request(request, client_address)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -291,7 +310,8 @@ class BoundedServer(ThreadedAssociationServer):
             raise
         finally:
             with self._count:
-                self._shaking -= 1
+                self._shaking.subtract([_machine(client_address[0])])
+                self._shaking += Counter()  # which keeps nothing of those that are through
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
         """A connection that did not become an association is no event."""
@@ -301,3 +321,11 @@ class BoundedServer(ThreadedAssociationServer):
         """As pynetdicom's, without its handlers that write down every data unit."""
         for event in evt._INTERVENTION_EVENTS:  # noqa: SLF001 - as above
             self.bind(event, evt.get_default_handler(event))
+
+
+def _machine(address: str) -> str:
+    """What connections of one machine have in common."""
+    known = ipaddress.ip_address(address)
+    if isinstance(known, ipaddress.IPv4Address) or known.ipv4_mapped:
+        return address
+    return str(ipaddress.ip_network((int(known), _MACHINE_BITS), strict=False))
