@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -433,6 +434,32 @@ def test_an_instance_number_is_one(number: str, written: int) -> None:
     exam = Exam.of(callus.read(content), content)
     assert exam.number == 3
     assert replace(exam, identity=replace(exam.identity, instance_number=number)).number == written
+
+
+@pytest.mark.parametrize("offset", ["+1400", "-1200", "+0530", "-0930"])
+def test_times_are_written_at_the_offset_that_the_radiograph_states(offset: str, tmp_path: Path) -> None:
+    """It counts for all times of a data set (PS3.3 C.12.1.1.8): the study's, which are kept, and the making's."""
+    results = made(simulated(TimezoneOffsetFromUTC=offset))[2]
+    check_with_others(results, tmp_path)
+    moments = []
+    for result in results.values():
+        assert (result.TimezoneOffsetFromUTC, result.StudyDate, result.StudyTime) == (offset, "20240229", "101112")
+        for element in result.iterall():
+            if element.VR == "DT":
+                moments.append(element.value)
+            elif element.VR == "DA" and element.keyword not in ("StudyDate", "PatientBirthDate"):
+                keyword = element.keyword.replace("Date", "Time")
+                moments.append(f"{element.value}{result[keyword].value}")
+    assert len(moments) == 3 + 2 + 3 + 2
+    for moment in moments:
+        written = datetime.strptime(f"{moment}{offset}", "%Y%m%d%H%M%S.%f%z")
+        assert abs(datetime.now(UTC) - written) < timedelta(minutes=5)
+
+
+@pytest.mark.parametrize("offset", [None, "", "-0000", "+1500", "-1230", "+0560", "UTC", "0100"])
+def test_an_offset_that_is_none_is_left_out(offset: str | None) -> None:
+    for result in made(simulated(TimezoneOffsetFromUTC=offset))[2].values():
+        assert "TimezoneOffsetFromUTC" not in result
 
 
 ODD: dict[str, dict[str, Any]] = {

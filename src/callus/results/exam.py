@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 UTF8: Final = "ISO_IR 192"
 _LONGEST: Final = {"LO": 64, "SH": 16}
 _TIME: Final = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+_OFFSET: Final = re.compile(r"([+-])(0\d|1[0-4])([0-5]\d)")
+_MOST_WEST, _MOST_EAST = timedelta(hours=-12), timedelta(hours=14)
+_DATES: Final = ("ContentDate", "InstanceCreationDate", "DateOfSecondaryCapture", "PresentationCreationDate")
+_TIMES: Final = ("ContentTime", "InstanceCreationTime", "TimeOfSecondaryCapture", "PresentationCreationTime")
+"""When a result was made, as highdicom writes it: by the clock of this machine, wherever that stands."""
 _AGE: Final = re.compile(r"\d{3}[DWMY]")
 _MOST_IS: Final = 2**31 - 1
 """The largest number that an IS value can be (PS3.5 6.2)."""
@@ -150,9 +155,24 @@ class Exam:
         return made_uid(self.identity.sop_instance_uid, *parts)
 
     def put_header(self, result: Dataset) -> None:
-        """Give a result the patient and the study of the image, and UTF-8 for both."""
+        """Give a result the patient and the study of the image, and UTF-8 for both.
+
+        Where the image says its offset from UTC, which counts for all times of a data set, those of the making are
+        written in it too.
+        """
         for element in self.header:
             result[element.tag] = element
+        zone = _zone(self.header.get("TimezoneOffsetFromUTC", ""))
+        if zone is None:
+            return
+        now = datetime.now(zone)
+        for keywords, form in ((_DATES, "%Y%m%d"), (_TIMES, "%H%M%S.%f")):
+            for keyword in keywords:
+                if keyword in result:
+                    setattr(result, keyword, now.strftime(form))
+        for equipment in result.get("ContributingEquipmentSequence") or ():
+            if "ContributionDateTime" in equipment:
+                equipment.ContributionDateTime = now.strftime("%Y%m%d%H%M%S.%f")
 
 
 def answer_key(exam: Exam, finding: Finding, algorithm: Algorithm) -> str:
@@ -218,6 +238,8 @@ def _header(identity: Identity, tags: Elements) -> Dataset:
     header.StudyID = _text(identity.study_id, "SH")
     header.StudyDate = date(identity.study_date)
     header.StudyTime = _time(identity.study_time)
+    if _zone(identity.timezone_offset) is not None:
+        header.TimezoneOffsetFromUTC = identity.timezone_offset
     header.AccessionNumber = _text(identity.accession_number, "SH")
     header.ReferringPhysicianName = _person(identity.referring_physician)
     if _AGE.fullmatch(identity.patient_age):
@@ -274,3 +296,12 @@ def _person(value: str) -> str:
 def _time(value: str) -> str:
     value = value.replace(":", "")
     return value if _TIME.fullmatch(value) else ""
+
+
+def _zone(value: str) -> timezone | None:
+    """A Timezone Offset From UTC (PS3.3 C.12.1.1.8); None where it is none."""
+    found = _OFFSET.fullmatch(value)
+    if found is None or value == "-0000":
+        return None
+    offset = timedelta(hours=int(found[2]), minutes=int(found[3])) * (-1 if found[1] == "-" else 1)
+    return timezone(offset) if _MOST_WEST <= offset <= _MOST_EAST else None
