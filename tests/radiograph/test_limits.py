@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import tracemalloc
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from callus.errors import RadiographError
 from callus.radiograph import limits, read
+from callus.radiograph.elements import DEFLATED, EXPLICIT, PIXEL_DATA, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,12 +78,36 @@ def test_a_dicom_of_many_pixels_is_refused(make_dicom: Any) -> None:
         read(make_dicom(np.zeros((2, 2), np.uint16), Rows=60_000, Columns=60_000))
 
 
-def test_a_deflated_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, make_dicom: Any) -> None:
-    monkeypatch.setattr("callus.radiograph.elements.MAX_FILE_BYTES", 1_000_000)
-    bomb = make_dicom(np.zeros((2000, 1000), np.uint16), syntax="1.2.840.10008.1.2.1.99")
-    assert len(bomb) < 10_000
+def test_a_deflated_bomb_is_refused(make_dicom: Any) -> None:
+    bomb = make_dicom(np.zeros((8000, 8000), np.uint16), syntax=DEFLATED)  # 128 MB
+    assert len(bomb) < 200_000
+    tracemalloc.start()
     with pytest.raises(RadiographError, match="inflates to more than 1,000,000 bytes"):
-        read(bomb)
+        parse(bomb, most=1_000_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4_000_000
+
+
+def test_what_inflates_costs_no_more_than_it_is(make_dicom: Any) -> None:
+    plain = make_dicom(np.zeros((4000, 4000), np.uint16), syntax=DEFLATED)  # 32 MB
+    tracemalloc.start()
+    tags = parse(plain)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(tags.by_tag[PIXEL_DATA].value) == 32_000_000
+    assert not tags.cut
+    assert peak < 48_000_000
+
+
+@pytest.mark.parametrize("size", [1, 255, 256, 257, 1 << 17, (1 << 17) + 129, 1 << 20])
+def test_what_inflates_in_pieces_is_whole(make_dicom: Any, size: int) -> None:
+    pixels = np.repeat(np.arange(size, dtype=np.uint16)[None], 2, 0)
+    deflated, plain = (make_dicom(pixels[:, :65000], syntax=syntax) for syntax in (DEFLATED, EXPLICIT))
+    one, other = parse(deflated), parse(plain)
+    assert one.by_tag[PIXEL_DATA].value == other.by_tag[PIXEL_DATA].value
+    assert not one.cut
+    assert parse(deflated[:-9]).cut
 
 
 def test_a_text_chunk_bomb_costs_nothing(save: Any, picture: np.ndarray) -> None:

@@ -9,7 +9,10 @@ import struct
 import subprocess
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -375,6 +378,48 @@ def test_an_object_that_is_too_large_is_refused_and_the_next_one_is_taken(listen
         assert service.is_empty()
         assert opened.send_c_store(simulated_dicom.simulated()).Status == 0x0000
     assert len(service.images()) == 1
+
+
+@ON_SQLITE
+def test_a_deflated_bomb_does_not_go_off(listening: Callable[..., Service]) -> None:
+    service = listening()
+    bomb = simulated_dicom.simulated()
+    bomb.PixelData = bytes(16 * LARGEST)
+    packer = zlib.compressobj(9, wbits=-15)
+    packed = packer.compress(encoded(bomb)) + packer.flush()
+    assert 50 * len(packed) < LARGEST
+    del bomb
+    tracemalloc.start()
+    assert send_raw(service, packed, elements.DEFLATED) == 0xC000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * LARGEST
+    assert service.is_empty()
+
+
+@ON_SQLITE
+def test_deflated_objects_are_looked_at_one_at_a_time(
+    listening: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, most = threading.Barrier(2), []
+
+    def parse(data: bytes, **given: Any) -> elements.Elements:
+        with suppress(threading.BrokenBarrierError):  # which nobody joins while another one is in
+            together.wait(1)
+            most.append(2)
+        return elements.parse(data, **given)
+
+    monkeypatch.setattr(dicom_node, "parse", parse)
+    service = listening()
+    packed = []
+    for number in (1, 2):
+        data = simulated_dicom.simulated(SOPInstanceUID=f"1.2.276.0.1.{number}")
+        data.file_meta.TransferSyntaxUID = elements.DEFLATED
+        packed.append(data)
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda data: send(service, data).Status, packed))
+    assert answers == [0x0000, 0x0000]
+    assert not most
 
 
 def test_what_arrives_at_once_has_a_bound() -> None:

@@ -69,6 +69,7 @@ _NEW_SYNTAXES: Final = {
     "1.2.840.10008.1.2.4.112": "JPEG XL",
 }
 """Those that pydicom has no name for yet."""
+_INFLATED_AT_ONCE: Final = 1 << 18  # bytes; all at once takes twice the memory, and its rest is copied each time
 _MAX_DEPTH: Final = 16
 _MAX_ELEMENTS: Final = 250_000
 """A radiograph has some hundred; walking these takes about a second."""
@@ -164,12 +165,13 @@ def looks_like_dicom(data: bytes) -> bool:
     return vr in _SHORT | _LONG or (little and int.from_bytes(data[4:8], "little") <= min(len(data), 1024))
 
 
-def parse(data: bytes, *, whole: bool = False) -> Elements:
+def parse(data: bytes, *, whole: bool = False, most: int = MAX_FILE_BYTES) -> Elements:
     """Walk a file's data set as far as its pixel data; nothing is copied but what is deflated.
 
     Args:
         data: the file's bytes.
         whole: walk into every sequence, and on behind the pixel data.
+        most: bytes that a deflated file may inflate to.
 
     Returns:
         The data set; its ``syntax`` is the transfer syntax, "" where the file does not tell.
@@ -186,7 +188,7 @@ def parse(data: bytes, *, whole: bool = False) -> Elements:
         syntax = meta.text(_TRANSFER_SYNTAX)
     cut = False
     if syntax == DEFLATED:
-        view, cut = _inflate(view[start:])
+        view, cut = _inflate(view[start:], most)
         start = 0
     little = bytes(view[start + 1 : start + 2]) == b"\0" if not syntax else syntax != BIG_ENDIAN
     found = Elements(little=little, syntax=syntax)
@@ -363,18 +365,23 @@ def _known_vr(tag: int) -> str:
         return "UN"
 
 
-def _inflate(view: memoryview) -> tuple[memoryview, bool]:
-    """A deflated data set, and whether it ended early; never more than a file may be long."""
+def _inflate(view: memoryview, most: int) -> tuple[memoryview, bool]:
+    """A deflated data set, and whether it ended early; never more bytes than may be, nor much more memory."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = bytearray()
     try:
-        plain = inflater.decompress(view, MAX_FILE_BYTES + 1)
+        for begin in range(0, len(view), _INFLATED_AT_ONCE):
+            left: memoryview | bytes = view[begin : begin + _INFLATED_AT_ONCE]
+            while left and not inflater.eof and len(plain) <= most:
+                plain += inflater.decompress(left, _INFLATED_AT_ONCE)
+                left = inflater.unconsumed_tail
+        if not inflater.eof and len(plain) <= most:
+            plain += inflater.flush()  # the end of what has all gone in
     except zlib.error as error:
         raise RadiographError(f"is a deflated DICOM file that does not inflate: {error}") from error
-    if len(plain) > MAX_FILE_BYTES:
-        raise RadiographError(
-            f"inflates to more than {MAX_FILE_BYTES:,} bytes", hint="check that the file is not hostile"
-        )
-    return memoryview(plain), not inflater.eof
+    if len(plain) > most:
+        raise RadiographError(f"inflates to more than {most:,} bytes", hint="check that the file is not hostile")
+    return memoryview(plain).toreadonly(), not inflater.eof
 
 
 def _plain(element: Element) -> str:
