@@ -24,6 +24,7 @@ interface Page {
 const EVERYTHING: Wanted = { level: "", text: "", from: "", to: "" };
 const PAGE = 50;
 const LARGEST = 200; // studies that the service gives at once
+const LAST_DAY = "9998-12-31"; // after which a year would have five figures
 const QUIET = 250; // ms without a key after which a search is asked
 
 export function Worklist({ me }: { me: Me }) {
@@ -37,8 +38,9 @@ export function Worklist({ me }: { me: Me }) {
   const load = useCallback(
     async (before = "", limit = PAGE, byItself = false) => {
       const mine = ++asked.current;
-      const narrow = Object.fromEntries(Object.entries({ ...wanted, before, limit }).filter(([, value]) => value));
       try {
+        const days = { from: beginning(wanted.from), to: beginning(wanted.to, 1) };
+        const narrow = Object.fromEntries(Object.entries({ ...wanted, ...days, before, limit }).filter(([, value]) => value));
         // Words may be a patient's name: they go in the body, because addresses are written into logs.
         const found = await (wanted.text
           ? send<Page>("POST", "/studies/search", narrow, byItself)
@@ -97,11 +99,11 @@ export function Worklist({ me }: { me: Me }) {
         </label>
         <label>
           Came from
-          <input type="date" value={wanted.from} onInput={change("from")} />
+          <input type="date" max={LAST_DAY} value={wanted.from} onInput={change("from")} />
         </label>
         <label>
           until
-          <input type="date" value={wanted.to} onInput={change("to")} />
+          <input type="date" max={LAST_DAY} value={wanted.to} onInput={change("to")} />
         </label>
         {narrowed && (
           <button type="button" onClick={() => setWanted(EVERYTHING)}>
@@ -180,6 +182,14 @@ function Table({ me, studies, fresh }: { me: Me; studies: StudyLine[]; fresh: Se
       </tbody>
     </table>
   );
+}
+
+/** The instant at which a day begins here, or the one that many days after it: the service's days are those of UTC. */
+function beginning(day: string, after = 0): string {
+  if (!day) return "";
+  const at = new Date(`${day}T00:00`);
+  at.setDate(at.getDate() + after);
+  return at.toISOString();
 }
 
 /** The whole line opens a study; its link is what keyboards and screen readers use. */

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -16,8 +16,6 @@ from callus.service.shown import RANKS, image_line, study_line
 from callus.service.tables import Image, Job, Moment, Number, Study
 
 if TYPE_CHECKING:
-    from datetime import date
-
     from sqlalchemy.orm import Session
 
     from callus.service.schemas.studies import ImageLine, StudyListed, Worklist
@@ -35,8 +33,8 @@ class Wanted:
     Attributes:
         level: a key of :data:`callus.service.shown.RANKS`; None for all.
         text: words that accession number, patient's name or number hold; "" for all.
-        first: the first day on which a study may have come; None for any.
-        last: the last day; None for any.
+        first: the first day on which a study may have come, or the instant from which on; None for any.
+        last: the last day, or the instant before which; None for any.
         before: the cursor that the page before ended with; "" for the first page.
         limit: studies on the page.
     """
@@ -65,9 +63,9 @@ def worklist(session: Session, wanted: Wanted, *, patient: bool) -> Worklist:
     if wanted.level is not None:
         query = query.where(Study.rank == RANKS[wanted.level])
     if wanted.first is not None:
-        query = query.where(Study.received >= _midnight(wanted.first))
+        query = query.where(Study.received >= _begin(wanted.first))
     if wanted.last is not None:
-        query = query.where(Study.received < _midnight(wanted.last) + timedelta(days=1))
+        query = query.where(Study.received < _end(wanted.last))
     for word in wanted.text[:_LONGEST_TEXT].lower().split()[:_WORDS]:
         query = query.where(_holds(word, patient=patient))
     if wanted.before:
@@ -100,8 +98,16 @@ def _holds(word: str, *, patient: bool) -> sa.ColumnElement[bool]:
     return Study.words.like(f"%{escaped}%" if patient else f"%{escaped}%\n%", escape="/")
 
 
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+def _begin(time: date) -> datetime:
+    """A day's first instant in UTC; an instant is its own."""
+    return time if isinstance(time, datetime) else datetime(time.year, time.month, time.day, tzinfo=UTC)
+
+
+def _end(time: date) -> datetime:
+    """The instant after a day; an instant is its own."""
+    if isinstance(time, datetime):
+        return time
+    return _begin(time) + timedelta(days=1) if time < date.max else datetime.max.replace(tzinfo=UTC)
 
 
 def _cursor(study: Study) -> str:

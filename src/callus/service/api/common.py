@@ -1,7 +1,7 @@
 """What the routes share: their parts, their rules' results, numbers in paths."""
 
 import re
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
@@ -12,6 +12,8 @@ from callus.service.parts import Parts
 
 API = "/api/v1"
 LARGEST_NUMBER = (1 << 63) - 1
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_INSTANT = _DAY + r"T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
 
 
 async def _parts(request: Request) -> Parts:  # else a thread would be asked for it
@@ -21,9 +23,20 @@ async def _parts(request: Request) -> Parts:  # else a thread would be asked for
 
 def _as_written(value: object) -> object:
     """Refuse a day that is not written as one: pydantic takes a number, 20240229 too, for seconds since 1970."""
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+    if not isinstance(value, str) or not re.fullmatch(_DAY, value):
         raise ValueError("a day is written YYYY-MM-DD")
     return value
+
+
+def _day_or_instant(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(_INSTANT, value):
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC)
+        except OverflowError as error:
+            raise ValueError("a time is before the year 1 or after 9999") from error
+    if not isinstance(value, str) or not re.fullmatch(_DAY, value):
+        raise ValueError("a time is written YYYY-MM-DD, or YYYY-MM-DDThh:mm:ssZ with its zone")
+    return date.fromisoformat(value)
 
 
 class Body(BaseModel):
@@ -38,6 +51,8 @@ Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 """A row's number, in a path."""
 Day = Annotated[date, Field(strict=False), BeforeValidator(_as_written)]
 """A day, YYYY-MM-DD."""
+Time = Annotated[date | datetime, BeforeValidator(_day_or_instant)]
+"""A day, or an instant as RFC 3339 writes it."""
 NO_NUL = r"^[^\x00]*$"
 """What text is that a database is asked for or keeps: PostgreSQL takes no NUL."""
 

@@ -13,7 +13,7 @@ from starlette.background import BackgroundTask
 from callus.labels import RESEARCH_ONLY
 from callus.service import audit
 from callus.service.access import Who
-from callus.service.api.common import API, NO_NUL, Administrator, Body, Day, Number, Reader, Service
+from callus.service.api.common import API, NO_NUL, Administrator, Body, Number, Reader, Service, Time
 from callus.service.deletion import delete_studies
 from callus.service.parts import Parts
 from callus.service.refusals import MissingError
@@ -51,6 +51,8 @@ _STUCK = (
     .where(Job.image_id.in_(sa.bindparam("images", expanding=True)), Job.state == "stuck")
     .order_by(Job.id)
 )
+_FIRST = "the first day on which studies came, UTC; or the instant from which on they came"
+_LAST = "the last day on which studies came, UTC; or the instant before which they came"
 _IN_MEMORY = 8 << 20
 _PIECE = 1 << 18
 
@@ -63,8 +65,8 @@ class Search(Body):
         Field(max_length=100, pattern=NO_NUL, description="words that are all to be found; empty for all studies"),
     ]
     level: Annotated[Level | None, Field(description="the worst among a study's images; null for any")] = None
-    first: Annotated[Day | None, Field(alias="from", description="the first day on which studies came, UTC")] = None
-    last: Annotated[Day | None, Field(alias="to", description="the last day on which studies came, UTC")] = None
+    first: Annotated[Time | None, Field(alias="from", description=_FIRST)] = None
+    last: Annotated[Time | None, Field(alias="to", description=_LAST)] = None
     before: Cursor = ""
     limit: Limit = 50
 
@@ -74,15 +76,16 @@ def studies(
     parts: Service,
     who: Reader,
     level: Level | None = None,
-    first: Annotated[Day | None, Query(alias="from")] = None,
-    last: Annotated[Day | None, Query(alias="to")] = None,
+    first: Annotated[Time | None, Query(alias="from", description=_FIRST)] = None,
+    last: Annotated[Time | None, Query(alias="to", description=_LAST)] = None,
     before: Annotated[Cursor, Query()] = "",
     limit: Annotated[Limit, Query()] = 50,
     text: Annotated[str, Query(deprecated=True, max_length=0, description="see POST /studies/search")] = "",
 ) -> Worklist:
     """The worklist: fracture, doubt, unanswered, none seen, waiting; the newest first within each.
 
-    ``from`` and ``to`` are days on which studies came, in UTC. ``before`` is the ``next`` of the page before.
+    ``from`` and ``to`` bound when studies came: by days in UTC, or by instants, as of a day elsewhere. ``before`` is
+    the ``next`` of the page before.
     """
     return _page(parts, who, Wanted(level, text, first, last, before, limit))
 
