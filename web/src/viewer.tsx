@@ -8,7 +8,7 @@ import { Gestures, type Tool } from "./gestures";
 import { colouredHeat } from "./heat";
 import { Stage, type Matrix } from "./stage";
 import { Tools } from "./tools";
-import type { Box, ImageWhole } from "./types";
+import type { Box, ImageWhole, Verdict } from "./types";
 
 const MOST_OPAQUE = 0.55; // at the map's 1, as the service's own overlay
 const DRAWS = "Arrow keys draw a box, Enter keeps it, Escape ends drawing";
@@ -175,7 +175,11 @@ export function Viewer({ image, drawing, setDrawing, drawn, draw, step, askKeys 
                 />
               )}
               {boxes && answer && <Boxes boxes={answer.boxes} kind={answer.level === "doubt" ? "dotted" : "solid"} />}
-              <Boxes boxes={pen.pending ? [...drawn, pen.pending] : drawn} kind="reader" />
+              {drawing || drawn.length > 0 ? (
+                <Boxes boxes={pen.pending ? [...drawn, pen.pending] : drawn} kind="reader" />
+              ) : (
+                boxes && <Boxes boxes={lastOfEach(image.verdicts)} kind="reader" />
+              )}
             </g>
           )}
           {matrix && pen.corner && <Corner at={stage.current!.pointAt(...pen.corner)} />}
@@ -199,4 +203,10 @@ export function Viewer({ image, drawing, setDrawing, drawn, draw, step, askKeys 
       </div>
     </section>
   );
+}
+
+/** The boxes of each reader's newest verdict: what they said before does not count any more. */
+function lastOfEach(verdicts: Verdict[]): Box[] {
+  const newest = new Map(verdicts.map((verdict) => [verdict.by, verdict])); // they come in the order in which they were given
+  return [...newest.values()].flatMap((verdict) => verdict.boxes);
 }
