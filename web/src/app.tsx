@@ -5,7 +5,7 @@ import { Account } from "./account";
 import { Administration } from "./administration";
 import { onLoggedOut, send, useLogin, whoIsThere } from "./api";
 import { Entry } from "./entry";
-import { follow, usePlace } from "./route";
+import { askNoMore, follow, mayLeave, usePlace } from "./route";
 import { StudyPage } from "./study";
 import { type Me, reaches } from "./types";
 import { Worklist } from "./worklist";
@@ -21,7 +21,10 @@ export function App() {
   }, []);
 
   useEffect(() => {
-    onLoggedOut(() => location.reload()); // nothing of what was shown stays
+    onLoggedOut(() => {
+      askNoMore();
+      location.reload(); // nothing of what was shown stays
+    });
     whoIsThere()
       .then(became)
       .catch((error) => setFailed(error.message));
@@ -75,6 +78,8 @@ function Head({ me }: { me: Me }) {
   const place = usePlace();
   const current = (name: string) => (place.name === name ? "page" : undefined);
   const leave = async () => {
+    if (!mayLeave()) return;
+    askNoMore();
     await send("POST", "/logout").catch(() => {}); // a login that has ended already is left as well
     location.replace("/"); // loaded anew: nothing of what was shown stays
   };

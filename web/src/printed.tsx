@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { LevelMark, Moment, Probability, day, person } from "./level";
 import { THUMBNAIL, isMade, levelOf, pictureOf, titleOf } from "./study";
 import type { Study } from "./types";
+import { wordsOf } from "./verdicts";
 
 /** Print once the whole pictures are there. The browser's own menu waits for none (Chromium 150 does not even load those that
  * are lazy): it prints the small ones, which the page has already. */
@@ -58,8 +59,7 @@ export function Printed({ study }: { study: Study }) {
             {image.answer?.cautions.map((caution) => <p key={caution}>Caution: {caution}</p>)}
             {image.verdicts.map((verdict) => (
               <p key={verdict.id}>
-                {verdict.by}: {verdict.agrees === null ? "" : verdict.agrees ? "agrees" : "disagrees"} {verdict.comment}{" "}
-                (<Moment at={verdict.made} />)
+                {verdict.by}: {[wordsOf(verdict), verdict.comment].filter(Boolean).join(". ")} (<Moment at={verdict.made} />)
               </p>
             ))}
           </figcaption>

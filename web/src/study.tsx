@@ -3,12 +3,13 @@
 import { lazy, Suspense } from "preact/compat";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { API, type Refused, get, send } from "./api";
+import { type Drafts, useDrafts } from "./drafts";
 import { Keys } from "./keys";
 import { LevelMark, Moment, Probability, day, person } from "./level";
 import { useLive } from "./live";
 import { Printed, printWithPictures } from "./printed";
-import { follow, go } from "./route";
-import { type Box, type ImageWhole, type Me, type Study, reaches } from "./types";
+import { follow, go, useUnsaved } from "./route";
+import { type ImageWhole, type Me, type Study, reaches } from "./types";
 import { AddPictures } from "./upload";
 import { Verdicts } from "./verdicts";
 
@@ -22,7 +23,8 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
   const [failed, setFailed] = useState("");
   const [chosen, setChosen] = useState<number | null>(null);
   const [drawing, setDrawing] = useState(false);
-  const [drawn, setDrawn] = useState<Box[]>([]);
+  const drafts = useDrafts();
+  useUnsaved(drafts.begun() ? "What you drew or wrote is not kept. Leave without it?" : null);
   const keys = useRef<HTMLDialogElement>(null);
 
   const load = useCallback(
@@ -34,17 +36,18 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
         setFailed("");
       } catch (error) {
         // While the service starts anew what is shown stays, with what was drawn and written; a study that is gone does not.
-        if (!byItself || (error as Refused).status === 404) setFailed((error as Error).message);
+        const gone = (error as Refused).status === 404;
+        if (gone) drafts.drop();
+        if (!byItself || gone) setFailed((error as Error).message);
       }
     },
-    [id],
+    [id, drafts.drop],
   );
   useEffect(() => void load(), [load]);
   useLive({ study: id, look: () => void load(true) });
 
   const choose = (image: number) => {
     setChosen(image);
-    setDrawn([]);
     setDrawing(false);
   };
   if (failed)
@@ -67,7 +70,7 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
     <>
       <article class="study">
         <StudyHead me={me} study={study} failed={setFailed} given={() => void load(true)} />
-        {study.images.length > 1 && <Strip images={study.images} current={chosen} choose={choose} />}
+        {study.images.length > 1 && <Strip images={study.images} current={chosen} drafts={drafts} choose={choose} />}
         {image && (
           <div class="desk">
             <Suspense fallback={<p class="notice">loading the viewer…</p>}>
@@ -75,8 +78,8 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
                 image={image}
                 drawing={drawing}
                 setDrawing={reaches(me, "radiologist") ? setDrawing : undefined}
-                drawn={drawn}
-                draw={setDrawn}
+                drawn={drafts.of(image.id).boxes}
+                draw={(boxes) => drafts.change(image.id, { boxes })}
                 step={step}
                 askKeys={() => keys.current?.showModal()}
               />
@@ -95,8 +98,7 @@ export function StudyPage({ me, id }: { me: Me; id: number }) {
                 image={image}
                 drawing={drawing}
                 setDrawing={setDrawing}
-                drawn={drawn}
-                setDrawn={setDrawn}
+                drafts={drafts}
                 given={load}
               />
             </div>
@@ -127,7 +129,7 @@ function StudyHead({ me, study, failed, given }: HeadProps) {
     if (!confirm("Delete this study with its images, answers, verdicts and files? This cannot be undone.")) return;
     try {
       await send("DELETE", `/studies/${study.id}`);
-      go("/");
+      go("/", true);
     } catch (error) {
       failed((error as Error).message);
     }
@@ -153,7 +155,7 @@ function StudyHead({ me, study, failed, given }: HeadProps) {
       </button>
       {reaches(me, "administrator") && (
         <>
-          <a href={`${API}/studies/${study.id}/deidentified.zip`}>De-identified copy</a>
+          <a href={`${API}/studies/${study.id}/deidentified.zip`} download>De-identified copy</a>
           <button type="button" onClick={remove}>
             Delete
           </button>
@@ -163,8 +165,15 @@ function StudyHead({ me, study, failed, given }: HeadProps) {
   );
 }
 
+interface StripProps {
+  images: ImageWhole[];
+  current: number | null;
+  drafts: Drafts;
+  choose: (image: number) => void;
+}
+
 /** The exam's views beside each other, each with its answer. */
-function Strip({ images, current, choose }: { images: ImageWhole[]; current: number | null; choose: (image: number) => void }) {
+function Strip({ images, current, drafts, choose }: StripProps) {
   return (
     <ul class="strip" aria-label="images of this exam">
       {images.map((image, at) => (
@@ -173,6 +182,7 @@ function Strip({ images, current, choose }: { images: ImageWhole[]; current: num
             <img src={pictureOf(image, THUMBNAIL)} alt="" loading="lazy" />
             <span>
               {titleOf(image) || `image ${at + 1}`}
+              {drafts.begun(image.id) && <span class="caution"> verdict not kept</span>}
               <br />
               <LevelMark level={levelOf(image)} /> <Probability value={image.answer?.probability ?? null} />
             </span>
@@ -271,11 +281,11 @@ function AnswerCard({ me, image, stuck, given }: CardProps) {
       )}
       {reaches(me, "radiologist") && (
         <p class="files">
-          <a href={`${API}/images/${image.id}/original`}>original</a>
+          <a href={`${API}/images/${image.id}/original`} download>original</a>
           {files
             .filter(([kind]) => answer?.results.includes(kind!))
             .map(([kind, file, text]) => (
-              <a key={kind} href={`${API}/images/${image.id}/${file}`}>
+              <a key={kind} href={`${API}/images/${image.id}/${file}`} download>
                 {text}
               </a>
             ))}

@@ -2,20 +2,20 @@
 
 import { useState } from "preact/hooks";
 import { send } from "./api";
+import { type Draft, type Drafts, isEmpty } from "./drafts";
 import { Moment } from "./level";
-import { type Box, type ImageWhole, type Me, type Verdict, reaches } from "./types";
+import { type ImageWhole, type Me, type Verdict, reaches } from "./types";
 
 interface Props {
   me: Me;
   image: ImageWhole;
   drawing: boolean;
   setDrawing: (on: boolean) => void;
-  drawn: Box[];
-  setDrawn: (boxes: Box[]) => void;
+  drafts: Drafts;
   given: () => void;
 }
 
-export function Verdicts({ me, image, drawing, setDrawing, drawn, setDrawn, given }: Props) {
+export function Verdicts({ me, image, ...form }: Props) {
   return (
     <section class="card" aria-labelledby="verdict-title">
       <h2 id="verdict-title">Verdict</h2>
@@ -23,7 +23,7 @@ export function Verdicts({ me, image, drawing, setDrawing, drawn, setDrawn, give
         <Said key={verdict.id} verdict={verdict} />
       ))}
       {reaches(me, "radiologist") ? (
-        <Form image={image} drawing={drawing} setDrawing={setDrawing} drawn={drawn} setDrawn={setDrawn} given={given} />
+        <Form image={image} {...form} />
       ) : (
         image.verdicts.length === 0 && <p class="quiet">Nobody has given one yet.</p>
       )}
@@ -31,16 +31,21 @@ export function Verdicts({ me, image, drawing, setDrawing, drawn, setDrawn, give
   );
 }
 
-function Said({ verdict }: { verdict: Verdict }) {
+/** A verdict in words, without its comment: on the screen and on paper. */
+export function wordsOf({ agrees, label, boxes }: Verdict): string {
   const parts = [
-    verdict.agrees === null ? "" : verdict.agrees ? "agrees" : "disagrees",
-    verdict.label === null ? "" : verdict.label ? "sees a fracture" : "sees none",
-    verdict.boxes.length ? `${verdict.boxes.length} box${verdict.boxes.length === 1 ? "" : "es"}` : "",
+    agrees === null ? "" : agrees ? "agrees" : "disagrees",
+    label === null ? "" : label ? "sees a fracture" : "sees none",
+    boxes.length ? `${boxes.length} box${boxes.length === 1 ? "" : "es"} drawn` : "",
   ];
+  return parts.filter(Boolean).join(", ");
+}
+
+function Said({ verdict }: { verdict: Verdict }) {
   return (
     <div class="said">
       <p>
-        <strong>{verdict.by}</strong> {parts.filter(Boolean).join(", ")}{" "}
+        <strong>{verdict.by}</strong> {wordsOf(verdict)}{" "}
         <span class="quiet">
           <Moment at={verdict.made} />
         </span>
@@ -50,29 +55,26 @@ function Said({ verdict }: { verdict: Verdict }) {
   );
 }
 
-function Form({ image, drawing, setDrawing, drawn, setDrawn, given }: Omit<Props, "me">) {
-  const [agrees, setAgrees] = useState<boolean | null>(null);
-  const [label, setLabel] = useState<number | null>(null);
-  const [comment, setComment] = useState("");
+function Form({ image, drawing, setDrawing, drafts, given }: Omit<Props, "me">) {
   const [failed, setFailed] = useState("");
   const [kept, setKept] = useState(false);
   const answer = image.answer;
-  const seen = drawn.length ? 1 : label;
+  const draft = drafts.of(image.id);
+  const { agrees, boxes, comment } = draft;
+  const seen = boxes.length ? 1 : draft.label;
+  const change = (part: Partial<Draft>) => drafts.change(image.id, part);
 
   const agree = (yes: boolean) => {
-    setAgrees(yes);
     setKept(false);
     // Agreeing says what is seen; at a doubt the reader has to.
-    if (answer && answer.level !== "doubt") setLabel((answer.level === "fracture") === yes ? 1 : 0);
+    const tells = answer && answer.level !== "doubt";
+    change(tells ? { agrees: yes, label: (answer.level === "fracture") === yes ? 1 : 0 } : { agrees: yes });
   };
   const keep = async (event: SubmitEvent) => {
     event.preventDefault();
     try {
-      await send("POST", `/images/${image.id}/verdict`, { agrees, label: seen, boxes: drawn, comment });
-      setAgrees(null);
-      setLabel(null);
-      setComment("");
-      setDrawn([]);
+      await send("POST", `/images/${image.id}/verdict`, { agrees, label: seen, boxes, comment });
+      drafts.drop(image.id);
       setDrawing(false);
       setFailed("");
       setKept(true);
@@ -81,7 +83,6 @@ function Form({ image, drawing, setDrawing, drawn, setDrawn, given }: Omit<Props
       setFailed((error as Error).message);
     }
   };
-  const empty = agrees === null && seen === null && !drawn.length && !comment.trim();
   return (
     <form class="verdict" onSubmit={keep}>
       {answer && (
@@ -93,19 +94,19 @@ function Form({ image, drawing, setDrawing, drawn, setDrawn, given }: Omit<Props
       )}
       <fieldset>
         <legend>What you see</legend>
-        <Choice name="label" text="Fracture" on={seen === 1} choose={() => setLabel(1)} />
-        <Choice name="label" text="None" on={seen === 0} choose={() => (setLabel(0), setDrawn([]), setDrawing(false))} />
+        <Choice name="label" text="Fracture" on={seen === 1} choose={() => change({ label: 1 })} />
+        <Choice name="label" text="None" on={seen === 0} choose={() => (change({ label: 0, boxes: [] }), setDrawing(false))} />
       </fieldset>
       <div class="row">
         <button type="button" aria-pressed={drawing} title="Draw boxes (d)" onClick={() => setDrawing(!drawing)}>
           Draw boxes
         </button>
-        {drawn.length > 0 && (
+        {boxes.length > 0 && (
           <>
             <span role="status">
-              {drawn.length} drawn
+              {boxes.length} drawn
             </span>
-            <button type="button" onClick={() => setDrawn(drawn.slice(0, -1))}>
+            <button type="button" onClick={() => change({ boxes: boxes.slice(0, -1) })}>
               Remove the last
             </button>
           </>
@@ -113,7 +114,7 @@ function Form({ image, drawing, setDrawing, drawn, setDrawn, given }: Omit<Props
       </div>
       <label>
         Comment <span class="quiet">(no names)</span>
-        <textarea rows={2} maxLength={4000} value={comment} onInput={(event) => setComment(event.currentTarget.value)} />
+        <textarea rows={2} maxLength={4000} value={comment} onInput={(event) => change({ comment: event.currentTarget.value })} />
       </label>
       {failed && (
         <p class="error" role="alert">
@@ -121,7 +122,7 @@ function Form({ image, drawing, setDrawing, drawn, setDrawn, given }: Omit<Props
         </p>
       )}
       <div class="row">
-        <button type="submit" class="main" disabled={empty}>
+        <button type="submit" class="main" disabled={isEmpty(draft)}>
           Keep the verdict
         </button>
         <span role="status">{kept && "kept"}</span>
