@@ -104,7 +104,17 @@ export function Entry({ became }: { became: (me: Me) => void }) {
         {link?.kind !== "reset" && (
           <label>
             Name
-            <input name="name" autocomplete="username" required maxLength={64} defaultValue={whose} autofocus />
+            <input
+              name="name"
+              autocomplete="username"
+              autocapitalize="none"
+              autoCorrect="off" // so written it is the attribute: the property takes any word for yes
+              spellcheck={false}
+              required
+              maxLength={64}
+              defaultValue={whose}
+              autofocus
+            />
           </label>
         )}
         <label>

@@ -5,8 +5,6 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { follow } from "./route";
 import { type Sending, uidOf, useSending } from "./sending";
 
-const KINDS = ".dcm,.dicom,.png,.jpg,.jpeg,.tif,.tiff,application/dicom,image/*";
-
 const isPicture = (file: File) => file.type.startsWith("image/");
 
 /** The files of an input, which may be chosen again afterwards. */
@@ -54,7 +52,8 @@ export function Upload({ done, children }: { done: () => void; children?: Compon
     <section class={`upload ${over ? "over" : ""}`} aria-label="upload">
       <label class="button main">
         Send radiographs
-        <input class="hidden-input" type="file" multiple accept={KINDS} onChange={(event) => take(chosenIn(event))} />
+        {/* Of any kind: DICOM files, as CDs have them, have no ending that a browser could tell them by. */}
+        <input class="hidden-input" type="file" multiple onChange={(event) => take(chosenIn(event))} />
       </label>
       <Camera text="Take a picture" taken={(files) => void sending.give(files)} />
       {children}
@@ -112,7 +111,8 @@ function Camera({ text, taken }: { text: string; taken: (files: File[]) => void 
 }
 
 /** How far it is, and what became of it. */
-function Progress({ sending: { share, outcome, refused }, children }: { sending: Sending; children?: ComponentChildren }) {
+function Progress({ sending, children }: { sending: Sending; children?: ComponentChildren }) {
+  const { share, outcome, failed, again } = sending;
   return (
     <>
       {share !== null && (
@@ -122,14 +122,21 @@ function Progress({ sending: { share, outcome, refused }, children }: { sending:
       )}
       <span role="status">{share === null ? outcome : `sending, ${Math.round(share * 100)} %`}</span>
       {children}
-      {refused.length > 0 && (
-        <div class="refused" role="alert">
-          {refused.map((one, at) => (
-            <p key={at}>
-              <strong>{one.name}</strong>: {one.error!.what}
-              {one.error!.hint && ` (${one.error!.hint})`}
-            </p>
-          ))}
+      {failed.length > 0 && (
+        <div class="refused">
+          <div role="alert">
+            {failed.map((one, at) => (
+              <p key={at}>
+                <strong>{one.name}</strong>: {one.error.what}
+                {one.error.hint && ` (${one.error.hint})`}
+              </p>
+            ))}
+          </div>
+          {again && (
+            <button type="button" onClick={again}>
+              Send again
+            </button>
+          )}
         </div>
       )}
     </>
