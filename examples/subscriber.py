@@ -134,6 +134,8 @@ def follow(address: str, token: str, after: int | None, authority: str | None = 
             if response.status == http.HTTPStatus.OK:
                 wait = 1.0
                 for event in events(response):
+                    if last is None and event.get("id"):  # where it begins, before there is a finding
+                        last = before = int(event["id"].partition(".")[0])
                     if event.get("event") != "finding":
                         continue
                     finding = json.loads(event["data"])

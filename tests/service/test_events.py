@@ -35,7 +35,9 @@ class Listener:
     def __init__(self, clinic: Clinic, *after: int) -> None:
         self._clinic = clinic
         self.stream: AsyncIterator[bytes] = clinic.parts.events.listen(Last(*after) if after else None, lambda: True)
-        assert b"not a medical device" in clinic.loop.run(anext(self.stream))
+        beginning = clinic.loop.run(anext(self.stream)).decode()
+        assert "not a medical device" in beginning
+        self.id = beginning.split("id: ")[1].strip()
 
     def next(self, seconds: float = 10, name: str = "finding") -> dict[str, Any]:
         """The next event of that name."""
@@ -93,6 +95,16 @@ def test_whoever_comes_back_gets_what_was_missed(clinic: Clinic) -> None:
     clinic.sent(radiograph(4))
     assert listener.next()["id"] > numbers[-1]
     listener.close()
+
+
+def test_whoever_leaves_before_anything_came_gets_what_was_missed(clinic: Clinic) -> None:
+    clinic.sent(radiograph(1))
+    listener = Listener(clinic)
+    listener.close()
+    (missed,) = clinic.sent(radiograph(2, study=2))
+    again = Listener(clinic, int(listener.id))
+    while again.next()["image"] != missed["image"]:
+        pass  # the last few before are told once more
 
 
 def test_what_is_told_in_another_order_than_it_came_is_told(clinic: Clinic) -> None:

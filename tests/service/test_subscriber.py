@@ -158,6 +158,29 @@ def test_findings_in_another_order_are_told_once_each(example: Any) -> None:
     assert asked == [None, "12"]
 
 
+def test_a_break_before_the_first_finding_loses_none(example: Any) -> None:
+    """The service says where it begins, and the next line is asked for from there."""
+    lines, asked = [b"id: 7\n\n", b'id: 7\n\nid: 8\nevent: finding\ndata: {"id": 8}\n\n'], []
+
+    class Service(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Last-Event-ID"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(lines.pop(0))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        findings = example.follow(f"http://127.0.0.1:{server.server_port}", "a token", None)
+        assert next(findings)["id"] == 8
+        findings.close()
+        server.shutdown()
+    assert asked == [None, "7"]
+
+
 def test_a_stream_is_read_by_its_rules(example: Any) -> None:
     lines = [b": hello\n", b"retry: 3000\n", b"\n", b"id: 7\r\n", b"event:finding\r\n", b"data: {\r\n", b"data: }\r\n"]
     assert list(example.events([*lines, b"\r\n", b"data: cut"])) == [

@@ -104,7 +104,8 @@ class Events:
         listener.behind = after is not None
         try:
             place = await run_in_threadpool(self._place, after)
-            yield f": {RESEARCH_ONLY}\nretry: 3000\n\n".encode()
+            # With where it begins: a line that breaks before anything came is taken up from there.
+            yield f": {RESEARCH_ONLY}\nretry: 3000\nid: {place.named}\n\n".encode()
             due = loop.time() + _STILL
             while not self._closed:
                 if loop.time() >= due:
