@@ -296,6 +296,7 @@ GREY = {
     "no view, signed": {"pixels": SIGNED},
     "signed window": {"pixels": SIGNED, "WindowCenter": -20, "WindowWidth": 1000},
     "no view, padding": {"pixels": PADDED, "PixelPaddingValue": 4095},
+    "padding that no pixel can hold": {"PixelPaddingValue": 65535, "BitsStored": 12, "HighBit": 11},
     "padding over everything": {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 65535},
     "a rescale beyond all measure": {"RescaleSlope": "1e305", "RescaleIntercept": 0},
     "a rescale of an odd type": {"RescaleSlope": 2, "RescaleIntercept": -7, "RescaleType": "x" * 40},

@@ -123,16 +123,10 @@ class GreyScale:
 
     def _padding(self, stored: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which stored values fill what is no picture; they become black, and do not count for the full range."""
-        ends = self.tags.numbers(_PADDING)[:1] + self.tags.numbers(_PADDING_LIMIT)[:1]
-        if not self.tags.numbers(_PADDING):
+        ends = padding_ends(self.tags, self.layout)
+        if ends is None:
             return np.zeros(stored.shape, dtype=np.bool_)
-        bits, values = self.layout.stored, [int(end) for end in ends]
-        if self.layout.signed:
-            # Written with or without its sign, in as many bits as are allocated: brought to what a stored value is.
-            values = [value & (2**bits - 1) for value in values]
-            values = [value - 2**bits if value >= 2 ** (bits - 1) else value for value in values]
-        # What no pixel can hold fills nothing: cut to the stored bits it would be white, and take white away.
-        return np.asarray((stored >= min(values)) & (stored <= max(values)))
+        return np.asarray((stored >= ends[0]) & (stored <= ends[1]))
 
     def _modality(self, stored: Values) -> Values:
         table = self._table(_MODALITY_LUT, stored)
@@ -209,6 +203,20 @@ class GreyScale:
     def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
+
+
+def padding_ends(tags: Elements, layout: Layout) -> tuple[int, int] | None:
+    """The least and the greatest stored value that fill what is no picture; None where the file names none."""
+    if not tags.numbers(_PADDING):
+        return None
+    values = [int(end) for end in tags.numbers(_PADDING)[:1] + tags.numbers(_PADDING_LIMIT)[:1]]
+    if layout.signed:
+        # Written with or without its sign, in as many bits as are allocated: brought to what a stored value is.
+        values = [value & (2**layout.stored - 1) for value in values]
+        values = [value - 2**layout.stored if value >= 2 ** (layout.stored - 1) else value for value in values]
+    # Unsigned ones stay: what no pixel can hold fills nothing. Cut to the stored bits it would be white, and take all
+    # white away.
+    return min(values), max(values)
 
 
 def look_up(stored: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from callus.radiograph import apart, codecs
 from callus.radiograph.dicom import coded_frame
 from callus.radiograph.elements import BIG_ENDIAN, PIXEL_DATA
-from callus.radiograph.grayscale import GreyScale
+from callus.radiograph.grayscale import GreyScale, padding_ends
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MODALITY_LUT, _VOI_LUT, _DESCRIPTOR, _LUT_DATA = 0x00283000, 0x00283010, 0x00283002, 0x00283006
 _INTERCEPT, _SLOPE, _RESCALE_TYPE = 0x00281052, 0x00281053, 0x00281054
 _CENTER, _WIDTH, _FUNCTION = 0x00281050, 0x00281051, 0x00281056
-_PADDING, _PADDING_LIMIT, _SHAPE = 0x00280120, 0x00280121, 0x20500020
+_SHAPE: Final = 0x20500020
 _FUNCTIONS: Final = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _MOST_FIRST: Final = 0x7FFF
 """The last value at which a table can begin and be read alike by all, whether they take it as signed or not."""
@@ -148,10 +148,9 @@ def _folded(tags: Elements, layout: codecs.Layout) -> GreySteps:
 def _whole(tags: Elements, layout: codecs.Layout, modality: Lut | Rescale) -> Window:
     """All values that the picture holds, padding left out: what the reader shows where a file names no view."""
     stored = _stored(_frame(tags, layout))
-    ends = [int(end) & (2**layout.stored - 1) for end in tags.numbers(_PADDING)[:1] + tags.numbers(_PADDING_LIMIT)[:1]]
-    if tags.numbers(_PADDING):
-        ends = [int(end) for end in _signed(np.array(ends), layout)]
-        kept = stored[(stored < min(ends)) | (stored > max(ends))]
+    ends = padding_ends(tags, layout)
+    if ends is not None:
+        kept = stored[(stored < ends[0]) | (stored > ends[1])]
         stored = kept if kept.size else stored
     if isinstance(modality, Lut):
         index = np.clip(np.unique(stored) - modality.first, 0, len(modality.entries) - 1)
