@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import threading
+import weakref
 from collections import OrderedDict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import anyio
+import anyio.to_thread
 import numpy as np
+from anyio.lowlevel import RunVar
 from PIL import Image as Picture
 
 from callus.bundle import Bundle
@@ -19,8 +23,9 @@ from callus.radiograph import read
 from callus.service.refusals import TooManyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from fastapi import Response
     from numpy.typing import NDArray
 
     from callus.radiograph import Radiograph
@@ -33,6 +38,10 @@ LONGEST_HEAT: Final = 1024
 _AT_ONCE: Final = 2  # frames that are decoded together
 _WAIT: Final = 20.0
 _KEPT_BYTES: Final = 96 << 20
+_THREADS: Final = 6  # that make pictures; all else has the server's other threads, and need not wait for pictures
+_QUEUED: Final = 64  # who waits for one of them
+_SENT_BYTES: Final = 512 << 20  # of pictures that are on their way; a slow network takes minutes for one
+_threads: RunVar[anyio.CapacityLimiter] = RunVar("callus.service.pictures")  # of each event loop
 
 
 class Pictures:
@@ -50,7 +59,31 @@ class Pictures:
         self._turns = threading.BoundedSemaphore(_AT_ONCE)
         self._kept: OrderedDict[str, NDArray[np.uint8] | NDArray[np.uint16]] = OrderedDict()
         self._bundles: dict[str, Bundle] = {}
+        self._sent: weakref.WeakSet[Response] = weakref.WeakSet()
         self._lock = threading.Lock()
+
+    async def answer(self, make: Callable[[], Response]) -> Response:
+        """A response with a picture, made in a thread of those that only make pictures.
+
+        Args:
+            make: makes it; may take long, and may raise.
+
+        Raises:
+            TooManyError: too many wait for pictures, or too much is on its way already.
+        """
+        limiter = _threads.get(None)
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(_THREADS)
+            _threads.set(limiter)
+        if limiter.statistics().tasks_waiting >= _QUEUED:
+            raise TooManyError("too many wait for pictures", retry_after=5)
+        made = await anyio.to_thread.run_sync(make, limiter=limiter)
+        with self._lock:
+            sent = sum(len(one.body) for one in self._sent)
+            if sent and sent + len(made.body) > _SENT_BYTES:
+                raise TooManyError("too many pictures are on their way", retry_after=5)
+            self._sent.add(made)  # until it has gone, and nobody holds it any more
+        return made
 
     def frame(self, sha256: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """The pixels of a radiograph, as :class:`callus.radiograph.Radiograph` has them.

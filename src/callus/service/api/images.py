@@ -56,7 +56,7 @@ Width = Annotated[int | None, Query(ge=16, le=2048, description="pixels that it 
 
 
 @router.get("/images/{number}/frame.png", response_class=Response, responses=_FRAME)
-def frame_png(
+async def frame_png(
     number: Number,
     request: Request,
     parts: Service,
@@ -66,47 +66,63 @@ def frame_png(
     width: Width = None,
 ) -> Response:
     """The radiograph, 8 bits grey: from ``low``, black, to ``high``, white, in the pixels' own values."""
-    image = _image(parts, number, who)
-    tag = _tag("png", image.sha256, low, high, width)
-    if _has(request, tag):
-        return _same(tag)
-    return _response(as_png(windowed(parts.pictures.frame(image.sha256), low, high), width), "image/png", tag)
+
+    def make() -> Response:
+        image = _image(parts, number, who)
+        tag = _tag("png", image.sha256, low, high, width)
+        if _has(request, tag):
+            return _same(tag)
+        return _response(as_png(windowed(parts.pictures.frame(image.sha256), low, high), width), "image/png", tag)
+
+    return await parts.pictures.answer(make)
 
 
 @router.get("/images/{number}/frame.bin", response_class=Response, responses=_BIN)
-def frame_bin(number: Number, request: Request, parts: Service, who: Reader) -> Response:
+async def frame_bin(number: Number, request: Request, parts: Service, who: Reader) -> Response:
     """The radiograph's pixels, 16 bits little endian row by row; their size and range are in ``X-`` headers."""
-    image = _image(parts, number, who)
-    tag = _tag("bin", image.sha256)
-    if _has(request, tag):
-        return _same(tag)
-    pixels = parts.pictures.frame(image.sha256)
-    response = _response(pixels.astype("<u2").tobytes(), "application/octet-stream", tag)
-    response.headers["X-Rows"], response.headers["X-Columns"] = (str(side) for side in pixels.shape)
-    response.headers["X-Bits"] = "8" if pixels.dtype == np.uint8 else "16"
-    return response
+
+    def make() -> Response:
+        image = _image(parts, number, who)
+        tag = _tag("bin", image.sha256)
+        if _has(request, tag):
+            return _same(tag)
+        pixels = parts.pictures.frame(image.sha256)
+        response = _response(pixels.astype("<u2").tobytes(), "application/octet-stream", tag)
+        response.headers["X-Rows"], response.headers["X-Columns"] = (str(side) for side in pixels.shape)
+        response.headers["X-Bits"] = "8" if pixels.dtype == np.uint8 else "16"
+        return response
+
+    return await parts.pictures.answer(make)
 
 
 @router.get("/images/{number}/heat.png", response_class=Response, responses=_PNG)
-def heat(number: Number, request: Request, parts: Service, who: Reader) -> Response:
+async def heat(number: Number, request: Request, parts: Service, who: Reader) -> Response:
     """The heat map over the whole image, 8 bits grey from 0 to 1; at most 1,024 pixels a side, or the image's own."""
-    image, answer, model = _answered(parts, number, who)
-    tag = _tag("heat", answer.map, image.height, image.width, model.digest)
-    if _has(request, tag):
-        return _same(tag)
-    return _response(parts.pictures.heat(image, answer, model), "image/png", tag)
+
+    def make() -> Response:
+        image, answer, model = _answered(parts, number, who)
+        tag = _tag("heat", answer.map, image.height, image.width, model.digest)
+        if _has(request, tag):
+            return _same(tag)
+        return _response(parts.pictures.heat(image, answer, model), "image/png", tag)
+
+    return await parts.pictures.answer(make)
 
 
 @router.get("/images/{number}/overlay.png", response_class=Response, responses=_PNG)
-def overlay(number: Number, request: Request, parts: Service, who: Reader, width: Width = None) -> Response:
+async def overlay(number: Number, request: Request, parts: Service, who: Reader, width: Width = None) -> Response:
     """The radiograph with its heat map, its boxes, the answer and its cautions."""
-    _, answer, _ = _answered(parts, number, who)
-    sha256 = _result(answer, "overlay")
-    tag = _tag("overlay", sha256, width)
-    if _has(request, tag):
-        return _same(tag)
-    whole = parts.objects.get(sha256)
-    return _response(whole if width is None else parts.pictures.narrow(whole, width), "image/png", tag)
+
+    def make() -> Response:
+        _, answer, _ = _answered(parts, number, who)
+        sha256 = _result(answer, "overlay")
+        tag = _tag("overlay", sha256, width)
+        if _has(request, tag):
+            return _same(tag)
+        whole = parts.objects.get(sha256)
+        return _response(whole if width is None else parts.pictures.narrow(whole, width), "image/png", tag)
+
+    return await parts.pictures.answer(make)
 
 
 @router.get("/images/{number}/sr.dcm", response_class=Response, responses=_DICOM)
