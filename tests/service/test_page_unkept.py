@@ -98,6 +98,45 @@ def a_box(page: Any) -> None:
 
 
 @pytest.mark.slow
+def test_who_agrees_agrees_with_the_answer_that_was_looked_at(visit: Visit, asked: Asked) -> None:
+    page, later = visit.page, 0
+
+    def answered_anew(route: Any) -> None:
+        study = route.fetch().json()
+        for image in study["images"]:
+            image["answer"]["id"] += later
+        route.fulfill(json=study)
+
+    def other_view_is_judged() -> None:
+        """Which has the study read anew."""
+        page.get_by_role("button", name="none seen").click()
+        page.get_by_label("Comment").fill("nothing")
+        page.get_by_role("button", name="Keep the verdict").click()
+        page.get_by_text("kept", exact=True).wait_for()
+        page.get_by_role("button", name="fracture").click()
+
+    page.route("**/api/v1/studies/1", answered_anew)
+    try:
+        page.get_by_label("Agree", exact=True).check()
+        later = 1000  # as after a switch to another model
+        other_view_is_judged()
+        page.get_by_text("There is another answer by now").wait_for()
+        assert not page.get_by_label("Agree", exact=True).is_checked()
+        later = 0
+        other_view_is_judged()
+        page.get_by_text("There is another answer by now").wait_for(state="detached")
+    finally:
+        page.unroute("**/api/v1/studies/1")
+    with page.expect_request("**/verdict") as sent:
+        page.get_by_role("button", name="Keep the verdict").click()
+    told = sent.value.post_data_json
+    study = page.evaluate("async () => (await fetch('/api/v1/studies/1')).json()")
+    assert told["agrees"] is True
+    assert told["answer"] in [image["answer"]["id"] for image in study["images"]]
+    assert sent.value.response().status == 201
+    assert asked.questions == []
+
+
 def test_boxes_of_verdicts_that_were_kept_are_drawn_dashed(visit: Visit) -> None:
     page = visit.page
     judge(page, {"label": 1, "boxes": BOXES[:1]})
@@ -157,6 +196,7 @@ def test_what_is_not_kept_is_found_again_after_another_view(visit: Visit, asked:
     assert page.get_by_role("button", name="fracture").get_by_text("verdict not kept").count() == 1
     checked(visit)
     page.get_by_role("button", name="fracture").click()
+    page.locator(".box.reader").wait_for(state="attached")
     assert drawn(page) == pytest.approx(box[None])
     assert page.get_by_label("Comment").input_value() == "lower"
     assert page.get_by_label("Disagree").is_checked()

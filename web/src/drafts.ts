@@ -5,6 +5,7 @@ import type { Box } from "./types";
 
 export interface Draft {
   agrees: boolean | null;
+  answer: number | null; // that it is of
   label: number | null;
   boxes: Box[];
   comment: string;
@@ -17,7 +18,7 @@ export interface Drafts {
   begun: (image?: number) => boolean; // any of them
 }
 
-const NOTHING: Draft = { agrees: null, label: null, boxes: [], comment: "" };
+const NOTHING: Draft = { agrees: null, answer: null, label: null, boxes: [], comment: "" };
 
 export function useDrafts(): Drafts {
   const [drafts, setDrafts] = useState(new Map<number, Draft>());

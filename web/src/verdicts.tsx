@@ -60,7 +60,9 @@ function Form({ image, drawing, setDrawing, drafts, given }: Omit<Props, "me">) 
   const [kept, setKept] = useState(false);
   const answer = image.answer;
   const draft = drafts.of(image.id);
-  const { agrees, boxes, comment } = draft;
+  const { boxes, comment } = draft;
+  const changed = draft.answer !== null && draft.answer !== answer?.id; // since it was agreed with
+  const agrees = changed ? null : draft.agrees;
   const seen = boxes.length ? 1 : draft.label;
   const change = (part: Partial<Draft>) => drafts.change(image.id, part);
 
@@ -68,12 +70,14 @@ function Form({ image, drawing, setDrawing, drafts, given }: Omit<Props, "me">) 
     setKept(false);
     // Agreeing says what is seen; at a doubt the reader has to.
     const tells = answer && answer.level !== "doubt";
-    change(tells ? { agrees: yes, label: (answer.level === "fracture") === yes ? 1 : 0 } : { agrees: yes });
+    const said = { agrees: yes, answer: answer?.id ?? null };
+    change(tells ? { ...said, label: (answer.level === "fracture") === yes ? 1 : 0 } : said);
   };
   const keep = async (event: SubmitEvent) => {
     event.preventDefault();
     try {
-      await send("POST", `/images/${image.id}/verdict`, { agrees, label: seen, boxes, comment });
+      const of = agrees === null ? null : draft.answer;
+      await send("POST", `/images/${image.id}/verdict`, { agrees, answer: of, label: seen, boxes, comment });
       drafts.drop(image.id);
       setDrawing(false);
       setFailed("");
@@ -90,6 +94,7 @@ function Form({ image, drawing, setDrawing, drafts, given }: Omit<Props, "me">) 
           <legend>The answer</legend>
           <Choice name="agrees" text="Agree" on={agrees === true} choose={() => agree(true)} />
           <Choice name="agrees" text="Disagree" on={agrees === false} choose={() => agree(false)} />
+          {changed && <p role="status">There is another answer by now: look at it, and choose again.</p>}
         </fieldset>
       )}
       <fieldset>

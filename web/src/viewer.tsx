@@ -27,7 +27,9 @@ export function Viewer({ image, drawing, setDrawing, drawn, draw, step, askKeys 
   const element = useRef<HTMLDivElement>(null);
   const frame = useRef<HTMLDivElement>(null);
   const stage = useRef<Stage | null>(null);
-  const [matrix, setMatrix] = useState<Matrix | null>(null);
+  const asked = useRef(0);
+  const [placed, setPlaced] = useState<{ image: number; matrix: Matrix } | null>(null);
+  const matrix = placed?.image === image.id ? placed.matrix : null; // never one image's boxes over another's picture
   const [failed, setFailed] = useState("");
   const [tool, setTool] = useState<Tool>("window");
   const [heat, setHeat] = useState("");
@@ -52,7 +54,7 @@ export function Viewer({ image, drawing, setDrawing, drawn, draw, step, askKeys 
   useEffect(() => {
     const moved = () => {
       const now = stage.current?.stands ? stage.current.matrix() : null;
-      setMatrix(now?.every(Number.isFinite) ? now : null);
+      setPlaced(now?.every(Number.isFinite) ? { image: asked.current, matrix: now } : null);
     };
     stage.current = new Stage(element.current!, moved);
     const watched = new ResizeObserver(() => stage.current?.resize());
@@ -67,7 +69,8 @@ export function Viewer({ image, drawing, setDrawing, drawn, draw, step, askKeys 
 
   useEffect(() => {
     let current = true;
-    setMatrix(null);
+    asked.current = image.id;
+    setPlaced(null);
     setFailed("");
     setHeat("");
     stage.current!.show(image.id).catch((error) => current && setFailed(String(error?.message ?? error)));
