@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
+import tracemalloc
+import zlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -36,7 +39,6 @@ def radiograph(number: int = 1, study: int = 1, **tags: object) -> bytes:
 
 
 def picture(seed: int = 0) -> bytes:
-    import io
 
     buffer = io.BytesIO()
     grey = np.random.default_rng(seed).integers(0, 255, (80, 60), dtype=np.uint8)
@@ -169,6 +171,27 @@ def test_a_radiograph_of_another_patient_says_so(
         said = {answer.image_id: str(answer.cautions) for answer in session.scalars(sa.select(Answer))}
         assert [image for image, cautions in said.items() if "another patient" in cautions] == [other.image_id]
         assert "P1" not in "".join(said.values())
+
+
+def test_a_deflated_object_becomes_no_larger_than_an_upload(database: Database, objects: ObjectStore) -> None:
+    data, buffer = simulated_dicom.simulated(), io.BytesIO()
+    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID
+    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+    data.save_as(buffer, enforce_file_format=True)
+    whole = buffer.getvalue()
+    head, packed = np.split(np.frombuffer(whole, np.uint8), [144 + int.from_bytes(whole[140:144], "little")])
+    plain, packer = zlib.decompress(packed.tobytes(), -15), zlib.compressobj(9, wbits=-15)
+    bomb = head.tobytes() + packer.compress(plain) + b"".join(packer.compress(bytes(1 << 20)) for _ in range(128))
+    bomb += packer.flush()
+    assert len(bomb) < 1 << 20
+    intake = Intake(database, objects, waiting_most=50, largest=8 << 20)
+    tracemalloc.start()
+    with pytest.raises(RadiographError, match="inflates to more than 8,388,608 bytes"):
+        intake.take(bomb, source="upload", sender="ada")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24 << 20
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,8 +12,8 @@ import sqlalchemy as sa
 
 from callus.errors import CallusError, PassingError, RadiographError
 from callus.radiograph.dicom import check_kind, stated_identity
-from callus.radiograph.elements import parse
-from callus.radiograph.limits import one_line
+from callus.radiograph.elements import DEFLATED, parse
+from callus.radiograph.limits import MAX_FILE_BYTES, one_line
 from callus.radiograph.picture import Identity
 from callus.radiograph.reading import detect
 from callus.radiograph.same import is_same
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from callus.service.objects import ObjectStore
 
 _OWN: Final = "callus"
+_DEFLATED: Final = DEFLATED.encode()
+_HEAD: Final = 2048  # bytes that a file's meta header lies in
 _JUST_NOW: Final = 1.0  # seconds
 _MADE_BY: Final = 0x00181016  # Secondary Capture Device Manufacturer
 
@@ -59,17 +63,22 @@ class Taken:
 class Intake:
     """The one way in, for DICOM, HTTP and people alike."""
 
-    def __init__(self, database: Database, objects: ObjectStore, waiting_most: int) -> None:
+    def __init__(
+        self, database: Database, objects: ObjectStore, waiting_most: int, largest: int = MAX_FILE_BYTES
+    ) -> None:
         """Open it.
 
         Args:
             database: where it is written down.
             objects: where the bytes go.
             waiting_most: jobs that may wait before :class:`BusyError`.
+            largest: bytes that a deflated object may become.
         """
         self._database = database
         self._objects = objects
         self._waiting_most = waiting_most
+        self._largest = largest
+        self._inflating = threading.Lock()  # what a deflated object becomes may be a thousand times what arrived
         self._counted = 0, float("-inf")  # jobs that waited, and when that was
 
     def check_free(self) -> None:
@@ -121,7 +130,7 @@ class Intake:
             BusyError: enough waits already.
             FullError: the disk is full.
         """
-        is_dicom, identity = look(data)
+        is_dicom, identity = self.look(data)
         self.check_free()
         sha256 = self._objects.put(data)
         uid = identity.sop_instance_uid if is_dicom else made_uid("picture", sha256, study_uid)
@@ -168,6 +177,11 @@ class Intake:
             self._objects.keep(sha256, data)
             return Taken(image.id, study.id, uid, is_new=True)
 
+    def look(self, data: bytes) -> tuple[bool, Identity]:
+        """See :func:`look`; one deflated object after the other."""
+        with self._inflating if _DEFLATED in data[:_HEAD] else nullcontext():
+            return look(data, self._largest)
+
     def note_refused(self, sender: str, address: str, proof: str) -> None:
         """Write down that somebody was sent away who showed something, such as a certificate, that is good elsewhere.
 
@@ -202,8 +216,12 @@ class Intake:
             return ""
 
 
-def look(data: bytes) -> tuple[bool, Identity]:
+def look(data: bytes, most: int = MAX_FILE_BYTES) -> tuple[bool, Identity]:
     """Whether some bytes are DICOM, and whose; without decoding their pixels.
+
+    Args:
+        data: the file.
+        most: bytes that a deflated one may become.
 
     Raises:
         RadiographError: they are neither a DICOM radiograph with its UIDs nor a picture.
@@ -213,7 +231,7 @@ def look(data: bytes) -> tuple[bool, Identity]:
         raise RadiographError("is neither a DICOM object nor a picture", hint="send DICOM, PNG, JPEG or TIFF")
     if kind != "DICOM":
         return False, Identity()
-    tags = parse(data)
+    tags = parse(data, most=most)
     identity = stated_identity(tags)
     check_kind(tags, identity)
     if tags.text(_MADE_BY) == _OWN:  # else an archive that sends on what it gets has results made of results, for ever

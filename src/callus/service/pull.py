@@ -13,7 +13,7 @@ from callus.results.uids import is_uid
 from callus.service import audit, jobs
 from callus.service.dicom_node import CLASSES
 from callus.service.dicomweb import Session, apart, check_status
-from callus.service.intake import BusyError, ConflictError, look
+from callus.service.intake import BusyError, ConflictError
 from callus.service.jobs import ENDED, PULL
 from callus.service.objects import FullError
 from callus.service.source import text
@@ -141,7 +141,7 @@ class Pulling(Worker):
                 return "known"
         data = fetched(session, source.url, study, instance)
         try:
-            _, identity = look(data)
+            _, identity = self._intake.look(data)
             if (identity.study_uid, identity.sop_instance_uid) != (study, instance.uid):
                 return "refused"  # it is another object than the one that was asked for
             is_new = self._intake.take(data, source=PULL, sender=source.name).is_new

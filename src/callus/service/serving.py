@@ -64,7 +64,7 @@ def _build(settings: Settings, threads: int | None, lock: int) -> Parts:
     objects = ObjectStore(settings.data / "objects", settings.keep_free)
     models = Models(database, settings.data / "models", threads)
     models.identifier(models.begin_with(settings.model))
-    intake = Intake(database, objects, settings.waiting_most)
+    intake = Intake(database, objects, settings.waiting_most, settings.largest_upload)
     events, metrics = Events(database), Metrics(database)
 
     def tell(number: int) -> None:

@@ -11,7 +11,7 @@ from callus.service.access import Who
 from callus.service.api.common import Sender, Service
 from callus.service.api.radiographs import check_free
 from callus.service.database import AwayError
-from callus.service.intake import BusyError, ConflictError, Taken, look
+from callus.service.intake import BusyError, ConflictError, Taken
 from callus.service.objects import FullError
 from callus.service.parts import Parts
 from callus.service.refusals import TooLargeError, TooManyError, UnfitError, WrongKindError
@@ -103,7 +103,7 @@ async def _store(parts: Parts, who: Who, part: Part, sop: list[str], study: str)
         raise WrongKindError("is no application/dicom")
 
     def take(data: bytes) -> Taken:
-        is_dicom, identity = look(data)
+        is_dicom, identity = parts.intake.look(data)
         if not is_dicom:
             raise UnfitError("is no DICOM object")
         sop[:] = identity.sop_class_uid, identity.sop_instance_uid
