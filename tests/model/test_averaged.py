@@ -31,7 +31,7 @@ def test_a_smaller_member_sees_the_whole_picture_and_its_map_covers_it() -> None
     """A bright corner is bright for both, and the coarser map's corner lies on the finer one's."""
 
     class Brightness(torch.nn.Module):
-        map_kind, feature_channels, plain_channels = "location", 1, 1
+        map_kind, feature_channels, plain_channels, first_centre = "location", 1, 1, 0.0
 
         def __init__(self, stride: int) -> None:
             super().__init__()
