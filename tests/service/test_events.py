@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 import sqlalchemy as sa
-from clinic import Clinic, picture, radiograph, wait_for_a_lock
+from clinic import ON_SQLITE, Clinic, picture, radiograph, wait_for_a_lock
 from described import described
 from listening import listening
 
@@ -25,7 +25,7 @@ from callus.service.events import Last
 from callus.service.keys import digest
 from callus.service.refusals import TooManyError
 from callus.service.sessions import IDLE
-from callus.service.tables import Answer, Change, Job, now
+from callus.service.tables import Answer, Change, Entry, Job, now
 from callus.service.tables import Session as Login
 
 
@@ -162,6 +162,17 @@ def test_nobody_may_listen_on_amid_findings(clinic: Clinic, monkeypatch: pytest.
     finally:
         ended.set()
         teller.join()
+
+
+@ON_SQLITE
+def test_the_audit_log_tells_who_listened(clinic: Clinic) -> None:
+    cookies = {COOKIE: clinic.browser(clinic.users["reader"]).cookie}
+    with listening(clinic) as (host, port):
+        for _ in range(2):  # the line broke, and is taken up again
+            with httpx.stream("GET", f"http://{host}:{port}/api/v1/events", cookies=cookies, trust_env=False) as line:
+                assert next(line.iter_lines())
+    lines = [(entry.did, entry.what) for entry in clinic.rows(Entry) if entry.did == "listened"]
+    assert lines == [("listened", "events")]
 
 
 def test_a_login_that_only_listens_ends_idle(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:

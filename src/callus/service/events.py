@@ -23,7 +23,7 @@ from callus.service.shown import COUNTS, box_in_millimetres, moment
 from callus.service.tables import Answer, Change, Image
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from sqlalchemy.orm import Session
 
@@ -82,7 +82,7 @@ class Events:
         self._give("finding", found[0])
         return found[0]
 
-    async def listen(self, after: Last | None, still: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def listen(self, after: Last | None, still: Callable[[], bool]) -> AsyncGenerator[bytes]:
         """The stream for one listener.
 
         Args:

@@ -47,6 +47,11 @@ class Seen:
         if self._is_new(who, "listed", goes_on=False):
             self._write(who, "listed", "studies")
 
+    def listens(self, who: Who) -> None:
+        """Write down that somebody follows findings as they come: once where the line breaks and is taken up again."""
+        if self._is_new(who, "listened", goes_on=True):
+            self._write(who, "listened", "events")
+
     def searched(self, who: Who, *, begun: bool) -> None:
         """Write down that somebody searches the worklist, but not for what: it may be a patient's name.
 

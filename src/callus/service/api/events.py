@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from callus.errors import CallusError
 from callus.service.access import Who, allow, find_who
@@ -45,7 +46,7 @@ _EVENTS: dict[int | str, dict[str, Any]] = {
 async def events(
     request: Request,
     parts: Service,
-    _who: Listener,
+    who: Listener,
     last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=40)] = None,
 ) -> StreamingResponse:
     """Findings as they come: ``finding`` events with boxes in pixels and, where the spacing is known, in millimetres.
@@ -70,6 +71,11 @@ async def events(
 
     stream = parts.events.listen(after, still)
     beginning = await anext(stream)  # where too many listen, this says so while it still can
+    try:
+        await run_in_threadpool(parts.seen.listens, who)
+    except BaseException:
+        await stream.aclose()
+        raise
 
     async def all_of_it() -> AsyncIterator[bytes]:
         yield beginning
