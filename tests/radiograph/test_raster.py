@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -389,3 +390,15 @@ def test_a_png_of_a_palette_without_it_is_refused(picture: np.ndarray) -> None:
     rows = b"".join(b"\0" + row.tobytes() for row in picture)
     with pytest.raises(RadiographError, match="is a PNG of palette colours without its palette"):
         read(_plain_png(3, rows, picture.shape[::-1]))
+
+
+def test_a_tiff_whose_strip_lies_of_its_length_takes_no_memory(picture: np.ndarray, save: Any) -> None:
+    data = bytearray(save(picture, "TIFF"))
+    (place,) = [found for kind in (3, 4) if (found := data.find(struct.pack("<HHI", 279, kind, 1))) >= 0]
+    data[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 732_000_000)
+    tracemalloc.start()
+    with pytest.raises(RadiographError, match="strips are longer than its picture"):
+        read(bytes(data))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20

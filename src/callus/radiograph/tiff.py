@@ -165,8 +165,9 @@ def parse(data: bytes, place: int) -> Tiff:
     counts = numbers.get(STRIP_COUNTS) or numbers.get(TILE_COUNTS) or ()
     if not offsets:
         raise RadiographError("is a TIFF without a picture: it names no strips and no tiles")
+    plain = height * math.ceil(width * sum(bits) * (samples // len(bits)) / 8)
     if not counts and one(COMPRESSION, 1) == _UNCOMPRESSED and len(offsets) == 1:
-        counts = (height * math.ceil(width * sum(bits) * (samples // len(bits)) / 8),)
+        counts = (plain,)
         entries[STRIP_COUNTS] = _Entry(4, 1, struct.pack(reader.order + "I", min(counts[0], 2**32 - 1)), counts)
     if len(counts) != len(offsets):
         raise RadiographError(f"is a TIFF with {len(offsets)} strips but {len(counts)} lengths", hint="export it again")
@@ -174,6 +175,8 @@ def parse(data: bytes, place: int) -> Tiff:
     body = data
     notes: tuple[str, ...] = ()
     if needed > len(data):
+        if STRIP_OFFSETS in numbers and needed > len(data) + plain:  # tiles reach beyond the picture
+            raise RadiographError("is a TIFF whose strips are longer than its picture", hint="export it again")
         body, notes = _pad(data, needed, offsets, counts, compression=one(COMPRESSION, 1))
     turned = entries.pop(ORIENTATION, None)
     return Tiff(
