@@ -282,7 +282,7 @@ def test_folders_that_nest_deeply_or_are_many_end_in_a_named_error(tmp_path: Pat
         (many / f"{number}").mkdir()
     (deep / "/".join("d" * 600)).mkdir(parents=True)
     for folder in (deep, many):
-        with pytest.raises(BundleError, match="holds more than 256 files"):
+        with pytest.raises(BundleError, match="holds more than 512 files and folders"):
             Bundle.load(folder)
 
 

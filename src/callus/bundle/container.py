@@ -197,9 +197,8 @@ def _walk(folder: Path) -> Iterator[Path]:
         for entry in entries:
             met += 1
             if met > _MOST_ENTRIES:
-                raise BundleError(
-                    f"holds more than {MOST_FILES} files", where=folder, hint="give the bundle's own folder"
-                )
+                what = f"holds more than {_MOST_ENTRIES} files and folders"
+                raise BundleError(what, where=folder, hint="give the bundle's own folder")
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
             else:

@@ -28,9 +28,10 @@ from callus.radiograph.limits import one_line
 from callus.service import changes, jobs, making
 from callus.service.changes import newest_answer
 from callus.service.deletion import forget
+from callus.service.intake import patient_number
 from callus.service.jobs import DELIVER, IDENTIFY, TRY
 from callus.service.placing import held_image, hold_study, leave_unanswered, place_study
-from callus.service.tables import LONGEST_NUMBER, Answer, Image, Job, Model, Study
+from callus.service.tables import Answer, Image, Job, Model, Study
 from callus.service.underway import Underway
 from callus.service.worker import ended
 
@@ -371,7 +372,7 @@ class Answering(threading.Thread):
 
 def _other_patient(radiograph: Radiograph, patient_id: str) -> tuple[str, ...]:
     """Say that a radiograph's patient is not the one that its study is shown under: somebody has mixed them up."""
-    stated = one_line(radiograph.identity.patient_id, LONGEST_NUMBER) if radiograph.identity else ""
+    stated = patient_number(radiograph.identity) if radiograph.identity else ""
     if not stated or not patient_id or stated == patient_id:
         return ()
     return ("another patient: its patient number is not that of its study, which is shown under the other one",)

@@ -11,7 +11,6 @@ import logging
 import ssl
 import threading
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from pydicom.dataset import Dataset
@@ -114,7 +113,6 @@ class Node:
         self._intake = intake
         self._came = came
         self._room = Room(largest, _TOGETHER * largest)
-        self._inflating = threading.Lock()  # what a deflated object becomes may be a thousand times what arrived
         self._server: BoundedServer | None = None
         self._entity = AE(settings.ae_title)
         self._entity.require_called_aet = True
@@ -243,17 +241,9 @@ class Node:
         if arriving.too_large:
             raise _NotUnderstoodError(f"is larger than {self._room.each} bytes")
         data = event.encoded_dataset()
-        with self._inflating if event.context.transfer_syntax == DEFLATED else nullcontext():
-            self._look_and_take(event, request, data)
-
-    def _look_and_take(self, event: evt.Event, request: Any, data: bytes) -> None:
-        """Take an object in whose bytes are all here.
-
-        Raises:
-            CallusError: of a kind that :data:`_STATUSES` has the status of.
-        """
         try:
-            stated = stated_identity(parse(data, most=self._room.each))
+            with self._intake.turn(data):
+                stated = stated_identity(parse(data, most=self._room.each))
         except RadiographError as error:
             raise _NotUnderstoodError(error.what) from error
         announced = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)

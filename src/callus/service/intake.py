@@ -20,9 +20,11 @@ from callus.radiograph.same import is_same
 from callus.results.uids import is_uid, made_uid
 from callus.service import audit, changes, jobs
 from callus.service.jobs import IDENTIFY
-from callus.service.tables import LONGEST_NUMBER, RANK, WAITING, Image, Model, Study, now, search_words
+from callus.service.tables import RANK, WAITING, Image, Model, Study, now, search_words
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from sqlalchemy.orm import Session
 
     from callus.service.database import Database
@@ -78,7 +80,7 @@ class Intake:
         self._objects = objects
         self._waiting_most = waiting_most
         self._largest = largest
-        self._inflating = threading.Lock()  # what a deflated object becomes may be a thousand times what arrived
+        self._inflating = threading.Lock()
         self._counted = 0, float("-inf")  # jobs that waited, and when that was
 
     def check_free(self) -> None:
@@ -179,8 +181,12 @@ class Intake:
 
     def look(self, data: bytes) -> tuple[bool, Identity]:
         """See :func:`look`; one deflated object after the other."""
-        with self._inflating if _DEFLATED in data[:_HEAD] else nullcontext():
+        with self.turn(data):
             return look(data, self._largest)
+
+    def turn(self, data: bytes) -> AbstractContextManager[object]:
+        """What to hold while a file is looked into: what is deflated may become a thousand times as large."""
+        return self._inflating if _DEFLATED in data[:_HEAD] else nullcontext()
 
     def note_refused(self, sender: str, address: str, proof: str) -> None:
         """Write down that somebody was sent away who showed something, such as a certificate, that is good elsewhere.
@@ -242,10 +248,15 @@ def look(data: bytes, most: int = MAX_FILE_BYTES) -> tuple[bool, Identity]:
     return True, identity
 
 
+def patient_number(identity: Identity) -> str:
+    """A patient's number as it is kept."""
+    return one_line(identity.patient_id, 200)
+
+
 def _study(session: Session, identity: Identity, uid: str) -> Study:
     """The study of a UID, made where it is new; what its first object did not tell later ones may."""
     told = {
-        "patient_id": one_line(identity.patient_id, LONGEST_NUMBER),
+        "patient_id": patient_number(identity),
         "patient_name": one_line(identity.patient_name, 400),
         "birth_date": one_line(identity.patient_birth_date, 16),
         "sex": one_line(identity.patient_sex, 16),

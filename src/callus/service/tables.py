@@ -31,8 +31,6 @@ RANK: Final = {"fracture": 4, "doubt": 3, "none": 1}
 """Levels in the worklist's order. :data:`WAITING` has no answer yet; :data:`UNANSWERED` gets none, so somebody should
 look at it before what shows nothing."""
 
-LONGEST_NUMBER: Final = 200
-"""Letters of a patient's number that are kept."""
 _LONGEST_WORDS: Final = 1024  # "İ" is two small letters, so there may be more than the names have
 
 
