@@ -397,7 +397,7 @@ def test_a_tiff_whose_strip_lies_of_its_length_takes_no_memory(picture: np.ndarr
     (place,) = [found for kind in (3, 4) if (found := data.find(struct.pack("<HHI", 279, kind, 1))) >= 0]
     data[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 732_000_000)
     tracemalloc.start()
-    with pytest.raises(RadiographError, match="strips are longer than its picture"):
+    with pytest.raises(RadiographError, match="truncated"):
         read(bytes(data))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

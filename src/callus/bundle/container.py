@@ -184,6 +184,20 @@ class Archive:
             yield file
 
 
+def read_whole(files: Container, name: str) -> bytes:
+    """All of a file, and no more than it was said to have: it may have grown since.
+
+    Raises:
+        BundleError: it has.
+    """
+    most = files.sizes[name]
+    with files.open(name) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise BundleError(f"{name} is longer than {most:,} bytes", where=files.where)
+    return data
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Everything below a folder that is no folder; links are given, not followed.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import callus
 from callus.atomic import whole_file, whole_folder
-from callus.bundle.container import Container, container, not_a_name, unsafe
+from callus.bundle.container import Container, container, not_a_name, read_whole, unsafe
 from callus.bundle.contents import CARD, INFO, PICTURES, check_contents, check_length
 from callus.bundle.likeness import Likeness, check_size
 from callus.bundle.onnx_check import check_onnx
@@ -101,13 +101,13 @@ class Bundle:
         for name, size in files.sizes.items():
             check_length(name, size, where)
         try:
-            info = _parse(_read(files, INFO), where)
+            info = _parse(read_whole(files, INFO), where)
             check_info(info, where)
             _check_names(info["files"], files)
             for name, digest in info["files"].items():
                 _verify(files, name, digest)
             for name in _onnx(info):
-                _check_graph(_read(files, name), info, where / name)
+                _check_graph(read_whole(files, name), info, where / name)
         except OSError as error:
             raise BundleError(f"cannot be read: {error.strerror or error}", where=where) from error
         bundle = cls(where, info, files)
@@ -217,7 +217,7 @@ class Bundle:
         if name not in self.info["files"]:
             raise BundleError(f"holds no {name}", where=self.where)
         try:
-            data = _read(self._files, name)
+            data = read_whole(self._files, name)
         except OSError as error:
             raise BundleError(f"{name} cannot be read: {error.strerror or error}", where=self.where) from error
         _compare(hashlib.sha256(data).hexdigest(), self.info["files"][name], name, self.where)
@@ -371,16 +371,6 @@ def _compare(actual: str, expected: str, name: str, where: Path) -> None:
             where=where,
             hint="get the bundle again",
         )
-
-
-def _read(files: Container, name: str) -> bytes:
-    """All of a file, and no more than it was said to have: it may have grown since."""
-    most = files.sizes[name]
-    with files.open(name) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise BundleError(f"{name} is longer than {most:,} bytes", where=files.where)
-    return data
 
 
 def _put(folder: Path, name: str, content: Path | bytes, where: Path) -> str:

@@ -13,10 +13,11 @@ import typer
 
 from callus.archive.listing import gather
 from callus.atomic import make_folder
+from callus.cli.hospital import HospitalFiles, unmade
 from callus.cli.model import DEFAULT, ModelOption
 from callus.errors import CallusError, RadiographError
 from callus.labels import LEVEL_TEXT, LEVELS, RESEARCH_ONLY
-from callus.results.places import picture_names, result_stems
+from callus.results.places import picture_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sized
@@ -194,7 +195,7 @@ def identify(
     for folder in (out, dicom, fhir):
         if folder is not None:
             make_folder(folder)
-    hospital = _Hospital(identifier, inputs, dicom, fhir, presentation=gsps) if dicom or fhir else None
+    hospital = HospitalFiles(identifier, inputs, dicom, fhir, presentation=gsps) if dicom or fhir else None
     run = _Run(identifier, inputs, failed, out, hospital, full_size=full_size)
     stopped = _answer_all(run, json_file, csv_file, strict=strict)
     say(run.summary(), sys.stderr)
@@ -221,7 +222,7 @@ class _Run:
         inputs: list[Input],
         failed: list[tuple[str, CallusError]],
         out: Path | None,
-        hospital: _Hospital | None,
+        hospital: HospitalFiles | None,
         *,
         full_size: bool,
     ) -> None:
@@ -275,7 +276,7 @@ class _Run:
             raise
         except Exception as error:  # noqa: BLE001 - no memory, or a bug: this file's failure
             self.undrawn += 1
-            self._warnings.append(_unmade("its picture", error, radiograph))
+            self._warnings.append(unmade("its picture", error, radiograph))
             return None
         return str(file)
 
@@ -292,51 +293,6 @@ class _Run:
         for warning in self._warnings:
             say(f"callus: warning: {warning}", sys.stderr)
         self._warnings.clear()
-
-
-class _Hospital:
-    """Where each input's DICOM and FHIR files go."""
-
-    def __init__(
-        self,
-        identifier: Identifier,
-        inputs: list[Input],
-        dicom: Path | None,
-        fhir: Path | None,
-        *,
-        presentation: bool,
-    ) -> None:
-        from callus.results.exam import Algorithm
-        from callus.results.hospital import DICOM_ENDINGS, FHIR_ENDING
-
-        self._algorithm = Algorithm.of(identifier)
-        self._dicom = result_stems(inputs, dicom, DICOM_ENDINGS.values()) if dicom is not None else None
-        self._fhir = result_stems(inputs, fhir, (FHIR_ENDING,)) if fhir is not None else None
-        self._presentation = presentation
-
-    def write(self, index: int, radiograph: Radiograph, finding: Finding) -> CallusError | None:
-        """Write one input's files; why some or all of them were not made, which costs no other file anything."""
-        from callus.results.hospital import DICOM_ENDINGS, ResultError, write_hospital_files
-
-        try:
-            written = write_hospital_files(
-                radiograph,
-                finding,
-                self._algorithm,
-                dicom=self._dicom[index] if self._dicom is not None else None,
-                fhir=self._fhir[index] if self._fhir is not None else None,
-                presentation=self._presentation,
-            )
-        except (ResultError, RadiographError) as error:
-            return error
-        except CallusError:  # the folder cannot be written, so the next files could not be either
-            raise
-        except Exception as error:  # noqa: BLE001 - no memory, or a bug: this file's failure
-            return _unmade("its DICOM and FHIR files", error, radiograph)
-        if self._presentation and not any(file.name.endswith(DICOM_ENDINGS["pr"]) for file in written):
-            reason = "has colours, so it gets no presentation state, which is for grey images; the rest was written"
-            return ResultError(reason, where=radiograph.path)
-        return None
 
 
 def leave(*, stopped: bool, failed: bool, go_on: str = "") -> None:
@@ -398,11 +354,6 @@ def _answer_all(run: _Run, json_file: Path | None, csv_file: Path | None, *, str
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the caller raises it, the tables written
             return error
     return None
-
-
-def _unmade(what: str, error: Exception, radiograph: Radiograph) -> CallusError:
-    reason = "there is not enough memory" if isinstance(error, MemoryError) else f"{error!r}"[:300]
-    return CallusError(f"{what} cannot be made: {reason}", where=radiograph.path)
 
 
 def say(line: str, stream: Any) -> None:

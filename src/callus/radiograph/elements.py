@@ -13,12 +13,12 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.uid import UID
 
 from callus.errors import RadiographError
+from callus.radiograph.character_sets import decoded
 from callus.radiograph.limits import MAX_FILE_BYTES, one_line
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
@@ -111,7 +111,7 @@ class Elements:
             return ""
         vr = _known_vr(tag) if element.vr == "UN" else element.vr
         names = _plain(self.by_tag[_CHARACTER_SET]).split("\\") if _CHARACTER_SET in self.by_tag else [""]
-        text = _decode_text(bytes(element.value[:_MOST_BYTES]), names) if vr in _TEXT else _plain(element)
+        text = decoded(bytes(element.value[:_MOST_BYTES]), names) if vr in _TEXT else _plain(element)
         return one_line(text.strip("\0 "), 1024)
 
     def numbers(self, tag: int) -> list[float]:
@@ -386,26 +386,3 @@ def _inflate(view: memoryview, most: int) -> tuple[memoryview, bool]:
 
 def _plain(element: Element) -> str:
     return bytes(element.value[:_MOST_BYTES]).decode("latin-1").strip("\0 ")
-
-
-def _decode_text(raw: bytes, names: list[str]) -> str:
-    """Text by its character sets; what they cannot read becomes a replacement character, never an error."""
-    codecs = [_codec(name) for name in names]
-    parts = raw.split(b"\x1b")
-    text = parts[0].decode(codecs[0], "replace")
-    for part in parts[1:]:
-        coded = b"\x1b" + part
-        for escape, codec in CODES_TO_ENCODINGS.items():
-            if coded.startswith(escape):
-                # Python's ISO 2022 codecs want the escape; for the others it is no character.
-                body = coded if codec.startswith("iso2022") else coded[len(escape) :]
-                text += body.decode(codec, "replace")
-                break
-        else:
-            text += part.decode(codecs[0], "replace")
-    return text
-
-
-def _codec(name: str) -> str:
-    wanted = name.strip().upper().replace("ISO-IR", "ISO_IR").replace("ISO IR", "ISO_IR")
-    return python_encoding.get(wanted, "latin-1")

@@ -25,6 +25,7 @@ _ONE: Final = frozenset({WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, SAMPLES, 266, 
 _PLACES: Final = frozenset({STRIP_OFFSETS, STRIP_COUNTS, TILE_OFFSETS, TILE_COUNTS})
 _PLANAR, _TILE_WIDTH, _TILE_HEIGHT = 284, 322, 323
 _MAX_FRAMES: Final = 10_000
+_LARGEST: Final = 1 << 30  # bytes, what is missing included
 _MAX_STRIPS: Final = 1_200_000
 """100 million pixels in tiles of 16 x 16, three colours apart, are 1.17 million."""
 _MAX_VALUES: Final = 200_000
@@ -175,9 +176,8 @@ def parse(data: bytes, place: int) -> Tiff:
     body = data
     notes: tuple[str, ...] = ()
     if needed > len(data):
-        if STRIP_OFFSETS in numbers and needed > len(data) + plain:  # tiles reach beyond the picture
-            raise RadiographError("is a TIFF whose strips are longer than its picture", hint="export it again")
-        body, notes = _pad(data, needed, offsets, counts, compression=one(COMPRESSION, 1))
+        most = plain if STRIP_OFFSETS in numbers else _LARGEST  # tiles reach beyond the picture
+        body, notes = _pad(data, needed, offsets, counts, compression=one(COMPRESSION, 1), most=most)
     turned = entries.pop(ORIENTATION, None)
     return Tiff(
         width,
@@ -194,14 +194,14 @@ def parse(data: bytes, place: int) -> Tiff:
 
 
 def _pad(
-    data: bytes, needed: int, offsets: tuple[int, ...], counts: tuple[int, ...], *, compression: int
+    data: bytes, needed: int, offsets: tuple[int, ...], counts: tuple[int, ...], *, compression: int, most: int
 ) -> tuple[bytes, tuple[str, ...]]:
     """Zeros for what is missing at the end: sound only where the pixels stand as they are."""
     total = sum(counts)
     missing = sum(min(count, max(0, offset + count - len(data))) for offset, count in zip(offsets, counts, strict=True))
     part = f"truncated: {max(1, 100 * missing // max(total, 1))} % of the TIFF's pixel data are missing"
     # A lying length must not make us write zeros without end.
-    if compression != _UNCOMPRESSED or missing >= total or needed > len(data) + total or needed > 4 * 2**28:
+    if compression != _UNCOMPRESSED or missing >= total or needed > min(len(data) + min(total, most), _LARGEST):
         raise RadiographError(f"is {part}", hint="copy the file again")
     return data + bytes(needed - len(data)), (part,)
 

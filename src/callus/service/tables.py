@@ -25,12 +25,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
     from sqlalchemy.engine.default import DefaultExecutionContext
 
-WAITING: Final = 0
-UNANSWERED: Final = 2
+WAITING, UNANSWERED = 0, 2
 RANK: Final = {"fracture": 4, "doubt": 3, "none": 1}
-"""Levels in the worklist's order. :data:`WAITING` has no answer yet; :data:`UNANSWERED` gets none, so somebody should
-look at it before what shows nothing."""
-
+"""The worklist's order. What waits has no answer yet; what is unanswered gets none, so it stands before "none"."""
 _LONGEST_WORDS: Final = 1024  # "İ" is two small letters, so there may be more than the names have
 
 
