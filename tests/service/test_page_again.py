@@ -21,6 +21,18 @@ def service(tmp_path: Path, tiny_bundle: Path) -> Iterator[SimpleNamespace]:
         yield one
 
 
+@pytest.fixture
+def visit(service: SimpleNamespace) -> Iterator[Visit]:
+    """The administrator's, at a desk."""
+    with visiting(service.address, DESK) as one:
+        begin(one, service.secret)
+        yield one
+
+
+def upload_of(visit: Visit) -> Any:
+    return visit.page.get_by_role("region", name="upload")
+
+
 class Line:
     """What the service is made to answer to files that are sent, one after the other; afterwards it answers itself."""
 
@@ -62,7 +74,7 @@ def test_what_failed_for_a_reason_that_may_pass_is_kept_and_sent_again(service: 
     with visiting(service.address, width) as visit:
         begin(visit, service.secret)
         page = visit.page
-        upload = page.get_by_role("region", name="upload")
+        upload = upload_of(visit)
         told, again = upload.get_by_role("alert"), upload.get_by_role("button", name="Send again")
         line = Line(visit, None, (503, refused("the database is away")), (507, refused("the disk is full")))
         if width == PHONE:  # which has the picture nowhere else
@@ -86,65 +98,56 @@ def test_what_failed_for_a_reason_that_may_pass_is_kept_and_sent_again(service: 
 
 
 @pytest.mark.slow
-def test_a_file_that_was_refused_for_good_is_not_offered_again(service: SimpleNamespace) -> None:
-    with visiting(service.address, DESK) as visit:
-        begin(visit, service.secret)
-        page = visit.page
-        upload = page.get_by_role("region", name="upload")
-        each = [
-            {"name": "1.dcm", **refused("is no radiograph"), "status": 422},
-            {"name": "2.dcm", **refused("the disk is full"), "status": 507},
-            {"name": "3.dcm", **refused("another object has its UID"), "status": 409},
-        ]
-        line = Line(visit, (507, refused("the disk is full") | {"taken": each}))
-        page.get_by_label("Send radiographs").set_input_files(files(1, 2, 3))
-        upload.get_by_text("0 taken").wait_for()
-        assert upload.get_by_role("alert").locator("p").count() == 3
-        upload.get_by_role("button", name="Send again").click()
-        upload.get_by_text("1 taken").wait_for()
-        assert line.names(1) == {"2.dcm"}
-        assert upload.get_by_role("button", name="Send again").count() == 0
+def test_a_file_that_was_refused_for_good_is_not_offered_again(visit: Visit) -> None:
+    page, upload = visit.page, upload_of(visit)
+    each = [
+        {"name": "1.dcm", **refused("is no radiograph"), "status": 422},
+        {"name": "2.dcm", **refused("the disk is full"), "status": 507},
+        {"name": "3.dcm", **refused("another object has its UID"), "status": 409},
+    ]
+    line = Line(visit, (507, refused("the disk is full") | {"taken": each}))
+    page.get_by_label("Send radiographs").set_input_files(files(1, 2, 3))
+    upload.get_by_text("0 taken").wait_for()
+    assert upload.get_by_role("alert").locator("p").count() == 3
+    upload.get_by_role("button", name="Send again").click()
+    upload.get_by_text("1 taken").wait_for()
+    assert line.names(1) == {"2.dcm"}
+    assert upload.get_by_role("button", name="Send again").count() == 0
 
-        line.answers.append((413, refused("is larger than is allowed")))
-        page.get_by_label("Send radiographs").set_input_files(files(1))
-        upload.get_by_text("is larger than is allowed").wait_for()
-        assert upload.get_by_role("button", name="Send again").count() == 0
+    line.answers.append((413, refused("is larger than is allowed")))
+    page.get_by_label("Send radiographs").set_input_files(files(1))
+    upload.get_by_text("is larger than is allowed").wait_for()
+    assert upload.get_by_role("button", name="Send again").count() == 0
 
 
 @pytest.mark.slow
-def test_what_found_no_room_is_sent_again_by_itself(service: SimpleNamespace) -> None:
-    with visiting(service.address, DESK) as visit:
-        begin(visit, service.secret)
-        page = visit.page
-        upload = page.get_by_role("region", name="upload")
-        busy = {**refused("enough waits already"), "status": 429}
-        left = [{"name": "2.dcm", **busy}, {"name": "3.dcm", **busy}]
-        taken = [{"name": "1.dcm", "image": 1, "study": 1, "new": True}, *left]
-        line = Line(visit, (202, {"taken": taken}), (429, refused("enough waits already") | {"taken": left}))
-        page.get_by_label("Send radiographs").set_input_files(files(1, 2, 3))
-        upload.get_by_text("3 taken").wait_for()
-        assert [line.names(at) for at in range(3)] == [{"1.dcm", "2.dcm", "3.dcm"}, *[{"2.dcm", "3.dcm"}] * 2]
-        assert upload.get_by_role("alert").count() == 0
+def test_what_found_no_room_is_sent_again_by_itself(visit: Visit) -> None:
+    page, upload = visit.page, upload_of(visit)
+    busy = {**refused("enough waits already"), "status": 429}
+    left = [{"name": "2.dcm", **busy}, {"name": "3.dcm", **busy}]
+    taken = [{"name": "1.dcm", "image": 1, "study": 1, "new": True}, *left]
+    line = Line(visit, (202, {"taken": taken}), (429, refused("enough waits already") | {"taken": left}))
+    page.get_by_label("Send radiographs").set_input_files(files(1, 2, 3))
+    upload.get_by_text("3 taken").wait_for()
+    assert [line.names(at) for at in range(3)] == [{"1.dcm", "2.dcm", "3.dcm"}, *[{"2.dcm", "3.dcm"}] * 2]
+    assert upload.get_by_role("alert").count() == 0
 
 
 @pytest.mark.slow
-def test_leaving_files_that_are_kept_is_asked_about(service: SimpleNamespace) -> None:
-    with visiting(service.address, DESK) as visit:
-        begin(visit, service.secret)
-        page = visit.page
-        upload = page.get_by_role("region", name="upload")
-        asked: list[str] = []
-        page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
-        Line(visit, None)
-        page.get_by_label("Send radiographs").set_input_files(files(1))
-        upload.get_by_role("button", name="Send again").wait_for()
-        page.get_by_role("link", name="Administration").click()
-        assert asked == ["There are files that are not sent. Leave without them?"]
-        upload.get_by_role("button", name="Send again").click()
-        upload.get_by_text("1 taken").wait_for()
-        page.get_by_role("link", name="Administration").click()
-        page.get_by_role("heading", name="Administration").wait_for()
-        assert len(asked) == 1
+def test_leaving_files_that_are_kept_is_asked_about(visit: Visit) -> None:
+    page, upload = visit.page, upload_of(visit)
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    Line(visit, None)
+    page.get_by_label("Send radiographs").set_input_files(files(1))
+    upload.get_by_role("button", name="Send again").wait_for()
+    page.get_by_role("link", name="Administration").click()
+    assert asked == ["There are files that are not sent. Leave without them?"]
+    upload.get_by_role("button", name="Send again").click()
+    upload.get_by_text("1 taken").wait_for()
+    page.get_by_role("link", name="Administration").click()
+    page.get_by_role("heading", name="Administration").wait_for()
+    assert len(asked) == 1
 
 
 @pytest.mark.slow
